@@ -1,0 +1,484 @@
+"""Every table, index and check of the first release.
+
+Names no schema: the search path does (see ``env.py``). The CHECK of legal edges is made from the
+lifecycle by ``statemachine_pipeline.database.migrate``, which calls this.
+
+Revision ID: 0001
+Revises:
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy.dialects import postgresql
+
+from statemachine_pipeline.database.checks import guard_history
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(sa.schema.CreateSequence(sa.Sequence("claim_seq")))
+    op.create_table(
+        "embedder",
+        sa.Column("id", sa.SmallInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("dimensions", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("embedder_pkey")),
+        sa.UniqueConstraint("fingerprint", name=op.f("embedder_fingerprint_key")),
+    )
+    op.create_table(
+        "lifecycle",
+        sa.Column("version", sa.Integer(), sa.Identity(always=True), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("graph", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("version", name=op.f("lifecycle_pkey")),
+        sa.UniqueConstraint("fingerprint", name=op.f("lifecycle_fingerprint_key")),
+    )
+    op.create_table(
+        "pause",
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("stage", name=op.f("pause_pkey")),
+    )
+    op.create_table(
+        "transition",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("life", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("from_state", sa.Text(), nullable=True),
+        sa.Column("to_state", sa.Text(), nullable=False),
+        sa.Column("hop", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("attempt", sa.SmallInteger(), nullable=True),
+        sa.Column("worker", sa.BigInteger(), nullable=True),
+        sa.Column("claim_seq", sa.BigInteger(), nullable=True),
+        sa.Column("by", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("correlation_id", sa.Text(), nullable=False),
+        sa.Column("run_seconds", sa.Double(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "prev",
+            sa.Integer(),
+            sa.Computed("nullif(version - 1, 0)", persisted=True),
+            nullable=True,
+        ),
+        sa.CheckConstraint(
+            "(version = 1) = (from_state IS NULL)", name=op.f("transition_only_the_first_is_born")
+        ),
+        sa.CheckConstraint("version >= 1", name=op.f("transition_version_starts_at_one")),
+        sa.ForeignKeyConstraint(
+            ["document_id", "prev", "from_state"],
+            ["transition.document_id", "transition.version", "transition.to_state"],
+            name="transition_continues_its_predecessor",
+        ),
+        sa.PrimaryKeyConstraint("document_id", "version", name=op.f("transition_pkey")),
+        sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
+    )
+    op.create_table(
+        "worker",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column(
+            "started_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "beat_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("dead_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
+        postgresql_with={"fillfactor": "50"},
+    )
+    op.create_table(
+        "document",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("source_uri", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("life", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("media_type", sa.Text(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=True),
+        sa.Column("content_sha256", sa.Text(), nullable=False),
+        sa.Column("input_sha256", sa.Text(), nullable=False),
+        sa.Column("text_sha256", sa.Text(), nullable=True),
+        sa.Column("published_sha256", sa.Text(), nullable=True),
+        sa.Column("text_chars", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("chunk_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("vector_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("correlation_id", sa.Text(), nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column(
+            "metadata",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
+            "created_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "updated_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["id", "version", "state"],
+            ["transition.document_id", "transition.version", "transition.to_state"],
+            name="document_stands_at_its_newest_transition",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("document_pkey")),
+        postgresql_with={"fillfactor": "70"},
+    )
+    op.create_index(
+        op.f("document_created_at_id_idx"), "document", ["created_at", "id"], unique=False
+    )
+    op.create_table(
+        "blob",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("content", postgresql.BYTEA(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id"], ["document.id"], name=op.f("blob_document_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("document_id", name=op.f("blob_pkey")),
+    )
+    op.create_table(
+        "chunk",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("index", sa.Integer(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("start", sa.Integer(), nullable=False),
+        sa.Column("end", sa.Integer(), nullable=False),
+        sa.Column("headings", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("page", sa.Integer(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id"], ["document.id"], name=op.f("chunk_document_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("chunk_pkey")),
+    )
+    op.create_index(
+        op.f("chunk_document_id_index_idx"), "chunk", ["document_id", "index"], unique=False
+    )
+    op.create_table(
+        "chunk_buffer",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("set_sha256", sa.Text(), nullable=False),
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("index", sa.Integer(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("start", sa.Integer(), nullable=False),
+        sa.Column("end", sa.Integer(), nullable=False),
+        sa.Column("headings", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("page", sa.Integer(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["document.id"],
+            name=op.f("chunk_buffer_document_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("document_id", "set_sha256", "id", name=op.f("chunk_buffer_pkey")),
+    )
+    op.create_table(
+        "dead_letter",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["document.id"],
+            name=op.f("dead_letter_document_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("document_id", name=op.f("dead_letter_pkey")),
+    )
+    op.create_table(
+        "duplicate_of",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("owner", sa.UUID(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["document.id"],
+            name=op.f("duplicate_of_document_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("document_id", name=op.f("duplicate_of_pkey")),
+    )
+    op.create_index(
+        op.f("duplicate_of_owner_at_idx"), "duplicate_of", ["owner", "at"], unique=False
+    )
+    op.create_table(
+        "parsed_document",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("spans", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("warnings", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["document.id"],
+            name=op.f("parsed_document_document_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("document_id", name=op.f("parsed_document_pkey")),
+    )
+    op.create_table(
+        "product",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("input_sha256", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("output_sha256", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("key_kind", sa.Text(), nullable=True),
+        sa.Column("key_sha256", sa.Text(), nullable=True),
+        sa.Column(
+            "reported",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
+            "facts",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["document_id"], ["document.id"], name=op.f("product_document_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("document_id", "stage", name=op.f("product_pkey")),
+        postgresql_with={"fillfactor": "90"},
+    )
+    op.create_table(
+        "text_owner",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.CheckConstraint("kind IN ('bytes', 'text')", name=op.f("text_owner_kind_known")),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["document.id"],
+            name=op.f("text_owner_document_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant", "kind", "sha256", name=op.f("text_owner_pkey")),
+    )
+    op.create_index(op.f("text_owner_document_id_idx"), "text_owner", ["document_id"], unique=False)
+    op.create_table(
+        "vector_buffer",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("embedder_id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("chunk_id", sa.UUID(), nullable=False),
+        sa.Column("vector", VECTOR(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["document.id"],
+            name=op.f("vector_buffer_document_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["embedder_id"], ["embedder.id"], name=op.f("vector_buffer_embedder_fkey")
+        ),
+        sa.PrimaryKeyConstraint(
+            "document_id", "embedder_id", "chunk_id", name=op.f("vector_buffer_pkey")
+        ),
+    )
+    op.create_table(
+        "work",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column(
+            "run_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "entered_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "claim_seq",
+            sa.BigInteger(),
+            server_default=sa.text("nextval('claim_seq')"),
+            nullable=False,
+        ),
+        sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("crashes", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("alone", sa.Boolean(), sa.Computed("crashes > 0", persisted=True), nullable=True),
+        sa.Column("worker", sa.BigInteger(), nullable=True),
+        sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(lane = 'claimed') = (worker IS NOT NULL AND deadline_at IS NOT NULL)",
+            name=op.f("work_claimed_by_someone_until"),
+        ),
+        sa.CheckConstraint(
+            "lane IN ('ready', 'deferred', 'held', 'claimed')", name=op.f("work_lane_known")
+        ),
+        sa.ForeignKeyConstraint(
+            ["document_id"], ["document.id"], name=op.f("work_document_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("document_id", name=op.f("work_pkey")),
+        postgresql_with={
+            "fillfactor": "70",
+            "autovacuum_vacuum_scale_factor": "0",
+            "autovacuum_vacuum_threshold": "1000",
+            "autovacuum_vacuum_cost_delay": "0",
+            "autovacuum_analyze_scale_factor": "0",
+            "autovacuum_analyze_threshold": "1000",
+        },
+    )
+    op.create_index(
+        "work_claimed_idx",
+        "work",
+        ["worker"],
+        unique=False,
+        postgresql_where=sa.text("lane = 'claimed'"),
+    )
+    op.create_index(
+        "work_deferred_idx",
+        "work",
+        ["run_at"],
+        unique=False,
+        postgresql_where=sa.text("lane = 'deferred'"),
+    )
+    op.create_index(
+        "work_ready_idx",
+        "work",
+        ["state", "alone", "priority", "run_at", "document_id"],
+        unique=False,
+        postgresql_where=sa.text("lane = 'ready'"),
+    )
+    op.create_table(
+        "chunk_vector",
+        sa.Column("chunk_id", sa.UUID(), nullable=False),
+        sa.Column("embedder_id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("vector", VECTOR(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["chunk_id"], ["chunk.id"], name=op.f("chunk_vector_chunk_fkey"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["embedder_id"], ["embedder.id"], name=op.f("chunk_vector_embedder_fkey")
+        ),
+        sa.PrimaryKeyConstraint("chunk_id", "embedder_id", name=op.f("chunk_vector_pkey")),
+    )
+    # Inline vectors: 1.9 times faster to load, since a row of 2.6 KB is no longer cut up.
+    for table in ("chunk_vector", "vector_buffer"):
+        op.execute(f"ALTER TABLE {table} ALTER COLUMN vector SET STORAGE PLAIN")
+    for statement in guard_history(_schema()):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    op.drop_table("chunk_vector")
+    op.drop_index("work_ready_idx", table_name="work", postgresql_where=sa.text("lane = 'ready'"))
+    op.drop_index(
+        "work_deferred_idx", table_name="work", postgresql_where=sa.text("lane = 'deferred'")
+    )
+    op.drop_index(
+        "work_claimed_idx", table_name="work", postgresql_where=sa.text("lane = 'claimed'")
+    )
+    op.drop_table("work")
+    op.drop_table("vector_buffer")
+    op.drop_index(op.f("text_owner_document_id_idx"), table_name="text_owner")
+    op.drop_table("text_owner")
+    op.drop_table("product")
+    op.drop_table("parsed_document")
+    op.drop_index(op.f("duplicate_of_owner_at_idx"), table_name="duplicate_of")
+    op.drop_table("duplicate_of")
+    op.drop_table("dead_letter")
+    op.drop_table("chunk_buffer")
+    op.drop_index(op.f("chunk_document_id_index_idx"), table_name="chunk")
+    op.drop_table("chunk")
+    op.drop_table("blob")
+    op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
+    op.drop_table("document")
+    op.drop_table("worker")
+    op.drop_table("transition")
+    op.drop_table("pause")
+    op.drop_table("lifecycle")
+    op.drop_table("embedder")
+    for function in ("refuse_change", "refuse_delete_of_kept_history", "refuse_history_ahead"):
+        op.execute(f"DROP FUNCTION {function}")
+    op.execute(sa.schema.DropSequence(sa.Sequence("claim_seq")))
+
+
+def _schema() -> str:
+    preparer = op.get_context().dialect.identifier_preparer
+    return preparer.quote(op.get_bind().scalar(sa.text("SELECT current_schema()")))

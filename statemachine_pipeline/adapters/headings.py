@@ -1,0 +1,115 @@
+"""The outline of a Markdown text: which titles stand above a place."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TITLE_LIMIT_CHARS: Final = 200
+"""Longer titles are cut: a passage carries every title above it."""
+
+_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ATX: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+|$)")
+_UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-{2,})[ \t]*$")
+_NO_PARAGRAPH: Final = re.compile(r"[ \t]{4,}|\t| {0,3}(?:[-*+>|#]|\d{1,9}[.)])")
+_LINK: Final = re.compile(r"!?\[([^\[\]\n]{0,1000})\]\([^()\n]{0,2000}\)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Heading:
+    """A title line: its level from 1, its text, and the offsets of its line or lines."""
+
+    level: int
+    title: str
+    start: int
+    end: int
+
+
+class Outline:
+    """Titles of a text with the path to each, found once and looked up by offset."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._paths: list[tuple[str, ...]] = []
+        open_headings: list[Heading] = []
+        for heading in headings(text):
+            while open_headings and open_headings[-1].level >= heading.level:
+                open_headings.pop()
+            open_headings.append(heading)
+            self._starts.append(heading.start)
+            self._ends.append(heading.end)
+            self._paths.append(tuple(h.title for h in open_headings if h.title))
+
+    def at(self, offset: int) -> tuple[str, ...]:
+        """Return the titles above ``offset``, outermost first.
+
+        A passage that begins with titles belongs to the last of them.
+        """
+        found = bisect.bisect_right(self._starts, offset) - 1
+        while found + 1 < len(self._starts) and self._is_blank(
+            max(offset, self._ends[found] if found >= 0 else 0), self._starts[found + 1]
+        ):
+            found += 1
+        return self._paths[found] if found >= 0 else ()
+
+    def _is_blank(self, start: int, end: int) -> bool:
+        return start >= end or not self._text[start:end].strip()
+
+
+def headings(text: str) -> Iterator[Heading]:
+    """Yield the headings of a Markdown text in order; lines within code are none."""
+    fence = ""
+    previous = before = ""
+    start = previous_start = _front_matter(text)
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        line = text[start:end]
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence) and not line[mark.end() :].strip():
+                fence = ""
+            line = ""
+        elif mark:
+            fence, line = mark[1], ""
+        elif atx := _ATX.match(line):
+            yield Heading(len(atx[1]), _title(line[atx.end() :], closing=True), start, end)
+            line = ""
+        elif _is_title_line(previous, before) and _UNDERLINE.match(line):
+            level = 1 if "=" in line else 2
+            yield Heading(level, _title(previous, closing=False), previous_start, end)
+            line = ""
+        before, previous, previous_start = previous, line, start
+        start = end + 1
+
+
+def _front_matter(text: str) -> int:
+    """Return where the text begins after YAML front matter, whose end looks like a heading."""
+    if not text.startswith("---\n"):
+        return 0
+    end = text.find("\n---\n", 3)
+    return 0 if end < 0 else end + 5
+
+
+def _is_title_line(line: str, before: str) -> bool:
+    """Whether an underline makes this line a heading: a paragraph of one line."""
+    return bool(line.strip()) and not before.strip() and not _NO_PARAGRAPH.match(line)
+
+
+def _title(raw: str, *, closing: bool) -> str:
+    title = raw.strip()
+    if closing:
+        bare = title.rstrip("#")
+        if bare != title and (not bare or bare[-1] in " \t"):
+            title = bare.rstrip()
+    title = _LINK.sub(r"\1", title)
+    for mark in ("**", "__", "`"):
+        title = title.replace(mark, "")
+    return title.strip("*_ \t")[:TITLE_LIMIT_CHARS]

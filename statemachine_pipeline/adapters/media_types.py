@@ -1,0 +1,245 @@
+"""What a file is, told from its bytes; the name decides only between kinds of text.
+
+Nothing here parses a document or trusts a name: a PDF called ``notes.txt`` is a PDF.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import zipfile
+from pathlib import PurePath
+from typing import BinaryIO, Final
+
+from statemachine_pipeline.errors import MissingExtra
+
+PDF: Final = "application/pdf"
+HTML: Final = "text/html"
+MARKDOWN: Final = "text/markdown"
+PLAIN: Final = "text/plain"
+EMAIL: Final = "message/rfc822"
+
+SUPPORTED: Final = {PDF: "PDF", HTML: "HTML", MARKDOWN: "Markdown", PLAIN: "plain text"}
+"""Media types that the shipped parser reads, with their names for people."""
+
+HEAD_BYTES: Final = 64 * 1024
+"""How much of a file is looked at; a zip archive's directory, at its end, is read besides."""
+
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+_ZIP: Final = "application/zip"
+_XML: Final = "application/xml"
+_SVG: Final = "image/svg+xml"
+_RTF: Final = "application/rtf"
+_POSTSCRIPT: Final = "application/postscript"
+
+_NAMES: Final = {
+    **SUPPORTED,
+    _OFFICE + "wordprocessingml.document": "docx",
+    _OFFICE + "presentationml.presentation": "pptx",
+    _OFFICE + "spreadsheetml.sheet": "xlsx",
+    "application/vnd.oasis.opendocument.text": "odt",
+    "application/vnd.oasis.opendocument.spreadsheet": "ods",
+    "application/vnd.oasis.opendocument.presentation": "odp",
+    "application/epub+zip": "epub",
+    "application/msword": "doc (or another old Office format)",
+    EMAIL: "e-mail",
+    _ZIP: "zip archive",
+    _XML: "XML",
+    _SVG: "SVG image",
+    _RTF: "rtf",
+    _POSTSCRIPT: "PostScript",
+}
+
+# The folder in which each Office format keeps its content.
+_OFFICE_FOLDERS: Final = {
+    "word/": _OFFICE + "wordprocessingml.document",
+    "ppt/": _OFFICE + "presentationml.presentation",
+    "xl/": _OFFICE + "spreadsheetml.sheet",
+}
+
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is the beginning of this one
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+_EXTENSIONS: Final = {
+    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mkdn"), MARKDOWN),
+    **dict.fromkeys((".txt", ".text", ".log", ".csv", ".tsv", ".rst"), PLAIN),
+    **dict.fromkeys((".html", ".htm", ".xhtml", ".xht"), HTML),
+}
+
+# Bytes that no text holds, whatever its encoding; tab, line and page breaks and escape are text.
+_CONTROLS: Final = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b")) + b"\x7f"
+# One stray control character in a long text is a blemish that the parser removes and reports;
+# random bytes hold one in nine.
+_CONTROLS_PER_BYTE: Final = 1 / 1000
+
+# Text formats that tell themselves by how they begin, whatever their name.
+_OPENINGS: Final = (
+    (
+        re.compile(
+            r"(?:\s|<!--.{0,4000}?-->|<\?xml[^>]{0,400}>)*<(?:!doctype\s+html|html|head|body)\b",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        HTML,
+    ),
+    (re.compile(r"\{\\rtf"), _RTF),
+    (re.compile(r"%!PS"), _POSTSCRIPT),
+)
+_TAG: Final = re.compile(
+    r"</?(?:title|h[1-6]|p|div|span|a|ul|ol|li|dl|table|tr|td|br|img|pre)\b[^<>]{0,400}>",
+    re.IGNORECASE,
+)
+_HEADER: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60}):[ \t]")
+# A memo may begin with From, To and Subject; only mail software writes these.
+_TECHNICAL_HEADERS: Final = frozenset(
+    ("return-path", "received", "delivered-to", "message-id", "mime-version", "dkim-signature")
+)
+_MAIL_HEADERS: Final = _TECHNICAL_HEADERS | frozenset(
+    ("from", "to", "cc", "subject", "date", "reply-to", "content-type")
+)
+_MARKDOWN_SIGNS: Final = (
+    re.compile(r"^#{1,6} \S", re.MULTILINE),
+    re.compile(r"^(?:```|~~~)", re.MULTILINE),
+    re.compile(r"^[-*+] \S", re.MULTILINE),
+    re.compile(r"\]\([^()\s]{1,400}\)"),
+    re.compile(r"\*\*[^*\n]{1,200}\*\*"),
+    re.compile(r"^\|[ :|-]*-{3}[ :|-]*\|?\s*$", re.MULTILINE),
+)
+_LEAST_MARKDOWN_SIGNS: Final = 2
+
+
+def name_of(media_type: str) -> str:
+    """Name a media type for people: ``docx``, ``e-mail``, ``PNG image``.
+
+    >>> name_of("image/png")
+    'PNG image'
+    """
+    if media_type in _NAMES:
+        return _NAMES[media_type]
+    family, _, kind = media_type.partition("/")
+    kind = kind.removeprefix("x-").removeprefix("vnd.")
+    if family in {"image", "audio", "video", "font"}:
+        return f"{kind.upper()} {family}"
+    return kind or media_type
+
+
+def sniff(name: str, content: bytes | BinaryIO) -> str | None:
+    """Tell what a file is.
+
+    Args:
+        name: Its name; the extension decides only between kinds of text.
+        content: All of it, or a seekable binary stream.
+
+    Returns:
+        A media type, or None for bytes of no known kind.
+    """
+    stream = io.BytesIO(content) if isinstance(content, bytes) else content
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    if head.lstrip()[:5] == b"%PDF-":
+        return PDF
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _sniff_zip(stream)
+    text = _text(head)
+    if text is not None:
+        return _sniff_text(PurePath(name).suffix.lower(), text)
+    # Readers accept a PDF whose mark comes late, after bytes that a scanner or mail program added.
+    if b"%PDF-" in head[:1024]:
+        return PDF
+    return _sniff_binary(name, head)
+
+
+def bom_encoding(content: bytes) -> str | None:
+    """Return the encoding that a byte order mark announces, by Python's name."""
+    return next((encoding for bom, encoding in _BOMS if content.startswith(bom)), None)
+
+
+def _sniff_zip(stream: BinaryIO) -> str:
+    """Tell zip-based formats apart by what OPC, ODF and EPUB prescribe."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            names = archive.namelist()
+            if "mimetype" in names:
+                with archive.open("mimetype") as entry:
+                    return entry.read(200).decode("ascii", "replace").strip() or _ZIP
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
+        return _ZIP
+    if "[Content_Types].xml" in names:
+        for folder, media_type in _OFFICE_FOLDERS.items():
+            if any(name.startswith(folder) for name in names):
+                return media_type
+    return _ZIP
+
+
+def _text(head: bytes) -> str | None:
+    """Decode the beginning of a text roughly; None when it is no text."""
+    encoding = bom_encoding(head)
+    if encoding is None:
+        controls = len(head) - len(head.translate(None, _CONTROLS))
+        if controls > len(head) * _CONTROLS_PER_BYTE:
+            return None
+        encoding = "utf-8"  # legacy encodings too: the marks looked for are ASCII
+    return codecs.getincrementaldecoder(encoding)("replace").decode(head)
+
+
+def _sniff_text(extension: str, text: str) -> str:
+    start = text.lstrip("\ufeff \t\r\n")
+    for opening, media_type in _OPENINGS:
+        if opening.match(start):
+            return media_type
+    hint = _EXTENSIONS.get(extension)
+    if _is_mail(start, extension, hinted=hint is not None):
+        return EMAIL
+    if hint is None:
+        return _sniff_untold(start)
+    if hint == HTML and not _TAG.search(text):
+        return PLAIN
+    return hint
+
+
+def _sniff_untold(start: str) -> str:
+    """Tell what a text is whose name says nothing."""
+    if start.startswith("<svg") or (start.startswith("<?xml") and "<svg" in start[:1000]):
+        return _SVG
+    if start.startswith("<?xml"):
+        return _XML
+    signs = sum(sign.search(start) is not None for sign in _MARKDOWN_SIGNS)
+    return MARKDOWN if signs >= _LEAST_MARKDOWN_SIGNS else PLAIN
+
+
+def _is_mail(start: str, extension: str, *, hinted: bool) -> bool:
+    """Tell whether a text is an e-mail: its first lines are headers that only mail has."""
+    found: set[str] = set()
+    for line in start[:8000].splitlines():
+        if not line.strip():
+            break
+        if line[0] in " \t" and found:
+            continue
+        header = _HEADER.match(line)
+        if header is None:
+            break
+        found.add(header[1].lower())
+    if extension == ".eml":
+        return bool(found & _MAIL_HEADERS)
+    return not hinted and len(found & _MAIL_HEADERS) > 1 and bool(found & _TECHNICAL_HEADERS)
+
+
+def _sniff_binary(name: str, head: bytes) -> str | None:
+    try:
+        import puremagic
+    except ImportError as error:
+        raise MissingExtra("puremagic", "documents") from error
+    try:
+        matches = puremagic.magic_string(head, PurePath(name).name)
+    except (puremagic.PureError, ValueError):
+        return None
+    for match in matches:
+        # Its confidence counts matching bytes in tenths; one or two of them match by chance.
+        if len(match.byte_match) > 2 and "/" in match.mime_type:  # noqa: PLR2004
+            return str(match.mime_type)
+    return None

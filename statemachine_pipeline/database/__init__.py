@@ -1,0 +1,1 @@
+"""Everything that speaks SQL: tables, statements, the store, migrations, the embedded server."""

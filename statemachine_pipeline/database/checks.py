@@ -1,0 +1,85 @@
+"""What PostgreSQL refuses, whatever client writes: every stored history is a legal path.
+
+The constraints that need no graph are on the tables. Here are the edges, as one CHECK made from the
+lifecycle, and row triggers whose WHEN clauses cost nothing while they are false. Measured: the same
+as statement triggers costs twice as much, and a foreign key to an edge table locks hot rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EDGE_CHECK = "transition_edge_is_declared"
+
+_REFUSE = """
+CREATE FUNCTION {schema}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% on %: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0]
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$
+"""
+
+_REFUSE_DELETE = """
+CREATE FUNCTION {schema}.refuse_delete_of_kept_history() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {schema}.document WHERE id = OLD.document_id) THEN
+        RAISE EXCEPTION 'DELETE on transition: history goes only after its document'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN OLD;
+END $$
+"""
+
+_REFUSE_AHEAD = """
+CREATE FUNCTION {schema}.refuse_history_ahead() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM {schema}.document WHERE id = NEW.document_id AND version >= NEW.version
+    ) THEN
+        RAISE EXCEPTION 'INSERT on transition: version % of document % is ahead of the document',
+            NEW.version, NEW.document_id USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+_TRIGGERS = (
+    """CREATE TRIGGER document_never_goes_back BEFORE UPDATE ON {schema}.document FOR EACH ROW
+       WHEN (NEW.version < OLD.version OR NEW.life < OLD.life OR NEW.generation < OLD.generation
+             OR NEW.id <> OLD.id)
+       EXECUTE FUNCTION {schema}.refuse_change('a document never goes back')""",
+    """CREATE TRIGGER document_is_not_truncated BEFORE TRUNCATE ON {schema}.document
+       EXECUTE FUNCTION {schema}.refuse_change('documents go one by one')""",
+    """CREATE TRIGGER history_is_not_changed BEFORE UPDATE ON {schema}.transition FOR EACH ROW
+       EXECUTE FUNCTION {schema}.refuse_change('history is never changed')""",
+    """CREATE TRIGGER history_is_not_truncated BEFORE TRUNCATE ON {schema}.transition
+       EXECUTE FUNCTION {schema}.refuse_change('history is never thrown away whole')""",
+    """CREATE TRIGGER history_goes_after_its_document BEFORE DELETE ON {schema}.transition
+       FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_delete_of_kept_history()""",
+    """CREATE TRIGGER history_is_not_ahead AFTER INSERT ON {schema}.transition FOR EACH ROW
+       EXECUTE FUNCTION {schema}.refuse_history_ahead()""",
+)
+
+
+def guard_history(schema: str) -> list[str]:
+    """Return the DDL of functions and triggers, for a quoted ``schema``."""
+    functions = (_REFUSE, _REFUSE_DELETE, _REFUSE_AHEAD)
+    return [ddl.format(schema=schema) for ddl in (*functions, *_TRIGGERS)]
+
+
+def guard_edges(schema: str, codes: Iterable[str]) -> list[str]:
+    """Return the DDL that swaps the CHECK of legal edges, for a quoted ``schema``.
+
+    NOT VALID spares the scan of old rows: they were checked by the CHECK before, whose edges are
+    all in this one.
+    """
+    array = ", ".join(f"'{code}'" for code in sorted(set(codes)))
+    return [
+        f"ALTER TABLE {schema}.transition DROP CONSTRAINT IF EXISTS {EDGE_CHECK}",
+        f"ALTER TABLE {schema}.transition ADD CONSTRAINT {EDGE_CHECK} CHECK ("
+        "coalesce(from_state, '') || '>' || trigger || '>' || to_state "
+        f"= ANY (ARRAY[{array}])) NOT VALID",
+    ]

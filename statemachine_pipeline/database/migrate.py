@@ -1,0 +1,132 @@
+"""Create or bring up to date the tables of one schema, and register a lifecycle there.
+
+``migrate`` may be run at any time, by several processes at once, and again. It never takes an edge
+away: old histories stay legal.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql import dialect
+
+from statemachine_pipeline.database.checks import guard_edges
+from statemachine_pipeline.database.tables import VERSION_TABLE, tables
+from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, SchemaMissing
+from statemachine_pipeline.graph import Graph
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,50}")
+
+
+def quoted(schema: str) -> str:
+    """Return ``schema`` as SQL.
+
+    Raises:
+        DefinitionError: It is not lower case letters, digits and underscores.
+    """
+    if not _SCHEMA.fullmatch(schema):
+        raise DefinitionError(
+            f"schema {schema!r}: use at most 51 lower case letters, digits and underscores"
+        )
+    return dialect().identifier_preparer.quote(schema)
+
+
+def migrate(connection: Connection, schema: str, graph: Graph) -> str:
+    """Bring ``schema`` to the newest revision and make ``graph`` its current lifecycle.
+
+    Returns:
+        A sentence that says what was done.
+    """
+    name = quoted(schema)
+    # Two migrations at once would both find nothing there.
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": schema})
+    connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {name}"))
+    connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
+    before = _revision(connection, schema)
+    command.upgrade(_config(connection, schema), "head")
+    after = _revision(connection, schema)
+    known = _graphs(connection, schema)
+    if not known or known[-1].fingerprint != graph.fingerprint:
+        _register(connection, schema, graph, known)
+        known.append(graph)
+    schema_said = f"{before or 'nothing'} -> {after}" if before != after else f"at {after}"
+    return f"schema {schema}: {schema_said}; lifecycle {graph.name}, {len(known)} version(s)"
+
+
+def check(connection: Connection, schema: str, graph: Graph) -> None:
+    """Refuse to start on a schema that is missing, old, or made for another lifecycle.
+
+    Raises:
+        SchemaMissing: Run ``migrate`` first.
+        LifecycleMismatch: The difference is named.
+    """
+    newest = ScriptDirectory.from_config(_config(connection, schema)).get_current_head()
+    found = _revision(connection, schema)
+    if found != newest:
+        raise SchemaMissing(schema, f"revision {found or 'none'}, this version needs {newest}")
+    known = _graphs(connection, schema)
+    if not known:
+        raise SchemaMissing(schema, "no lifecycle is registered")
+    if graph.fingerprint not in {stored.fingerprint for stored in known}:
+        raise LifecycleMismatch(graph.name, graph.difference(known[-1]))
+
+
+def stored_graph(connection: Connection, schema: str) -> Graph:
+    """Return the newest lifecycle of ``schema``; its guards are known by name only.
+
+    Raises:
+        SchemaMissing: There is none.
+    """
+    known = _graphs(connection, schema) if _revision(connection, schema) else []
+    if not known:
+        raise SchemaMissing(schema, "no tables, or no lifecycle in them")
+    return known[-1]
+
+
+def _register(connection: Connection, schema: str, graph: Graph, known: list[Graph]) -> None:
+    lifecycle = tables(schema).lifecycle
+    # A graph that returns becomes the newest again.
+    connection.execute(sa.delete(lifecycle).where(lifecycle.c.fingerprint == graph.fingerprint))
+    connection.execute(
+        sa.insert(lifecycle).values(
+            name=graph.name, fingerprint=graph.fingerprint, graph=graph.to_json()
+        )
+    )
+    codes = {code for stored in (*known, graph) for code in stored.codes()}
+    for ddl in guard_edges(quoted(schema), codes):
+        connection.execute(sa.text(ddl))
+
+
+def _graphs(connection: Connection, schema: str) -> list[Graph]:
+    lifecycle = tables(schema).lifecycle
+    rows = connection.execute(sa.select(lifecycle.c.graph).order_by(lifecycle.c.version))
+    return [Graph.from_json(row.graph) for row in rows]
+
+
+def _revision(connection: Connection, schema: str) -> str | None:
+    options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _config(connection: Connection, schema: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.attributes.update(connection=connection, schema=schema)
+    return config
+
+
+def _scripts() -> Path:
+    """Find the migrations: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "alembic"

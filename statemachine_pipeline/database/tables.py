@@ -1,0 +1,419 @@
+"""The tables of one pipeline, for a schema. Declares, executes nothing.
+
+``document`` is wide and cold, ``work`` narrow and hot, ``transition`` append-only. No index covers
+a column of ``document`` that a transition changes, and nothing references ``work``: both would take
+away heap-only updates. What must hold whatever client writes is in ``checks.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, UUID
+
+VERSION_TABLE = "alembic_version"
+CLAIM_SEQUENCE = "claim_seq"
+
+_now = sa.text("clock_timestamp()")
+
+
+class Tables:
+    """Every table of the pipeline in ``schema``, as attributes."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.metadata = sa.MetaData(schema=schema, naming_convention=_NAMES)
+        self.claim_seq = sa.Sequence(CLAIM_SEQUENCE, metadata=self.metadata)
+        self.lifecycle = _lifecycle(self.metadata)
+        self.document = _document(self.metadata)
+        self.transition = _transition(self.metadata)
+        self.work = _work(self.metadata, self.claim_seq)
+        self.worker = _worker(self.metadata)
+        self.dead_letter = _dead_letter(self.metadata)
+        self.product = _product(self.metadata)
+        self.blob = _blob(self.metadata)
+        self.text_owner = _text_owner(self.metadata)
+        self.duplicate_of = _duplicate_of(self.metadata)
+        self.pause = _pause(self.metadata)
+        self.parsed_document = _parsed_document(self.metadata)
+        self.chunk_buffer = _chunk_buffer(self.metadata)
+        self.chunk = _chunk(self.metadata)
+        self.embedder = _embedder(self.metadata)
+        self.vector_buffer = _vector_buffer(self.metadata)
+        self.chunk_vector = _chunk_vector(self.metadata)
+
+    @property
+    def channel(self) -> str:
+        """The NOTIFY channel that says there is work."""
+        return f"{self.schema}_work"
+
+
+_NAMES = {
+    "pk": "%(table_name)s_pkey",
+    "ck": "%(table_name)s_%(constraint_name)s",
+    "fk": "%(table_name)s_%(referred_table_name)s_fkey",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+}
+
+
+@functools.cache
+def tables(schema: str) -> Tables:
+    """Return the tables of ``schema``, made once."""
+    return Tables(schema)
+
+
+def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text, nullable=nullable, **options)
+
+
+def _count(name: str, default: int | None = 0, kind: Any = sa.Integer) -> sa.Column[Any]:
+    given = {} if default is None else {"server_default": str(default)}
+    return sa.Column(name, kind, nullable=False, **given)
+
+
+def _time(name: str, *, nullable: bool = False, default: bool = True) -> sa.Column[Any]:
+    given = {"server_default": _now} if default else {}
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable, **given)
+
+
+def _owned(*, primary_key: bool = True) -> sa.Column[Any]:
+    """Name the document a row belongs to; the row goes when the document does."""
+    return sa.Column(
+        "document_id",
+        UUID(as_uuid=True),
+        sa.ForeignKey("document.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+def _lifecycle(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "lifecycle",
+        metadata,
+        sa.Column("version", sa.Integer, sa.Identity(always=True), primary_key=True),
+        _text("name"),
+        _text("fingerprint", unique=True),
+        sa.Column("graph", JSONB, nullable=False),
+        _time("at"),
+    )
+
+
+def _document(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "document",
+        metadata,
+        sa.Column("id", UUID(as_uuid=True), primary_key=True),
+        _text("tenant"),
+        _text("source_uri"),
+        _text("name"),
+        _text("state"),
+        _count("version", None),
+        _count("life", None),
+        _count("generation", None),
+        _text("media_type", nullable=True),
+        _count("size_bytes", None, sa.BigInteger),
+        _text("path", nullable=True),
+        _text("content_sha256"),
+        _text("input_sha256"),
+        _text("text_sha256", nullable=True),
+        _text("published_sha256", nullable=True),
+        _count("text_chars"),
+        _count("chunk_count"),
+        _count("vector_count"),
+        _text("correlation_id"),
+        _text("last_error", nullable=True),
+        sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+        _time("created_at"),
+        _time("updated_at"),
+        sa.ForeignKeyConstraint(
+            ["id", "version", "state"],
+            ["transition.document_id", "transition.version", "transition.to_state"],
+            name="document_stands_at_its_newest_transition",
+        ),
+        sa.Index(None, "created_at", "id"),
+        postgresql_with={"fillfactor": "70"},
+    )
+
+
+def _transition(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "transition",
+        metadata,
+        sa.Column("document_id", UUID(as_uuid=True), primary_key=True),
+        sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+        _count("life", None),
+        _count("generation", None),
+        _text("trigger"),
+        _text("from_state", nullable=True),
+        _text("to_state"),
+        sa.Column("hop", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("attempt", sa.SmallInteger),
+        sa.Column("worker", sa.BigInteger),
+        sa.Column("claim_seq", sa.BigInteger),
+        _text("by", nullable=True),
+        _text("reason", nullable=True),
+        _text("correlation_id"),
+        sa.Column("run_seconds", sa.Double),
+        _text("error", nullable=True),
+        _time("at"),
+        # Stored: PostgreSQL 18 makes generated columns virtual by default, and a foreign key
+        # needs a stored one.
+        sa.Column("prev", sa.Integer, sa.Computed("nullif(version - 1, 0)", persisted=True)),
+        sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
+        sa.CheckConstraint("version >= 1", name="version_starts_at_one"),
+        sa.CheckConstraint("(version = 1) = (from_state IS NULL)", name="only_the_first_is_born"),
+        sa.ForeignKeyConstraint(
+            ["document_id", "prev", "from_state"],
+            ["transition.document_id", "transition.version", "transition.to_state"],
+            name="transition_continues_its_predecessor",
+        ),
+    )
+
+
+def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
+    lane = sa.Column("lane", sa.Text, nullable=False)
+    return sa.Table(
+        "work",
+        metadata,
+        _owned(),
+        _text("tenant"),
+        _text("state"),
+        lane,
+        sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
+        _time("run_at"),
+        _time("entered_at"),
+        sa.Column(
+            "claim_seq", sa.BigInteger, nullable=False, server_default=claim_seq.next_value()
+        ),
+        sa.Column("attempt", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
+        # A document that took a worker down with it is claimed by a worker that holds nothing else.
+        sa.Column("alone", sa.Boolean, sa.Computed("crashes > 0", persisted=True)),
+        sa.Column("worker", sa.BigInteger),
+        _time("deadline_at", nullable=True, default=False),
+        sa.CheckConstraint("lane IN ('ready', 'deferred', 'held', 'claimed')", name="lane_known"),
+        sa.CheckConstraint(
+            "(lane = 'claimed') = (worker IS NOT NULL AND deadline_at IS NOT NULL)",
+            name="claimed_by_someone_until",
+        ),
+        sa.Index(
+            "work_ready_idx",
+            "state",
+            "alone",
+            "priority",
+            "run_at",
+            "document_id",
+            postgresql_where=lane == sa.literal_column("'ready'"),
+        ),
+        sa.Index(
+            "work_deferred_idx",
+            "run_at",
+            postgresql_where=lane == sa.literal_column("'deferred'"),
+        ),
+        sa.Index(
+            "work_claimed_idx", "worker", postgresql_where=lane == sa.literal_column("'claimed'")
+        ),
+        postgresql_with={
+            "fillfactor": "70",
+            "autovacuum_vacuum_scale_factor": "0",
+            "autovacuum_vacuum_threshold": "1000",
+            "autovacuum_vacuum_cost_delay": "0",
+            "autovacuum_analyze_scale_factor": "0",
+            "autovacuum_analyze_threshold": "1000",
+        },
+    )
+
+
+def _worker(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "worker",
+        metadata,
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        _text("host"),
+        _count("pid", None),
+        _text("version"),
+        _time("started_at"),
+        _time("beat_at"),
+        sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+        _time("dead_at", nullable=True, default=False),
+        postgresql_with={"fillfactor": "50"},
+    )
+
+
+def _dead_letter(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "dead_letter",
+        metadata,
+        _owned(),
+        _text("state"),
+        _text("code"),
+        _text("reason"),
+        _count("attempts", None),
+        _time("at"),
+    )
+
+
+def _product(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "product",
+        metadata,
+        _owned(),
+        _text("stage", primary_key=True),
+        _text("input_sha256"),
+        _text("fingerprint"),
+        _text("output_sha256"),
+        _text("kind"),
+        _text("key_kind", nullable=True),
+        _text("key_sha256", nullable=True),
+        sa.Column("reported", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+        sa.Column("facts", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+        _time("at"),
+        postgresql_with={"fillfactor": "90"},
+    )
+
+
+def _blob(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "blob",
+        metadata,
+        _owned(),
+        _text("sha256"),
+        sa.Column("content", BYTEA, nullable=False),
+    )
+
+
+def _text_owner(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "text_owner",
+        metadata,
+        _text("tenant", primary_key=True),
+        _text("kind", primary_key=True),
+        _text("sha256", primary_key=True),
+        _owned(primary_key=False),
+        sa.Index(None, "document_id"),
+        sa.CheckConstraint("kind IN ('bytes', 'text')", name="kind_known"),
+    )
+
+
+def _duplicate_of(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "duplicate_of",
+        metadata,
+        _owned(),
+        sa.Column("owner", UUID(as_uuid=True), nullable=False),
+        _text("kind"),
+        _text("sha256"),
+        _time("at"),
+        sa.Index(None, "owner", "at"),
+    )
+
+
+def _pause(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "pause",
+        metadata,
+        _text("stage", primary_key=True),
+        _text("reason"),
+        _text("by"),
+        _time("until", default=False),
+        _time("at"),
+    )
+
+
+def _parsed_document(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "parsed_document",
+        metadata,
+        _owned(),
+        _count("generation", None),
+        _text("fingerprint"),
+        _text("sha256"),
+        _text("text"),
+        sa.Column("spans", JSONB, nullable=False),
+        sa.Column("warnings", JSONB, nullable=False),
+    )
+
+
+def _passage() -> list[sa.Column[Any]]:
+    return [
+        _count("index", None),
+        _text("text"),
+        _count("start", None),
+        _count("end", None),
+        sa.Column("headings", ARRAY(sa.Text), nullable=False),
+        sa.Column("page", sa.Integer),
+        sa.Column("metadata", JSONB, nullable=False),
+    ]
+
+
+def _chunk_buffer(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "chunk_buffer",
+        metadata,
+        _owned(),
+        _text("set_sha256", primary_key=True),
+        sa.Column("id", UUID(as_uuid=True), primary_key=True),
+        *_passage(),
+    )
+
+
+def _chunk(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "chunk",
+        metadata,
+        sa.Column("id", UUID(as_uuid=True), primary_key=True),
+        _owned(primary_key=False),
+        *_passage(),
+        sa.Index(None, "document_id", "index"),
+    )
+
+
+def _embedder(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "embedder",
+        metadata,
+        sa.Column("id", sa.SmallInteger, sa.Identity(always=True), primary_key=True),
+        _text("fingerprint", unique=True),
+        sa.Column("dimensions", sa.Integer, nullable=False),
+    )
+
+
+def _embedder_id() -> sa.Column[Any]:
+    return sa.Column(
+        "embedder_id",
+        sa.SmallInteger,
+        sa.ForeignKey("embedder.id"),
+        primary_key=True,
+        autoincrement=False,
+    )
+
+
+def _vector_buffer(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "vector_buffer",
+        metadata,
+        _owned(),
+        _embedder_id(),
+        sa.Column("chunk_id", UUID(as_uuid=True), primary_key=True),
+        sa.Column("vector", VECTOR(), nullable=False),
+    )
+
+
+def _chunk_vector(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "chunk_vector",
+        metadata,
+        sa.Column(
+            "chunk_id",
+            UUID(as_uuid=True),
+            sa.ForeignKey("chunk.id", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+        _embedder_id(),
+        sa.Column("vector", VECTOR(), nullable=False),
+    )

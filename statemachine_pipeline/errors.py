@@ -1,0 +1,115 @@
+"""Every exception raised on purpose, in one tree, each built from values.
+
+A message says what was asked, what was found and what to do. Nothing here imports the rest of the
+package, and no driver error leaves ``database/`` without being turned into one of these.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+
+class PipelineError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class DefinitionError(PipelineError):
+    """A lifecycle, stage or set of hooks cannot work as declared."""
+
+
+class SourceRefused(PipelineError):
+    """What was handed to ``submit`` cannot become a document; nothing was written.
+
+    Attributes:
+        source: What was asked for, as text.
+    """
+
+    def __init__(self, source: str, found: str, advice: str) -> None:
+        self.source = source
+        super().__init__(f"cannot take {source!r}: {found}; {advice}")
+
+
+class TransitionRefused(PipelineError):
+    """A trigger was asked for that this document may not take; nothing was written.
+
+    Attributes:
+        state: Where the document stands.
+        trigger: What was asked for.
+        reason: ``unknown_trigger``, ``wrong_state``, ``guard_refused:<guard>`` or
+            ``guard_error:<guard>``.
+    """
+
+    def __init__(self, state: str, trigger: str, reason: str, allowed: Iterable[str]) -> None:
+        self.state, self.trigger, self.reason = state, trigger, reason
+        names = ", ".join(sorted(allowed)) or "nothing"
+        super().__init__(
+            f"{trigger!r} refused in state {state!r} ({reason}); possible here: {names}"
+        )
+
+
+class StaleClaim(PipelineError):
+    """A write was refused because its claim is no longer held; nothing was written.
+
+    The document was rescued, cancelled, revised or moved by hand meanwhile.
+    """
+
+    def __init__(self, document_id: UUID, stage: str, sequence: int) -> None:
+        self.document_id, self.stage, self.sequence = document_id, stage, sequence
+        super().__init__(
+            f"claim {sequence} on document {document_id} at {stage!r} is no longer held; "
+            "its work was dropped and whoever holds the document now goes on"
+        )
+
+
+class DocumentNotFound(PipelineError):
+    """No document has this id."""
+
+    def __init__(self, document_id: UUID | str) -> None:
+        self.document_id = document_id
+        super().__init__(
+            f"no document {document_id} in this pipeline; `list` shows those there are"
+        )
+
+
+class SchemaMissing(PipelineError):
+    """The database does not hold this pipeline's tables, or holds older ones."""
+
+    def __init__(self, schema: str, found: str) -> None:
+        self.schema = schema
+        super().__init__(
+            f"schema {schema!r} is not ready: {found}; run `statemachine-pipeline migrate`"
+        )
+
+
+class LifecycleMismatch(PipelineError):
+    """The lifecycle in the code is not among those the database was migrated to."""
+
+    def __init__(self, lifecycle: str, difference: Iterable[str]) -> None:
+        self.difference = tuple(difference)
+        lines = "; ".join(self.difference)
+        super().__init__(
+            f"lifecycle {lifecycle!r} differs from the one in the database ({lines}); "
+            "run `statemachine-pipeline migrate` with this lifecycle, or use another schema"
+        )
+
+
+class DatabaseUnavailable(PipelineError):
+    """The database could not be reached, or broke off; trying again may work."""
+
+    def __init__(self, doing: str, cause: str) -> None:
+        super().__init__(f"the database did not answer while {doing}: {cause}")
+
+
+class MissingExtra(PipelineError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, wanted: str, extra: str) -> None:
+        super().__init__(f"{wanted} is not installed; pip install 'statemachine-pipeline[{extra}]'")
+
+
+class EmbeddedServerError(PipelineError):
+    """The embedded PostgreSQL could not be started or reached."""

@@ -1,0 +1,237 @@
+"""What users write: the protocols of hooks, what a hook may return and what it may raise.
+
+Hooks run with no database transaction open, and at least once: a worker that dies after a hook and
+before its settle makes another worker run it again, with the same ``idempotency_key``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from statemachine_pipeline.records import Chunk, Document, ParsedText, Source
+
+
+class Reader(Protocol):
+    """Reads what earlier stages left for a claim; implemented by the store."""
+
+    async def read_source(self, claim: Claim) -> Source: ...
+    async def read_text(self, claim: Claim) -> ParsedText: ...
+    async def read_chunks(self, claim: Claim) -> Sequence[Chunk]: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One worker's right to one attempt at one stage.
+
+    It is the ticket to every write of the attempt; nothing on it can write. Each write is refused
+    with ``StaleClaim`` once the claim was rescued, cancelled or moved by hand.
+
+    Attributes:
+        document: The document as it was claimed.
+        stage: The trigger this attempt tries to earn.
+        sequence: The fence: unique for ever, higher for every later claim.
+        attempt: 1-based try at this stage.
+        crashes: Claims in this life that ended without a word.
+        worker: Id of the worker that holds it.
+        deadline_at: When the hook is stopped and the attempt counts as timed out (UTC).
+        idempotency_key: The same for this document, stage, input and hook over attempts, crashes
+            and requeues; another as soon as input or hook differ.
+        fingerprint: Identity of the hook and its settings.
+    """
+
+    document: Document
+    stage: str
+    sequence: int
+    attempt: int
+    crashes: int
+    worker: int
+    deadline_at: datetime
+    idempotency_key: UUID
+    fingerprint: str
+    reader: Reader = dataclasses.field(repr=False, compare=False)
+
+    async def source(self) -> Source:
+        """Return the document's bytes.
+
+        Raises:
+            Reject: A file that was kept by its path has gone or changed since it was submitted.
+        """
+        return await self.reader.read_source(self)
+
+    async def text(self) -> ParsedText:
+        """Return the text of the current generation, as the last stage that wrote it left it."""
+        return await self.reader.read_text(self)
+
+    async def chunks(self) -> Sequence[Chunk]:
+        """Return the buffered chunks in reading order, each with its id."""
+        return await self.reader.read_chunks(self)
+
+
+@runtime_checkable
+class Product(Protocol):
+    """A value that knows how to write itself, inside the settle of its stage.
+
+    A product may also have ``sha256``, the hash of what later stages read of it. Without one, its
+    output counts as changed exactly when the stage's input or fingerprint did.
+    """
+
+    async def write(self, connection: AsyncConnection, claim: Claim) -> None:
+        """Write the product on ``connection``, whose transaction also moves the document.
+
+        The claim's fence is locked before the call. Never commit or roll back; what is raised
+        undoes the whole settle, and the attempt has failed.
+        """
+
+
+class Done:
+    """What a hook returns on success.
+
+    Args:
+        product: What it made, or None when only the transition matters.
+        **reported: Facts for this stage's guards (``facts.reported``); JSON values, kept with the
+            product for ``explain``.
+    """
+
+    __slots__ = ("product", "reported")
+
+    def __init__(self, product: object | None = None, /, **reported: Any) -> None:
+        self.product = product
+        self.reported: Mapping[str, Any] = MappingProxyType(reported)
+
+    def __repr__(self) -> str:
+        return f"Done({self.product!r}, reported={dict(self.reported)!r})"
+
+
+class Signal(Exception):  # noqa: N818 - a signal tells an outcome, it is no error
+    """Base of what a hook raises to tell its outcome."""
+
+
+class Retry(Signal):
+    """Try this stage again; counts an attempt.
+
+    Args:
+        reason: A sentence for people; must hold no document text.
+        after: Wait at least this long; the stage's backoff when None.
+    """
+
+    def __init__(self, reason: str, after: timedelta | None = None) -> None:
+        self.reason, self.after = reason, after
+        super().__init__(reason)
+
+
+class Reject(Signal):
+    """This input will never pass: the document goes to ``dead_letter``.
+
+    Args:
+        reason: A sentence for people; must hold no document text.
+        code: One word for grouping.
+    """
+
+    def __init__(self, reason: str, code: str = "rejected") -> None:
+        self.reason, self.code = reason, code
+        super().__init__(reason)
+
+
+class RateLimited(Signal):
+    """The provider asked to wait; the attempt is given back.
+
+    Args:
+        after: How long, as the provider said.
+    """
+
+    def __init__(self, after: timedelta) -> None:
+        self.after = after
+        super().__init__(f"rate limited for {after.total_seconds():g} s")
+
+
+class StageFault(Signal):
+    """The stage itself cannot work (wrong key, wrong dimension): no document is charged.
+
+    The stage is paused for a while with this reason, and the attempt is given back.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Wait(Signal):
+    """The work goes on elsewhere; look again later. The attempt is given back.
+
+    Args:
+        poll_after: When to look again.
+    """
+
+    def __init__(self, poll_after: timedelta = timedelta(seconds=30)) -> None:
+        self.poll_after = poll_after
+        super().__init__(f"waiting; next look in {poll_after.total_seconds():g} s")
+
+
+@runtime_checkable
+class Parser(Protocol):
+    """Turns bytes into text."""
+
+    def parse(self, source: Source) -> ParsedText:
+        """Read ``source`` whole; blocking is fine, the runner calls it off the event loop.
+
+        Raises:
+            Reject: The content cannot be read and never will be; say why in a sentence.
+        """
+
+
+@runtime_checkable
+class Chunker(Protocol):
+    """Cuts text into passages."""
+
+    def split(self, text: ParsedText) -> Sequence[Chunk]:
+        """Cut ``text`` into passages in reading order; blocking is fine."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into vectors.
+
+    Attributes:
+        dimensions: Length of every vector.
+        batch_size: Most texts the runner hands over in one call.
+    """
+
+    dimensions: int
+    batch_size: int
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Embed ``n`` texts, ``n >= 1``; vector ``i`` belongs to text ``i``.
+
+        Returns:
+            ``n`` vectors, shape ``(n, dimensions)``, finite and not all zero.
+        """
+
+    async def embed_query(self, text: str) -> Sequence[float]:
+        """Embed one question, comparable with what ``embed`` returns."""
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """Makes a document's chunks and vectors visible to readers."""
+
+    async def publish(self, claim: Claim) -> object:
+        """Return the product that makes the buffered work visible."""
+
+    async def withdraw(self, claim: Claim) -> object:
+        """Return the product that takes the document away from readers."""
+
+
+Hook: TypeAlias = (
+    "Callable[[Claim], Awaitable[Done | Product | None]] | Callable[[Claim], Done | Product | None]"
+)
+"""A plain function of the claim, ``def`` or ``async def``."""

@@ -1,0 +1,222 @@
+"""A stage binds a hook to the trigger it earns, with the numbers that govern its attempts.
+
+Stages are keyed by trigger, not by state, so a stage follows its edge when a lifecycle inserts a
+state before it. Nothing here runs a hook.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
+from statemachine_pipeline.retry import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from statemachine_pipeline.graph import Graph
+
+Kind = Literal["parser", "chunker", "embedder", "publisher", "function"]
+Where = Literal["loop", "thread", "process"]
+
+
+class _ByHand:
+    """Says that only ``apply`` takes an edge; the document waits for it in lane held."""
+
+    def __repr__(self) -> str:
+        return "by_hand"
+
+
+by_hand: Final = _ByHand()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """A hook and the numbers of its stage.
+
+    Attributes:
+        hook: A Parser, Chunker, Embedder, Publisher, or a function of the claim.
+        attempts: Tries before the document goes to ``dead_letter``.
+        crashes: Crashes of one life before it does.
+        deadline: Longest run of one attempt; then the hook is stopped and the attempt failed.
+        concurrency: Attempts of this stage that one runner makes at the same time.
+        run: Where the hook runs. None takes the event loop for ``async def`` and a thread for
+            ``def``; ``process`` is for parsers, chunkers and plain functions importable by name,
+            and a child that dies is one failed attempt, no dead runner.
+        wait: How long ``Wait`` may be raised before it counts as a failed attempt.
+        version: Change it when the hook's output changes, so that ``reprocess`` runs it again.
+    """
+
+    hook: Any
+    _: dataclasses.KW_ONLY
+    attempts: int = 5
+    crashes: int = 3
+    deadline: timedelta = timedelta(minutes=10)
+    concurrency: int = 8
+    run: Where | None = None
+    wait: timedelta = timedelta(hours=24)
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.deadline <= timedelta(0):
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: concurrency and deadline must be above zero, "
+                f"got {self.concurrency} and {self.deadline}"
+            )
+        _ = self.kind, self.policy
+
+    @property
+    def kind(self) -> Kind:
+        """Which protocol the hook follows."""
+        kinds: tuple[tuple[type, Kind], ...] = (
+            (Parser, "parser"),
+            (Chunker, "chunker"),
+            (Embedder, "embedder"),
+            (Publisher, "publisher"),
+        )
+        for protocol, kind in kinds:
+            if isinstance(self.hook, protocol):
+                return kind
+        if callable(self.hook):
+            return "function"
+        raise DefinitionError(
+            f"{self.hook!r} is no hook: it has none of parse, split, embed, publish and cannot be called"
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """The numbers that decide between retry and fail."""
+        return Policy(attempts=self.attempts, crashes=self.crashes)
+
+    @property
+    def where(self) -> Where:
+        """Where the hook runs, with the default filled in."""
+        return self.run or ("loop" if self.is_async else "thread")
+
+    @property
+    def is_async(self) -> bool:
+        """Whether calling the hook gives an awaitable."""
+        if self.kind in {"embedder", "publisher"}:
+            return True
+        if self.kind in {"parser", "chunker"}:
+            return False
+        call = self.hook if inspect.isroutine(self.hook) else type(self.hook).__call__
+        return inspect.iscoroutinefunction(call)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the hook and its settings; another one means another output."""
+        return f"{getattr(self.hook, 'fingerprint', None) or _name(self.hook)}#{self.version}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bound:
+    """A stage in its place: the trigger it earns and the state it leaves."""
+
+    trigger: str
+    state: str
+    stage: Stage
+    fingerprint: str
+
+
+class Stages:
+    """The stages of one lifecycle.
+
+    Args:
+        graph: The lifecycle.
+        hooks: For each forward trigger a Stage, a bare hook, ``by_hand``, or None where there is
+            nothing to earn.
+
+    Raises:
+        DefinitionError: A trigger is unknown, has neither hook nor None, or a state has two hooks.
+    """
+
+    def __init__(self, graph: Graph, hooks: Mapping[str, Any]) -> None:
+        known = graph.forward_triggers()
+        unknown = [trigger for trigger in hooks if trigger not in known]
+        if unknown:
+            raise DefinitionError(
+                f"{graph.name}: hooks for {', '.join(unknown)}, but its triggers are {', '.join(known)}"
+            )
+        forgotten = [trigger for trigger in known if trigger not in hooks]
+        if forgotten:
+            raise DefinitionError(
+                f"{graph.name}: no hook for {', '.join(forgotten)}; pass one in hooks={{...}}, "
+                "None where there is nothing to earn, or by_hand"
+            )
+        self.graph = graph
+        self._bound: dict[str, Bound] = {}
+        self._by_hand: set[str] = set()
+        for state in graph.states:
+            self._bind(state, {trigger: hooks[trigger] for trigger in graph.forward(state)})
+
+    def _bind(self, state: str, hooks: Mapping[str, Any]) -> None:
+        if any(hook is by_hand for hook in hooks.values()):
+            self._by_hand.add(state)
+        bearing = {t: h for t, h in hooks.items() if h is not None and h is not by_hand}
+        if len(bearing) > 1 or (bearing and state in self._by_hand):
+            raise DefinitionError(
+                f"{self.graph.name}.{state}: one hook at most, got one for {', '.join(hooks)}"
+            )
+        for trigger, hook in bearing.items():
+            stage = hook if isinstance(hook, Stage) else Stage(hook)
+            self._bound[state] = Bound(trigger, state, stage, stage.fingerprint)
+
+    def at(self, state: str) -> Bound | None:
+        """Return the stage that leads out of ``state``; None where there is nothing to earn."""
+        return self._bound.get(state)
+
+    def is_by_hand(self, state: str) -> bool:
+        """Tell whether only ``apply`` leads out of ``state``."""
+        return state in self._by_hand
+
+    def policy_at(self, state: str) -> Policy:
+        """Return the numbers that govern failures in ``state``."""
+        bound = self._bound.get(state)
+        return bound.stage.policy if bound else Policy()
+
+    def __iter__(self) -> Iterable[Bound]:
+        return iter(self._bound.values())
+
+    def leading_to(self, bound: Bound) -> tuple[str, ...]:
+        """Return the states from which a claim ends up at ``bound``: its own and hops before it.
+
+        A document that waits where there is nothing to earn is claimed for the stage behind.
+        """
+        states = [bound.state]
+        for state in states:
+            for before in self.graph.states:
+                hop = before not in self._bound and before not in self._by_hand
+                ways = (self.graph.targets(before, t) for t in self.graph.forward(before))
+                if hop and before not in states and any(state in targets for targets in ways):
+                    states.append(before)
+        return tuple(states)
+
+    def served(self, triggers: Iterable[str] | None) -> tuple[Bound, ...]:
+        """Return the stages named by ``triggers``, or all.
+
+        Raises:
+            DefinitionError: A trigger has no hook here.
+        """
+        if triggers is None:
+            return tuple(self._bound.values())
+        by_trigger: dict[str, list[Bound]] = {}
+        for bound in self._bound.values():
+            by_trigger.setdefault(bound.trigger, []).append(bound)
+        wanted = list(dict.fromkeys(triggers))
+        strange = [trigger for trigger in wanted if trigger not in by_trigger]
+        if strange:
+            raise DefinitionError(
+                f"{self.graph.name}: no hook earns {', '.join(strange)}; "
+                f"hooks earn {', '.join(by_trigger)}"
+            )
+        return tuple(bound for trigger in wanted for bound in by_trigger[trigger])
+
+
+def _name(hook: object) -> str:
+    named = hook if inspect.isroutine(hook) else type(hook)
+    return f"{named.__module__}.{named.__qualname__}"
