@@ -20,7 +20,6 @@ def _only_ours(obj: object, name: str | None, kind: str, *_: object) -> bool:
 def run(connection: sa.Connection) -> None:
     quoted = connection.dialect.identifier_preparer.quote(schema)
     connection.execute(sa.text(f"SET LOCAL search_path TO {quoted}, public"))
-    connection.dialect.default_schema_name = schema
     context.configure(
         connection=connection,
         target_metadata=tables(schema).metadata,

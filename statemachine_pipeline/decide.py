@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from statemachine_pipeline.retry import Policy
     from statemachine_pipeline.stages import Bound, Stages
 
+_COUNTS = (
+    "text_chars",
+    "chunks_expected",
+    "chunks_stored",
+    "vectors_expected",
+    "vectors_stored",
+)
+
 ProductKind = Literal["none", "text", "chunks", "vectors", "publication", "other"]
 
 
@@ -135,6 +143,7 @@ class Decision:
         error: What the document's ``last_error`` becomes.
         duplicate_of: Whom the document rests on, when ``mark_duplicate`` was taken.
         duplicate_by: Which of the two they share.
+        counts: What the guards saw when a stage was earned; kept with its product.
     """
 
     state: str
@@ -147,6 +156,7 @@ class Decision:
     error: str | None = None
     duplicate_of: UUID | None = None
     duplicate_by: KeyKind | None = None
+    counts: Mapping[str, int] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def goes_on(self) -> bool:

@@ -44,6 +44,7 @@ class Claim:
         crashes: Claims in this life that ended without a word.
         worker: Id of the worker that holds it.
         deadline_at: When the hook is stopped and the attempt counts as timed out (UTC).
+        entered_at: When the document came to stand where it stands (UTC).
         idempotency_key: The same for this document, stage, input and hook over attempts, crashes
             and requeues; another as soon as input or hook differ.
         fingerprint: Identity of the hook and its settings.
@@ -56,6 +57,7 @@ class Claim:
     crashes: int
     worker: int
     deadline_at: datetime
+    entered_at: datetime
     idempotency_key: UUID
     fingerprint: str
     reader: Reader = dataclasses.field(repr=False, compare=False)

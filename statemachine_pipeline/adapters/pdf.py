@@ -69,7 +69,9 @@ def _pages(document: Any, page_count: int) -> Iterator[str | None]:
             try:
                 text_page = page.get_textpage()
                 try:
-                    yield text_page.get_text_bounded()
+                    # Not get_text_bounded(): it glues neighbouring pieces of a page together
+                    # ("ofAmerican", "Item A• Item B"), this one at worst breaks a line too often.
+                    yield text_page.get_text_range()
                 finally:
                     text_page.close()
             finally:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 # A cell longer than this holds prose: the table only lays out a page.
 _PROSE_CHARS: Final = 1_000
 _COLUMN_LIMIT: Final = 100
+_LEAST_COLUMNS: Final = 2
 
 
 class Table:
@@ -17,26 +18,46 @@ class Table:
 
     def __init__(self) -> None:
         self._rows: list[list[str]] = []
-        self._columns = 1
+        self._covered: dict[int, int] = {}  # column: rows that a cell above still reaches into
+        self._size = (1, 1)
+        self._outside: list[str] = []
 
     def begin_row(self) -> None:
         """Begin a row."""
         self._rows.append([])
+        self._fill()
 
-    def begin_cell(self, columns: str | None) -> None:
-        """Begin a cell that is ``columns`` wide, as the attribute says it."""
-        wide = columns is not None and columns.isdecimal() and len(columns) < 4  # noqa: PLR2004
-        self._columns = min(int(columns), _COLUMN_LIMIT) if wide and columns else 1
+    def begin_cell(self, columns: str | None, rows: str | None, outside: list[str]) -> None:
+        """Begin a cell.
 
-    def end_cell(self, text: str) -> None:
-        """Take the cell's text; cells that it covers stay empty, so that columns line up."""
+        Args:
+            columns: How many columns it covers, as its attribute says.
+            rows: How many rows.
+            outside: Text collected so far outside of cells, given back by ``end_cell``.
+        """
+        self._size = (_count(columns), _count(rows))
+        self._outside = outside
+
+    def end_cell(self, text: str) -> list[str]:
+        """Take the cell's text; places that it covers stay empty, so that columns line up."""
         if not self._rows:
             self._rows.append([])
         row = self._rows[-1]
-        if len(row) < _COLUMN_LIMIT:
+        columns, rows = self._size
+        for column in range(len(row), min(len(row) + columns, _COLUMN_LIMIT)):
             row.append(text)
-            row.extend([""] * (self._columns - 1))
-        self._columns = 1
+            text = ""
+            if rows > 1:
+                self._covered[column] = rows - 1
+        self._fill()
+        return self._outside
+
+    def _fill(self) -> None:
+        """Leave places empty that cells above reach into."""
+        row = self._rows[-1]
+        while self._covered.get(len(row), 0) > 0:
+            self._covered[len(row)] -= 1
+            row.append("")
 
     def flat(self) -> str:
         """Return all cells on one line."""
@@ -46,7 +67,7 @@ class Table:
         """Yield the table as Markdown: one block, or one for each cell of a layout table."""
         rows = [row for row in self._rows if any(row)]
         width = max((len(row) for row in rows), default=0)
-        if width < 2 or any(len(cell) > _PROSE_CHARS for row in rows for cell in row):  # noqa: PLR2004
+        if width < _LEAST_COLUMNS or any(len(cell) > _PROSE_CHARS for row in rows for cell in row):
             yield from (cell for row in rows for cell in row if cell)
             return
         lines = [self._line(row, width) for row in rows]
@@ -55,5 +76,11 @@ class Table:
 
     @staticmethod
     def _line(row: list[str], width: int) -> str:
-        cells = (cell.replace("\n", " ").replace("|", "\\|") for cell in row)
+        cells = (" ".join(cell.split()).replace("|", "\\|") for cell in row)
         return "| " + " | ".join([*cells, *[""] * (width - len(row))]) + " |"
+
+
+def _count(attribute: str | None) -> int:
+    """Read a span; what is no number, or zero, counts as one."""
+    told = attribute is not None and attribute.isascii() and attribute.isdigit()
+    return max(1, int(attribute[:4])) if told and attribute else 1

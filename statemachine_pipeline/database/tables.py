@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, UUID
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB, UUID
 
 VERSION_TABLE = "alembic_version"
 CLAIM_SEQUENCE = "claim_seq"
@@ -345,7 +345,7 @@ def _passage() -> list[sa.Column[Any]]:
         _text("text"),
         _count("start", None),
         _count("end", None),
-        sa.Column("headings", ARRAY(sa.Text), nullable=False),
+        sa.Column("headings", JSONB, nullable=False),
         sa.Column("page", sa.Integer),
         sa.Column("metadata", JSONB, nullable=False),
     ]

@@ -1,0 +1,66 @@
+"""Rows to records, and driver errors to ours: the only place that knows both."""
+
+from __future__ import annotations
+
+import contextlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import exc
+
+from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
+from statemachine_pipeline.records import Document, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DOCUMENT = tuple(name for name in Document.__slots__ if name != "metadata")
+_UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
+
+
+def to_document(row: Any) -> Document:
+    """Read a document from any row that has its columns."""
+    values = {name: getattr(row, name) for name in _DOCUMENT}
+    return Document(**values, metadata=MappingProxyType(row._mapping["metadata"]))
+
+
+def to_transition(row: Any) -> Transition:
+    """Read one history row."""
+    return Transition(**row._mapping)
+
+
+@contextlib.contextmanager
+def answering(doing: str) -> Iterator[None]:
+    """Turn a driver's errors into ours; ``doing`` completes "the database did not answer while".
+
+    Raises:
+        DatabaseUnavailable: The connection failed or broke; whether a commit landed is unknown.
+        SchemaMissing: The tables are not there.
+    """
+    try:
+        yield
+    except exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) in {_UNDEFINED_TABLE, _UNDEFINED_SCHEMA}:
+            raise SchemaMissing("of this pipeline", "its tables are missing") from error
+        raise
+    except exc.DBAPIError as error:
+        if is_connection_lost(error):
+            raise DatabaseUnavailable(doing, _first_line(error.orig)) from error
+        raise
+    except (exc.TimeoutError, OSError) as error:
+        raise DatabaseUnavailable(doing, _first_line(error)) from error
+
+
+def is_connection_lost(error: exc.DBAPIError) -> bool:
+    """Tell a broken connection from a statement that was refused."""
+    state = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or isinstance(error, exc.InterfaceError):
+        return True
+    # 08 connection, 57P admin shutdown or crash, 53 out of resources; none: never connected.
+    return isinstance(error, exc.OperationalError) and (
+        state is None or state[:2] in {"08", "53"} or state[:3] == "57P"
+    )
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

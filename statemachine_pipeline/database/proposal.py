@@ -1,0 +1,102 @@
+"""What the runner asks to have written at the end of an attempt, and what it gets back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.decide import Decision, ProductKind, output_sha256
+from statemachine_pipeline.errors import PipelineError
+from statemachine_pipeline.records import (
+    Accepted,
+    Chunks,
+    Facts,
+    ParsedText,
+    Publication,
+    Validated,
+    Vectors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.stages import Bound
+
+_KINDS: Mapping[type, ProductKind] = {
+    ParsedText: "text",
+    Chunks: "chunks",
+    Vectors: "vectors",
+    Publication: "publication",
+    Accepted: "none",
+    Validated: "none",
+}
+
+
+class OwnerChanged(PipelineError):
+    """The bytes or text changed hands since the decision; nothing was written, decide again."""
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(f"document {claim.document.id}: its twin changed meanwhile")
+
+
+class ProductFailed(PipelineError):
+    """A product could not be written; nothing was, and the attempt has failed."""
+
+    def __init__(self, claim: Claim, cause: BaseException) -> None:
+        self.cause = cause
+        first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        super().__init__(f"{claim.stage}: its product was not written: {first}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """The outcome of one attempt, ready to be settled.
+
+    Attributes:
+        claim: The ticket.
+        bound: The stage, or None when only hops are settled.
+        product: What the hook made.
+        reported: What it said for guards.
+        facts: What is known before the product is written.
+        decide: Turns facts into a decision; called again after the product is written, with the
+            counts that the writes returned.
+        deadline_seconds: For each state at which the claim may go on, how long the next attempt has.
+        run_seconds: How long the hook ran.
+        by: Who moves the document, when not its own worker.
+    """
+
+    claim: Claim
+    bound: Bound | None
+    decide: Callable[[Facts], Decision]
+    facts: Facts
+    product: object | None = None
+    reported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    deadline_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    run_seconds: float | None = None
+
+    @property
+    def kind(self) -> ProductKind:
+        """Where the product's data goes."""
+        return "none" if self.product is None else _KINDS.get(type(self.product), "other")
+
+    @property
+    def output_sha256(self) -> str:
+        """Hash of what later stages read."""
+        read = self.claim.document.input_sha256
+        return output_sha256(self.bound, read, self.product) if self.bound else read
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What was written.
+
+    Attributes:
+        decision: The decision that was taken in the end.
+        sequence: The new fence when the claim goes on, else None.
+        deadline_at: The new deadline when the claim goes on.
+    """
+
+    decision: Decision
+    sequence: int | None
+    deadline_at: Any

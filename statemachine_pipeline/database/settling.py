@@ -1,0 +1,284 @@
+"""One settle: products, history, document and work of a batch of claims, in one transaction.
+
+Every write carries the claims' fences. Lock order: work and document by id, then keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import sqlalchemy as sa
+
+from statemachine_pipeline.database import products
+from statemachine_pipeline.database.keys import hand_on, lock_owners
+from statemachine_pipeline.database.proposal import OwnerChanged, ProductFailed, Settled
+from statemachine_pipeline.database.statements import claims, keys
+from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.errors import StaleClaim
+from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER
+from statemachine_pipeline.records import Accepted, ParsedText, Validated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from statemachine_pipeline.database.proposal import Proposal
+    from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.decide import Decision
+    from statemachine_pipeline.graph import Graph
+
+Answer: TypeAlias = Settled | StaleClaim | OwnerChanged | ProductFailed | None
+"""None: its document is locked by someone else; settle it alone."""
+
+LOCK_TIMEOUT_SECONDS = 30
+
+
+class Settlement:
+    """Writes batches of proposals.
+
+    Args:
+        engine: Where to.
+        t: The tables.
+        graph: For the restarts of heirs.
+    """
+
+    def __init__(self, engine: AsyncEngine, t: Tables, graph: Graph) -> None:
+        self._engine, self._t, self._graph = engine, t, graph
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._settle = {skip: claims.settle(t, skip_locked=skip) for skip in (True, False)}
+        self._hold = {skip: claims.hold(t, skip_locked=skip) for skip in (True, False)}
+
+    async def write(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        """Write the proposals, all in one transaction; an error undoes all of them.
+
+        Args:
+            proposals: At most one per document.
+            worker: Who writes.
+            alone: Wait for a document that someone else has locked, instead of answering None.
+
+        Returns:
+            One answer per proposal, in their order.
+        """
+        decisions = [None if _has_data(p) else p.decide(p.facts) for p in proposals]
+        if all(d is not None and _is_plain(d) for d in decisions):
+            async with self._connection(one_statement=True, waits=alone) as connection:
+                return await self._move(connection, proposals, decisions, worker, skip=not alone)
+        async with self._connection(one_statement=False, waits=alone) as connection:
+            return await self._write_with_products(connection, proposals, worker, alone=alone)
+
+    def _connection(self, *, one_statement: bool, waits: bool) -> Any:
+        # One statement is its own transaction: autocommit spares two round trips.
+        if one_statement and not waits:
+            return self._autocommit.connect()
+        return self._engine.begin()
+
+    async def write_in(
+        self, connection: AsyncConnection, proposals: Sequence[Proposal], worker: int
+    ) -> list[Answer]:
+        """Write proposals whose rows ``connection`` has locked already."""
+        decisions = [p.decide(p.facts) for p in proposals]
+        answers = await self._move(connection, proposals, decisions, worker, skip=False)
+        await self._after(connection, proposals, decisions)
+        return answers
+
+    async def _write_with_products(
+        self,
+        connection: AsyncConnection,
+        proposals: Sequence[Proposal],
+        worker: int,
+        *,
+        alone: bool,
+    ) -> list[Answer]:
+        if alone:
+            limit = f"{LOCK_TIMEOUT_SECONDS}s"
+            await connection.execute(
+                sa.select(sa.func.set_config("lock_timeout", limit, True))  # noqa: FBT003
+            )
+        held = await self._lock(connection, proposals, skip=not alone)
+        mine = [p for p in proposals if p.claim.document.id in held]
+        counted = await products.write(connection, self._t, mine)
+        decisions = [p.decide(counted.get(p.claim.document.id, p.facts)) for p in mine]
+        changed = await self._changed_owners(connection, mine, decisions)
+        pairs = [(p, d) for p, d in zip(mine, decisions, strict=True) if p not in changed]
+        if changed and any(_has_data(p) for p in changed):
+            raise OwnerChanged(changed[0].claim)
+        written = [p for p, _ in pairs]
+        taken = [d for _, d in pairs]
+        answers: dict[Any, Answer] = {p.claim.document.id: OwnerChanged(p.claim) for p in changed}
+        if written:
+            moved = await self._move(connection, written, taken, worker, skip=False)
+            answers |= {p.claim.document.id: a for p, a in zip(written, moved, strict=True)}
+            await self._after(connection, written, taken)
+        return [answers.get(p.claim.document.id, _stale(p) if alone else None) for p in proposals]
+
+    async def _lock(
+        self, connection: AsyncConnection, proposals: Sequence[Proposal], *, skip: bool
+    ) -> set[Any]:
+        records = [{"id": p.claim.document.id, "seq": p.claim.sequence} for p in proposals]
+        found = await connection.execute(
+            self._hold[skip], parameters("given", ("id", "seq"), records)
+        )
+        return set(found.scalars())
+
+    async def _changed_owners(
+        self, connection: AsyncConnection, mine: Sequence[Proposal], decisions: Sequence[Decision]
+    ) -> list[Proposal]:
+        """Lock the keys of twins; return those whose owner is another than was decided on."""
+        resting = [
+            (_key(p, d), p, d)
+            for p, d in zip(mine, decisions, strict=True)
+            if d.duplicate_of is not None
+        ]
+        if not resting:
+            return []
+        wanted = [(key, p.claim.document.id) for key, p, _ in resting]
+        owners = await lock_owners(connection, self._t, wanted)
+        return [p for key, p, d in resting if owners.get(key) != d.duplicate_of]
+
+    async def _after(
+        self, connection: AsyncConnection, written: Sequence[Proposal], taken: Sequence[Decision]
+    ) -> None:
+        pairs = list(zip(written, taken, strict=True))
+        rests = [
+            {
+                "document_id": p.claim.document.id,
+                "owner": d.duplicate_of,
+                "kind": d.duplicate_by,
+                "sha256": _key(p, d)[2],
+            }
+            for p, d in pairs
+            if d.duplicate_of is not None
+        ]
+        if rests:
+            await connection.execute(
+                keys.rest_on(self._t),
+                parameters("rest", ("document_id", "owner", "kind", "sha256"), rests),
+            )
+        losing = [p.claim.document.id for p, d in pairs if _may_lose_keys(p, d)]
+        if losing:
+            await hand_on(connection, self._t, self._graph, sorted(losing))
+
+    async def _move(
+        self,
+        connection: AsyncConnection,
+        proposals: Sequence[Proposal],
+        decisions: Sequence[Any],
+        worker: int,
+        *,
+        skip: bool,
+    ) -> list[Answer]:
+        pairs = list(zip(proposals, decisions, strict=True))
+        values = (
+            parameters("given", claims.SETTLED, (_settled(p, d) for p, d in pairs))
+            | parameters("step", claims.STEPS, (s for p, d in pairs for s in _steps(p, d)))
+            | parameters("earned", claims.EARNED, (e for p, d in pairs for e in _earned(p, d)))
+            | {"worker": worker}
+        )
+        found = {row.id: row for row in await connection.execute(self._settle[skip], values)}
+        answers: list[Answer] = []
+        for proposal, decision in pairs:
+            row = found.get(proposal.claim.document.id)
+            if row is None:
+                answers.append(None if skip else _stale(proposal))
+                continue
+            goes_on = decision.goes_on
+            answers.append(
+                Settled(
+                    decision=decision,
+                    sequence=row.claim_seq if goes_on else None,
+                    deadline_at=row.deadline_at if goes_on else None,
+                )
+            )
+        return answers
+
+
+def _has_data(proposal: Proposal) -> bool:
+    """Whether the product writes rows of its own."""
+    return proposal.kind != "none"
+
+
+def _is_plain(decision: Decision) -> bool:
+    """Whether the settle statement alone is enough."""
+    return decision.duplicate_of is None and decision.state not in {DEAD_LETTER, CANCELLED}
+
+
+def _may_lose_keys(proposal: Proposal, decision: Decision) -> bool:
+    ended = decision.state in {DEAD_LETTER, CANCELLED}
+    return ended or (proposal.kind == "publication" and proposal.claim.document.life > 1)
+
+
+def _stale(proposal: Proposal) -> StaleClaim:
+    claim = proposal.claim
+    return StaleClaim(claim.document.id, claim.stage, claim.sequence)
+
+
+def _key(proposal: Proposal, decision: Decision) -> tuple[str, str, str]:
+    product, document = proposal.product, proposal.claim.document
+    if isinstance(product, Accepted | Validated):
+        return document.tenant, *product.key
+    own = document.content_sha256 if decision.duplicate_by == "bytes" else document.text_sha256
+    return document.tenant, str(decision.duplicate_by), str(own)
+
+
+def _settled(proposal: Proposal, decision: Decision) -> dict[str, Any]:
+    product, claim = proposal.product, proposal.claim
+    return {
+        "id": claim.document.id,
+        "seq": claim.sequence,
+        "state": decision.state,
+        "steps": len(decision.steps),
+        "lane": decision.lane,
+        "after": decision.after.total_seconds(),
+        "give_back": int(decision.give_back),
+        "crashed": int(decision.crashed),
+        "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
+        "input_sha256": decision.input_sha256,
+        "error": decision.error,
+        "media_type": product.media_type if isinstance(product, Accepted) else None,
+        "text_sha256": product.text_sha256 if isinstance(product, Validated) else None,
+        "text_chars": len(product.text) if isinstance(product, ParsedText) else None,
+    }
+
+
+def _steps(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
+    ran = proposal.bound is not None
+    return [
+        {
+            "id": proposal.claim.document.id,
+            "offset": number,
+            "trigger": step.edge.trigger,
+            "from_state": step.edge.from_state,
+            "to_state": step.edge.to_state,
+            "hop": step.hop,
+            "attempt": proposal.claim.attempt if ran and not step.hop else None,
+            "error": step.error,
+            "reason": step.reason,
+            "run_seconds": proposal.run_seconds if not step.hop else None,
+        }
+        for number, step in enumerate(decision.steps, start=1)
+    ]
+
+
+def _earned(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
+    """The product row, if the stage's own edge was taken."""
+    succeeded = decision.input_sha256 is not None and proposal.bound is not None
+    if not succeeded or proposal.bound is None:
+        return []
+    key = getattr(proposal.product, "key", None) or (None, None)
+    return [
+        {
+            "id": proposal.claim.document.id,
+            "stage": proposal.bound.trigger,
+            "input_sha256": proposal.claim.document.input_sha256,
+            "fingerprint": proposal.bound.fingerprint,
+            "output_sha256": proposal.output_sha256,
+            "kind": proposal.kind,
+            "key_kind": key[0],
+            "key_sha256": key[1],
+            "reported": dict(proposal.reported),
+            "facts": dict(decision.counts),
+        }
+    ]

@@ -1,0 +1,445 @@
+"""Take work, give it back, and move it on under a claim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+
+from statemachine_pipeline.database.statements.rows import (
+    ID,
+    LANE_CLAIMED,
+    LANE_DEFERRED,
+    LANE_READY,
+    any_of,
+    clock,
+    rows,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.database.tables import Tables
+
+SETTLED = {
+    "id": ID,
+    "seq": sa.BigInteger,
+    "state": sa.Text,
+    "steps": sa.Integer,
+    "lane": sa.Text,
+    "after": sa.Double,
+    "give_back": sa.Integer,
+    "crashed": sa.Integer,
+    "deadline": sa.Double,
+    "input_sha256": sa.Text,
+    "error": sa.Text,
+    "media_type": sa.Text,
+    "text_sha256": sa.Text,
+    "text_chars": sa.Integer,
+}
+STEPS = {
+    "id": ID,
+    "offset": sa.Integer,
+    "trigger": sa.Text,
+    "from_state": sa.Text,
+    "to_state": sa.Text,
+    "hop": sa.Boolean,
+    "attempt": sa.Integer,
+    "error": sa.Text,
+    "reason": sa.Text,
+    "run_seconds": sa.Double,
+}
+EARNED = {
+    "id": ID,
+    "stage": sa.Text,
+    "input_sha256": sa.Text,
+    "fingerprint": sa.Text,
+    "output_sha256": sa.Text,
+    "kind": sa.Text,
+    "key_kind": sa.Text,
+    "key_sha256": sa.Text,
+    "reported": JSONB,
+    "facts": JSONB,
+}
+
+
+def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool) -> Any:
+    """Take ready documents for each stage, at most as many as it has free slots.
+
+    Each stage is one ordered index probe a state, so a backlog elsewhere costs nothing; LIMIT
+    cannot be a column, hence one parameter a stage. MATERIALIZED keeps the planner from running a
+    locking probe twice.
+
+    Args:
+        t: The tables.
+        places: For each stage its name and the states that lead to it. Stage ``n`` reads the
+            parameters ``free_<n>`` and ``deadline_<n>`` (seconds).
+        alone: Take documents that took a worker down, instead of the others.
+    """
+    legs = []
+    for number, (stage, states) in enumerate(places):
+        free = sa.bindparam(f"free_{number}", type_=sa.Integer)
+        place = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
+        place = place.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
+        waiting = t.work.alias("w")
+        found = (
+            sa.select(waiting.c.document_id)
+            .where(
+                waiting.c.lane == LANE_READY,
+                waiting.c.state == place.c.state,
+                waiting.c.alone if alone else sa.not_(waiting.c.alone),
+            )
+            .order_by(waiting.c.priority, waiting.c.run_at, waiting.c.document_id)
+            .limit(free)
+            .with_for_update(key_share=True, skip_locked=True)
+            .lateral("found")
+        )
+        paused = sa.exists().where(
+            t.pause.c.stage == stage, t.pause.c.until > sa.func.statement_timestamp()
+        )
+        leg = (
+            sa.select(
+                found.c.document_id,
+                sa.bindparam(f"deadline_{number}", type_=sa.Double).label("deadline"),
+            )
+            .select_from(place.join(found, sa.true()))
+            .where(~paused)
+            .limit(free)
+        )
+        legs.append(leg.cte(f"stage_{number}").prefix_with("MATERIALIZED"))
+    picked = sa.union_all(*(sa.select(leg) for leg in legs)).cte("picked")
+    me = sa.bindparam("worker", type_=sa.BigInteger)
+    deadline = sa.select(picked.c.deadline).where(picked.c.document_id == t.work.c.document_id)
+    claimed = (
+        sa.update(t.work)
+        .where(
+            # An array made once: the right plan even where the table was never analysed.
+            t.work.c.document_id == any_of(sa.select(picked.c.document_id)),
+            t.work.c.lane == LANE_READY,
+            sa.exists().where(t.worker.c.id == me, t.worker.c.dead_at.is_(None)),
+        )
+        .values(
+            lane="claimed",
+            worker=me,
+            claim_seq=t.claim_seq.next_value(),
+            attempt=t.work.c.attempt + 1,
+            deadline_at=clock() + seconds(deadline.scalar_subquery()),
+        )
+        .returning(*_held_columns(t))
+        .cte("claimed")
+    )
+    return (
+        sa.select(claimed, *_document_columns(t))
+        .join(t.document, t.document.c.id == claimed.c.document_id)
+        .order_by(claimed.c.document_id)
+    )
+
+
+def _held_columns(t: Tables) -> list[Any]:
+    names = (
+        "document_id",
+        "claim_seq",
+        "attempt",
+        "crashes",
+        "worker",
+        "deadline_at",
+        "entered_at",
+    )
+    return [t.work.c[name] for name in names]
+
+
+def _document_columns(t: Tables) -> list[Any]:
+    return [column for column in t.document.c if column.name not in {"path"}]
+
+
+def held_by(t: Tables) -> Any:
+    """Read the claims that ``worker`` holds on the documents ``ids``."""
+    return (
+        sa.select(*_held_columns(t), *_document_columns(t))
+        .join(t.document, t.document.c.id == t.work.c.document_id)
+        .where(
+            t.work.c.document_id == sa.any_(sa.bindparam("ids", type_=ARRAY(ID))),
+            t.work.c.lane == LANE_CLAIMED,
+            t.work.c.worker == sa.bindparam("worker"),
+        )
+        .order_by(t.work.c.document_id)
+    )
+
+
+def hold(t: Tables, *, skip_locked: bool) -> Any:
+    """Lock the claims of a batch and their documents, in id order.
+
+    A claim that is gone gives no row; nor, with ``skip_locked``, one that someone else has locked.
+    """
+    given = rows("given", {"id": ID, "seq": sa.BigInteger})
+    return (
+        sa.select(given.c.id)
+        .join(t.work, _is_held(t, given))
+        .join(t.document, t.document.c.id == given.c.id)
+        .order_by(given.c.id)
+        .with_for_update(key_share=True, skip_locked=skip_locked, of=(t.work, t.document))
+    )
+
+
+def extend(t: Tables) -> Any:
+    """Move the deadline of one held claim; no row says that it is gone."""
+    return (
+        sa.update(t.work)
+        .where(
+            t.work.c.document_id == sa.bindparam("id", type_=ID),
+            t.work.c.claim_seq == sa.bindparam("seq", type_=sa.BigInteger),
+            t.work.c.lane == LANE_CLAIMED,
+        )
+        .values(deadline_at=clock() + seconds(sa.bindparam("deadline", type_=sa.Double)))
+        .returning(t.work.c.document_id)
+    )
+
+
+def _is_held(t: Tables, given: Any) -> Any:
+    return sa.and_(
+        t.work.c.document_id == given.c.id,
+        t.work.c.claim_seq == given.c.seq,
+        t.work.c.lane == LANE_CLAIMED,
+    )
+
+
+def settle(t: Tables, *, skip_locked: bool) -> Any:
+    """Write history, document, products and work of a batch of held claims, in one statement.
+
+    Rows whose claim is gone, or with ``skip_locked`` whose document someone else has locked, are
+    left out; the answer names those that were written.
+    """
+    given, step, earned = rows("given", SETTLED), rows("step", STEPS), rows("earned", EARNED)
+    held = (
+        sa.select(given, t.document.c.version.label("base"))
+        .select_from(
+            given.join(t.work, _is_held(t, given)).join(t.document, t.document.c.id == given.c.id)
+        )
+        .order_by(given.c.id)
+        .with_for_update(key_share=True, skip_locked=skip_locked, of=(t.work, t.document))
+        .cte("held")
+    )
+    moved = _move_documents(t, held)
+    me = sa.bindparam("worker", type_=sa.BigInteger)
+    told = insert(t.transition).from_select(
+        [*_STEP_COLUMNS, "version", "life", "generation", "worker", "claim_seq", "correlation_id"],
+        sa.select(
+            *(step.c[name] for name in ("id", *_STEP_COLUMNS[1:])),
+            held.c.base + step.c.offset,
+            moved.c.life,
+            moved.c.generation,
+            me,
+            held.c.seq,
+            moved.c.correlation_id,
+        )
+        .select_from(step)
+        .join(held, held.c.id == step.c.id)
+        .join(moved, moved.c.id == step.c.id),
+    )
+    kept = _keep_work(t, held, me)
+    rested = sa.delete(t.work).where(
+        t.work.c.document_id == any_of(sa.select(held.c.id).where(held.c.lane.is_(None)))
+    )
+    handed_over = (
+        sa.select(sa.func.pg_notify(t.channel, ""))
+        .select_from(kept)
+        .where(kept.c.lane == "ready")
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        sa.select(held.c.id, kept.c.claim_seq, kept.c.deadline_at, handed_over.label("notified"))
+        .select_from(held.outerjoin(kept, kept.c.document_id == held.c.id))
+        .add_cte(
+            told.cte("told"),
+            rested.cte("rested"),
+            _keep_products(t, held, earned).cte("kept_products"),
+            _park(t, held, step).cte("parked"),
+        )
+    )
+
+
+_STEP_COLUMNS = (
+    "document_id",
+    "trigger",
+    "from_state",
+    "to_state",
+    "hop",
+    "attempt",
+    "error",
+    "reason",
+    "run_seconds",
+)
+
+
+def _move_documents(t: Tables, held: Any) -> Any:
+    d = t.document
+    coalesced = ("input_sha256", "media_type", "text_sha256", "text_chars")
+    return (
+        sa.update(d)
+        .where(d.c.id == held.c.id)
+        .values(
+            state=held.c.state,
+            version=held.c.base + held.c.steps,
+            last_error=held.c.error,
+            updated_at=clock(),
+            **{name: sa.func.coalesce(held.c[name], d.c[name]) for name in coalesced},
+        )
+        .returning(d.c.id, d.c.life, d.c.generation, d.c.correlation_id)
+        .cte("moved")
+    )
+
+
+def _keep_work(t: Tables, held: Any, me: Any) -> Any:
+    w = t.work
+    claimed = held.c.lane == "claimed"
+    entered = held.c.state != w.c.state
+    return (
+        sa.update(w)
+        .where(w.c.document_id == held.c.id, held.c.lane.is_not(None))
+        .values(
+            state=held.c.state,
+            lane=held.c.lane,
+            claim_seq=t.claim_seq.next_value(),
+            worker=sa.case((claimed, me)),
+            deadline_at=sa.case((claimed, clock() + seconds(held.c.deadline))),
+            run_at=clock() + seconds(held.c.after),
+            entered_at=sa.case((entered, clock()), else_=w.c.entered_at),
+            attempt=sa.case(
+                (entered, sa.case((claimed, 1), else_=0)),
+                else_=w.c.attempt - held.c.give_back,
+            ),
+            crashes=w.c.crashes + held.c.crashed,
+        )
+        .returning(w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.lane)
+        .cte("kept")
+    )
+
+
+def _keep_products(t: Tables, held: Any, earned: Any) -> Any:
+    columns = [name for name in EARNED if name != "id"]
+    stored = insert(t.product).from_select(
+        ["document_id", *columns],
+        sa.select(earned).join(held, held.c.id == earned.c.id),
+    )
+    return stored.on_conflict_do_update(
+        index_elements=["document_id", "stage"],
+        set_={name: stored.excluded[name] for name in columns if name != "stage"} | {"at": clock()},
+    )
+
+
+def _park(t: Tables, held: Any, step: Any) -> Any:
+    stored = insert(t.dead_letter).from_select(
+        ["document_id", "state", "code", "reason", "attempts"],
+        sa.select(
+            step.c.id,
+            step.c.from_state,
+            step.c.error,
+            step.c.reason,
+            sa.func.coalesce(step.c.attempt, 0),
+        )
+        .join(held, held.c.id == step.c.id)
+        .where(step.c.trigger == "fail"),
+    )
+    return stored.on_conflict_do_update(
+        index_elements=["document_id"],
+        set_={name: stored.excluded[name] for name in ("state", "code", "reason", "attempts")}
+        | {"at": clock()},
+    )
+
+
+def promote(t: Tables) -> Any:
+    """Make deferred documents ready whose time has come, at most 1,000."""
+    waiting = t.work.alias("w")
+    due = (
+        sa.select(waiting.c.document_id)
+        # statement_timestamp is stable, so that it can be the bound of an index scan.
+        .where(waiting.c.lane == LANE_DEFERRED, waiting.c.run_at <= sa.func.statement_timestamp())
+        .order_by(waiting.c.run_at)
+        .limit(1000)
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED")
+    )
+    ready = (
+        sa.update(t.work)
+        .where(
+            t.work.c.document_id == any_of(sa.select(due.c.document_id)),
+            t.work.c.lane == LANE_DEFERRED,
+        )
+        .values(lane="ready")
+        .returning(t.work.c.document_id)
+        .cte("ready")
+    )
+    counted = sa.select(sa.func.count()).select_from(ready).scalar_subquery()
+    said = sa.select(sa.func.pg_notify(t.channel, "")).select_from(ready).limit(1)
+    return sa.select(counted.label("count"), said.scalar_subquery().label("notified"))
+
+
+def overdue(t: Tables) -> Any:
+    """Lock claims of dead workers, and claims past deadline and ``grace`` seconds; at most 100."""
+    w, k = t.work, t.worker
+    late = w.c.deadline_at + seconds(sa.bindparam("grace", type_=sa.Double))
+    return (
+        sa.select(*_held_columns(t), *_document_columns(t), k.c.dead_at, k.c.id.label("known"))
+        .join(t.document, t.document.c.id == w.c.document_id)
+        .outerjoin(k, k.c.id == w.c.worker)
+        .where(
+            w.c.lane == LANE_CLAIMED,
+            sa.or_(
+                k.c.id.is_(None), k.c.dead_at.is_not(None), late < sa.func.statement_timestamp()
+            ),
+        )
+        .order_by(w.c.document_id)
+        .limit(100)
+        .with_for_update(key_share=True, skip_locked=True, of=(w, t.document))
+    )
+
+
+def release_all(t: Tables) -> Any:
+    """Give back every claim of ``worker`` unspent; the fence moves."""
+    mine = t.work.alias("w")
+    held = (
+        sa.select(mine.c.document_id)
+        .where(mine.c.lane == LANE_CLAIMED, mine.c.worker == sa.bindparam("worker"))
+        .order_by(mine.c.document_id)
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("mine")
+        .prefix_with("MATERIALIZED")
+    )
+    return (
+        sa.update(t.work)
+        .where(t.work.c.document_id == any_of(sa.select(held.c.document_id)))
+        .values(
+            lane="ready",
+            worker=None,
+            deadline_at=None,
+            claim_seq=t.claim_seq.next_value(),
+            attempt=t.work.c.attempt - 1,
+        )
+        .returning(t.work.c.document_id)
+    )
+
+
+def pause(t: Tables) -> Any:
+    """Stop claims for a stage until a time; the later pause wins."""
+    stored = insert(t.pause).values(
+        stage=sa.bindparam("stage"),
+        reason=sa.bindparam("reason"),
+        by=sa.bindparam("by"),
+        until=clock() + seconds(sa.bindparam("pause_seconds", type_=sa.Double)),
+    )
+    return stored.on_conflict_do_update(
+        index_elements=["stage"],
+        set_={name: stored.excluded[name] for name in ("reason", "by", "until")} | {"at": clock()},
+    )
+
+
+def outstanding(t: Tables) -> Any:
+    """Count documents at ``states`` that wait for a worker, now or later, or are with one."""
+    return sa.select(sa.func.count()).where(
+        t.work.c.lane != "held",
+        t.work.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
+    )

@@ -1,0 +1,64 @@
+"""Workers: known, beating, dead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, clock, seconds
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.database.tables import Tables
+
+
+def register(t: Tables) -> Any:
+    """Make a worker known; its id is never used again."""
+    return (
+        sa.insert(t.worker)
+        .values(**{name: sa.bindparam(name) for name in ("host", "pid", "version")})
+        .returning(t.worker.c.id)
+    )
+
+
+def beat(t: Tables) -> Any:
+    """Say that a worker lives; no row says that it was declared dead."""
+    return (
+        sa.update(t.worker)
+        .where(t.worker.c.id == sa.bindparam("worker"), t.worker.c.dead_at.is_(None))
+        .values(beat_at=clock())
+        .returning(t.worker.c.id)
+    )
+
+
+def drain(t: Tables) -> Any:
+    """Say that a worker takes no more work."""
+    return sa.update(t.worker).where(t.worker.c.id == sa.bindparam("worker")).values(draining=True)
+
+
+def leave(t: Tables) -> Any:
+    """Forget a worker that ended well."""
+    return sa.delete(t.worker).where(t.worker.c.id == sa.bindparam("worker"))
+
+
+def declare_dead(t: Tables) -> Any:
+    """Declare workers dead whose last beat is older than ``silent`` seconds.
+
+    Locks and checks the beat again, so that a beat in the same moment wins.
+    """
+    k = t.worker
+    silent = clock() - seconds(sa.bindparam("silent", type_=sa.Double))
+    stale = (
+        sa.select(k.c.id)
+        .where(k.c.dead_at.is_(None), k.c.beat_at < silent)
+        .order_by(k.c.id)
+        .with_for_update(skip_locked=True)
+        .cte("stale")
+    )
+    return sa.update(k).where(k.c.id == stale.c.id).values(dead_at=clock()).returning(k.c.id)
+
+
+def bury(t: Tables) -> Any:
+    """Forget dead workers that hold nothing any more."""
+    held = sa.exists().where(t.work.c.lane == LANE_CLAIMED, t.work.c.worker == t.worker.c.id)
+    return sa.delete(t.worker).where(t.worker.c.dead_at.is_not(None), ~held)

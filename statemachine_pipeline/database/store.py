@@ -1,0 +1,358 @@
+"""What a runner needs of the database: claim, settle, save, release, rescue, promote.
+
+Settle, save and ``Documents.apply`` are the only write paths of a document; the first two take a
+claim and are refused with ``StaleClaim`` once it is gone.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.database.keys import take_keys
+from statemachine_pipeline.database.mapping import answering, to_document
+from statemachine_pipeline.database.proposal import Proposal
+from statemachine_pipeline.database.settling import Answer, Settlement
+from statemachine_pipeline.database.statements import claims, content, documents, workers
+from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
+from statemachine_pipeline.errors import StaleClaim
+from statemachine_pipeline.hooks import Claim
+from statemachine_pipeline.records import Facts, idempotency_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from statemachine_pipeline.database.keys import Key
+    from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.hooks import Reader
+    from statemachine_pipeline.records import KeyKind, Vectors
+    from statemachine_pipeline.stages import Bound, Stages
+
+
+class Store:
+    """The database as one runner sees it.
+
+    Args:
+        engine: An engine on psycopg 3.
+        t: The pipeline's tables.
+        stages: The lifecycle and its hooks.
+        reader: Put into claims, so that hooks can read.
+    """
+
+    def __init__(self, engine: AsyncEngine, t: Tables, stages: Stages, reader: Reader) -> None:
+        self._engine, self._t, self._stages, self._reader = engine, t, stages, reader
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._settlement = Settlement(engine, t, stages.graph)
+        self._claims: dict[tuple[tuple[str, ...], bool], Any] = {}
+
+    async def claim(
+        self, worker: int, free: Mapping[str, int], served: Sequence[Bound], *, alone: bool = False
+    ) -> list[tuple[Claim, Bound]]:
+        """Take ready documents, at most ``free[state]`` for the stage that leaves ``state``.
+
+        Args:
+            worker: Who takes; a worker that was declared dead gets nothing.
+            free: Free slots of each served stage, by the state it leaves.
+            served: The stages, always in the same order.
+            alone: Take one document that took a worker down, instead.
+        """
+        key = (tuple(bound.state for bound in served), alone)
+        if key not in self._claims:
+            places = [(b.trigger, self._stages.leading_to(b)) for b in served]
+            self._claims[key] = claims.claim(self._t, places, alone=alone)
+        values: dict[str, Any] = {"worker": worker}
+        for number, bound in enumerate(served):
+            values[f"free_{number}"] = free[bound.state]
+            values[f"deadline_{number}"] = bound.stage.deadline.total_seconds()
+        with answering("claiming"):
+            async with self._autocommit.connect() as connection:
+                found = (await connection.execute(self._claims[key], values)).all()
+        by_state = {state: b for b in served for state in self._stages.leading_to(b)}
+        return [
+            (self._to_claim(row, bound.trigger, bound.fingerprint), bound)
+            for row in found
+            for bound in [by_state[row.state]]
+        ]
+
+    async def holding(self, worker: int, document: UUID, bound: Bound) -> Claim | None:
+        """Return the claim that ``worker`` holds on a document, after an answer was lost."""
+        with answering("reading a claim"):
+            async with self._autocommit.connect() as connection:
+                found = await connection.execute(
+                    claims.held_by(self._t), {"ids": [document], "worker": worker}
+                )
+                row = found.first()
+        return self._to_claim(row, bound.trigger, bound.fingerprint) if row else None
+
+    async def has_settled(self, claim: Claim) -> bool:
+        """Tell whether a claim wrote history, after the answer to its settle was lost."""
+        with answering("reading history"):
+            async with self._autocommit.connect() as connection:
+                found = await connection.execute(
+                    documents.settled_under(self._t),
+                    {"document": claim.document.id, "seq": claim.sequence},
+                )
+                return bool(found.scalar_one())
+
+    def _to_claim(self, row: Any, stage: str, fingerprint: str) -> Claim:
+        document = to_document(row)
+        return Claim(
+            document=document,
+            stage=stage,
+            sequence=row.claim_seq,
+            attempt=row.attempt,
+            crashes=row.crashes,
+            worker=row.worker,
+            deadline_at=row.deadline_at,
+            entered_at=row.entered_at,
+            idempotency_key=idempotency_key(document.id, stage, document.input_sha256, fingerprint),
+            fingerprint=fingerprint,
+            reader=self._reader,
+        )
+
+    async def settle(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        """Write what attempts came to, in one transaction; see ``Settlement.write``."""
+        with answering("settling"):
+            return await self._settlement.write(proposals, worker, alone=alone)
+
+    async def standing(self, claim: Claim) -> Standing:
+        """Return what earlier lives left, and take the keys the document needs to go on.
+
+        Raises:
+            StaleClaim: The claim is no longer held.
+        """
+        document = claim.document
+        with answering("reading products"):
+            async with self._engine.begin() as connection:
+                await self._require(connection, claim)
+                found = await connection.execute(content.products(self._t), {"ids": [document.id]})
+                earned = {row.stage: _to_earned(row) for row in found}
+                row = (
+                    await connection.execute(content.standing(self._t), {"ids": [document.id]})
+                ).one()
+                wanted = [
+                    ((document.tenant, *e.key), document.id)
+                    for e in earned.values()
+                    if e.key is not None
+                    and e.input_sha256 in _chain(document.content_sha256, earned)
+                ]
+                owners = await take_keys(connection, self._t, sorted(wanted))
+        return Standing(
+            earned=earned,
+            present=_present(row, earned),
+            owners={key[1:]: owner for key, owner in owners.items() if owner != document.id},  # type: ignore[misc]
+        )
+
+    async def take_key(self, claim: Claim, key: tuple[KeyKind, str]) -> UUID:
+        """Take bytes or text for a document unless another has them; return the owner.
+
+        Raises:
+            StaleClaim: The claim is no longer held.
+        """
+        document = claim.document
+        whole: Key = (document.tenant, *key)
+        with answering("taking a key"):
+            async with self._engine.begin() as connection:
+                await self._require(connection, claim)
+                owners = await take_keys(connection, self._t, [(whole, document.id)])
+        return owners[whole]
+
+    async def missing_vectors(self, claim: Claim, dimensions: int) -> list[tuple[UUID, str]]:
+        """Return id and text of the chunks that still need a vector, in reading order.
+
+        Vectors that readers see already are reused where the text did not change.
+
+        Raises:
+            StaleClaim: The claim is no longer held.
+        """
+        given = {"fingerprint": claim.fingerprint, "dimensions": dimensions}
+        with answering("reading chunks"):
+            async with self._engine.begin() as connection:
+                await self._require(connection, claim)
+                await connection.execute(content.know_embedder(self._t), given)
+                ids = {
+                    "document": claim.document.id,
+                    "embedder": await self._embedder(connection, claim.fingerprint),
+                }
+                await connection.execute(content.reuse_vectors(self._t), ids)
+                found = await connection.execute(content.chunks_without_vector(self._t), ids)
+                return [(row.id, row.text) for row in found]
+
+    async def save_vectors(self, claim: Claim, vectors: Vectors, deadline: timedelta) -> None:
+        """Keep a finished batch of vectors, once, and move the claim's deadline.
+
+        Raises:
+            StaleClaim: The claim is no longer held; nothing was written.
+        """
+        with answering("saving vectors"):
+            async with self._engine.begin() as connection:
+                await self._require(connection, claim, deadline)
+                flat = [float(number) for vector in vectors.values for number in vector]
+                await connection.execute(
+                    content.put_vectors(self._t),
+                    {
+                        "document": claim.document.id,
+                        "embedder": await self._embedder(connection, claim.fingerprint),
+                        "dimensions": vectors.dimensions,
+                        "vector_chunk_id": list(vectors.chunk_ids),
+                        "flat": flat,
+                    },
+                )
+
+    async def refill(self, claim: Claim) -> None:
+        """Buffer a document's published chunks and vectors again, for a stage that reads them.
+
+        Raises:
+            StaleClaim: The claim is no longer held.
+        """
+        with answering("buffering chunks"):
+            async with self._engine.begin() as connection:
+                await self._require(connection, claim)
+                for statement in content.refill(self._t):
+                    await connection.execute(statement, {"document": claim.document.id})
+
+    async def pause(self, stage: str, reason: str, by: str, duration: timedelta) -> None:
+        """Stop claims for a stage for a while."""
+        values = {"stage": stage, "reason": reason, "by": by}
+        with answering("pausing a stage"):
+            async with self._autocommit.connect() as connection:
+                await connection.execute(
+                    claims.pause(self._t), values | {"pause_seconds": duration.total_seconds()}
+                )
+
+    async def maintain(self, worker: int, *, silent: timedelta, grace: timedelta) -> int:
+        """Promote what is due and rescue what was lost; any worker may, at any time.
+
+        Args:
+            worker: Who does it.
+            silent: A worker without a beat for so long is dead.
+            grace: A claim so far past its deadline is taken from its worker.
+
+        Returns:
+            How many documents were rescued.
+        """
+        with answering("looking after the queue"):
+            async with self._autocommit.connect() as connection:
+                await connection.execute(claims.promote(self._t))
+                given = {"silent": silent.total_seconds()}
+                await connection.execute(workers.declare_dead(self._t), given)
+            rescued = await self._rescue(worker, grace)
+            async with self._autocommit.connect() as connection:
+                await connection.execute(workers.bury(self._t))
+        return rescued
+
+    async def _rescue(self, worker: int, grace: timedelta) -> int:
+        async with self._engine.begin() as connection:
+            found = await connection.execute(
+                claims.overdue(self._t), {"grace": grace.total_seconds()}
+            )
+            proposals = [self._rescue_proposal(row) for row in found]
+            if proposals:
+                await self._settlement.write_in(connection, proposals, worker)
+        return len(proposals)
+
+    def _rescue_proposal(self, row: Any) -> Proposal:
+        document = to_document(row)
+        policy = self._stages.policy_at(document.state)
+        lost = row.known is None or row.dead_at is not None
+        reason = f"worker {row.worker} " + ("died" if lost else "did not stop at the deadline")
+
+        def decision(facts: Facts) -> Decision:
+            return decide(
+                self._stages,
+                document.state,
+                Crashed(reason=reason),
+                facts,
+                policy=policy,
+                draw=random.random(),  # noqa: S311 - jitter, not a secret
+            )
+
+        bound = self._stages.at(document.state)
+        trigger = bound.trigger if bound else self._stages.graph.forward(document.state)[0]
+        return Proposal(
+            claim=self._to_claim(row, trigger, bound.fingerprint if bound else ""),
+            bound=bound,
+            decide=decision,
+            facts=Facts(attempt=row.attempt, crashes=row.crashes),
+        )
+
+    async def outstanding(self, served: Sequence[Bound]) -> int:
+        """Count documents at served stages that wait for a worker or are with one."""
+        states = sorted({state for b in served for state in self._stages.leading_to(b)})
+        with answering("counting work"):
+            async with self._autocommit.connect() as connection:
+                found = await connection.execute(claims.outstanding(self._t), {"states": states})
+                return int(found.scalar_one())
+
+    async def _embedder(self, connection: AsyncConnection, fingerprint: str) -> int:
+        found = await connection.execute(content.embedder(self._t), {"fingerprint": fingerprint})
+        return int(found.one().id)
+
+    async def _require(
+        self, connection: AsyncConnection, claim: Claim, deadline: timedelta | None = None
+    ) -> None:
+        """Lock a claim for the rest of the transaction, or refuse."""
+        given = {"id": claim.document.id, "seq": claim.sequence}
+        if deadline is None:
+            held = await connection.execute(
+                claims.hold(self._t, skip_locked=False),
+                parameters("given", ("id", "seq"), [given]),
+            )
+        else:
+            given["deadline"] = deadline.total_seconds()
+            held = await connection.execute(claims.extend(self._t), given)
+        if held.first() is None:
+            raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
+
+
+def _to_earned(row: Any) -> Earned:
+    return Earned(
+        stage=row.stage,
+        input_sha256=row.input_sha256,
+        fingerprint=row.fingerprint,
+        output_sha256=row.output_sha256,
+        kind=row.kind,
+        key=(row.key_kind, row.key_sha256) if row.key_kind else None,
+        reported=row.reported,
+        facts=row.facts,
+    )
+
+
+def _chain(content_sha256: str, earned: Mapping[str, Earned]) -> set[str]:
+    """Every hash that follows from these bytes by what was earned."""
+    reached = {content_sha256}
+    grew = True
+    while grew:
+        outputs = {e.output_sha256 for e in earned.values() if e.input_sha256 in reached}
+        grew = not outputs <= reached
+        reached |= outputs
+    return reached
+
+
+def _present(row: Any, earned: Mapping[str, Earned]) -> dict[Any, set[str]]:
+    """Output hashes whose data is still stored."""
+    published = row.published_sha256 if row.is_whole else None
+    chunk_sets = {sha for sha in (row.buffered_sha256, published) if sha}
+    vectors, publications = set(), set()
+    for e in earned.values():
+        if e.kind == "vectors":
+            in_buffer = row.buffered_sha256 is not None and row.without_vector == 0
+            buffered = in_buffer and e.fingerprint in (row.buffered_embedders or ())
+            shown = published is not None and e.fingerprint in (row.published_embedders or ())
+            if buffered or shown:
+                vectors.add(e.output_sha256)
+        if e.kind == "publication" and published is not None and e.input_sha256 in vectors:
+            publications.add(e.output_sha256)
+    return {
+        "text": {row.text_sha256} if row.text_sha256 else set(),
+        "chunks": chunk_sets,
+        "vectors": vectors,
+        "publication": publications,
+    }

@@ -1,0 +1,1 @@
+"""Claims documents and drives them: the loop, the hooks' executors, the heartbeat."""

@@ -1,0 +1,264 @@
+"""What crosses the pipe between a worker and its children, as bytes.
+
+Calls go down pickled: the worker is trusted. Answers come up as JSON and are rebuilt field by field,
+because a hostile file may have taken the child over, and unpickling what it says would hand it the
+worker too. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import pickle
+import struct
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.hooks import (
+    Done,
+    RateLimited,
+    Reject,
+    Retry,
+    Signal,
+    StageFault,
+    Wait,
+)
+from statemachine_pipeline.records import Accepted, Chunk, Chunks, ParsedText, Span, Validated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+
+LENGTH: Final = struct.Struct(">Q")
+"""What stands before each message: its length in bytes."""
+
+MESSAGE_LIMIT_CHARS: Final = 2_000
+TRACEBACK_LIMIT_CHARS: Final = 20_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Returned:
+    """The function returned this."""
+
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signalled:
+    """The function raised one of the hooks' signals."""
+
+    signal: Signal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Raised:
+    """The function raised anything else; ``traceback`` is text for people."""
+
+    type_name: str
+    message: str
+    traceback: str
+
+
+Answer = Returned | Signalled | Raised
+
+
+class Malformed(Exception):  # noqa: N818 - names what an answer is
+    """An answer is not what a child would say."""
+
+
+def encode_call(function: Callable[..., Any], arguments: Sequence[Any]) -> bytes:
+    """Pickle a call.
+
+    Raises:
+        DefinitionError: The function is none that a child could import by its name.
+    """
+    if inspect.iscoroutinefunction(function):
+        raise DefinitionError(f"{function!r} cannot run in a child process: it is async")
+    try:
+        content = pickle.dumps(function, protocol=5)
+        # The child's __main__ is this package's, so it would not find the user's script there.
+        if b"__main__" in content:
+            raise DefinitionError(
+                f"{function!r} cannot run in a child process: it is defined in the script that is "
+                "being run; move it to a module that can be imported"
+            )
+        return pickle.dumps((function, tuple(arguments)), protocol=5)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise DefinitionError(f"{function!r} cannot run in a child process: {error}") from error
+
+
+def decode_call(content: bytes) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Unpickle a call; only ever given what the worker sent."""
+    function, arguments = pickle.loads(content)  # noqa: S301 - comes from the parent process
+    return function, arguments
+
+
+def encode_result(value: object) -> bytes:
+    """Encode what a function returned.
+
+    Texts, chunks and the products made of them keep their types; everything else must be JSON
+    values, where a tuple becomes a list.
+
+    Raises:
+        TypeError: The value is neither.
+    """
+    return _dump(_plain(value))
+
+
+def encode_failure(error: BaseException) -> bytes:
+    """Encode what a function raised."""
+    match error:
+        case Retry(reason=reason, after=after):
+            seconds = None if after is None else after.total_seconds()
+            return _dump({"signal": "retry", "reason": reason, "after": seconds})
+        case Reject(reason=reason, code=code):
+            return _dump({"signal": "reject", "reason": reason, "code": code})
+        case RateLimited(after=after):
+            return _dump({"signal": "rate_limited", "after": after.total_seconds()})
+        case StageFault(reason=reason):
+            return _dump({"signal": "stage_fault", "reason": reason})
+        case Wait(poll_after=after):
+            return _dump({"signal": "wait", "after": after.total_seconds()})
+    return _dump(
+        {
+            "raised": type(error).__qualname__,
+            "message": str(error)[:MESSAGE_LIMIT_CHARS],
+            "traceback": "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT_CHARS:],
+        }
+    )
+
+
+def decode_answer(content: bytes) -> Answer:
+    """Rebuild an answer, trusting nothing in it.
+
+    Raises:
+        Malformed: It is not what ``encode_result`` or ``encode_failure`` writes.
+    """
+    try:
+        answer = json.loads(content.decode("utf-8", "surrogatepass"))
+        if "signal" in answer:
+            return Signalled(_signal(answer))
+        if "raised" in answer:
+            return Raised(
+                _a(str, answer["raised"])[:MESSAGE_LIMIT_CHARS],
+                _a(str, answer["message"])[:MESSAGE_LIMIT_CHARS],
+                _a(str, answer["traceback"])[:TRACEBACK_LIMIT_CHARS],
+            )
+        return Returned(_rebuilt(answer))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise Malformed(f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT_CHARS]) from None
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def _plain(value: object) -> dict[str, Any]:
+    match value:
+        case ParsedText(text=text, spans=spans, warnings=warnings):
+            pages = [(span.page, span.start, span.end) for span in spans]
+            return {"kind": "text", "text": text, "spans": pages, "warnings": warnings}
+        case Chunks(chunks=chunks):
+            return {"kind": "chunks", "chunks": [_plain_chunk(chunk) for chunk in chunks]}
+        case Accepted(media_type=media_type, sha256=sha256):
+            return {"kind": "accepted", "media_type": media_type, "sha256": sha256}
+        case Validated(text_sha256=sha256):
+            return {"kind": "validated", "text_sha256": sha256}
+        case Done(product=product, reported=reported):
+            return {"kind": "done", "product": _plain(product), "reported": dict(reported)}
+        case [Chunk(), *_]:
+            return {"kind": "passages", "chunks": [_plain_chunk(chunk) for chunk in value]}
+    return {"kind": "value", "value": value}
+
+
+def _plain_chunk(chunk: Chunk) -> list[Any]:
+    if not isinstance(chunk, Chunk):
+        raise TypeError(f"expected only chunks, found {type(chunk).__name__}")
+    return [
+        *(chunk.index, chunk.text, chunk.start, chunk.end),
+        *(chunk.headings, chunk.page, dict(chunk.metadata)),
+    ]
+
+
+def _rebuilt(answer: dict[str, Any]) -> object:
+    match answer["kind"]:
+        case "text":
+            spans = (tuple(_a(int, n) for n in span) for span in answer["spans"])
+            return ParsedText(
+                _a(str, answer["text"]),
+                tuple(Span(page=page, start=start, end=end) for page, start, end in spans),
+                tuple(_a(str, warning) for warning in answer["warnings"]),
+            )
+        case "chunks":
+            return Chunks(tuple(_chunk(*fields) for fields in answer["chunks"]))
+        case "passages":
+            return [_chunk(*fields) for fields in answer["chunks"]]
+        case "accepted":
+            media_type, sha256 = _a(str, answer["media_type"]), _a(str, answer["sha256"])
+            return Accepted(media_type=media_type, sha256=sha256)
+        case "validated":
+            return Validated(text_sha256=_a(str, answer["text_sha256"]))
+        case "done":
+            reported = {_a(str, key): value for key, value in answer["reported"].items()}
+            return Done(_rebuilt(answer["product"]), **reported)
+        case "value":
+            return answer["value"]
+    raise ValueError("unknown kind of answer")
+
+
+def _chunk(
+    index: object,
+    text: object,
+    start: object,
+    end: object,
+    headings: list[object],
+    page: object,
+    metadata: object,
+) -> Chunk:
+    return Chunk(
+        index=_a(int, index),
+        text=_a(str, text),
+        start=_a(int, start),
+        end=_a(int, end),
+        headings=tuple(_a(str, heading) for heading in headings),
+        page=None if page is None else _a(int, page),
+        metadata=_a(dict, metadata),
+    )
+
+
+def _signal(answer: dict[str, Any]) -> Signal:
+    match answer["signal"]:
+        case "retry":
+            after = answer["after"]
+            return Retry(_reason(answer), None if after is None else _seconds(after))
+        case "reject":
+            return Reject(_reason(answer), _a(str, answer["code"])[:MESSAGE_LIMIT_CHARS])
+        case "rate_limited":
+            return RateLimited(_seconds(answer["after"]))
+        case "stage_fault":
+            return StageFault(_reason(answer))
+        case "wait":
+            return Wait(_seconds(answer["after"]))
+    raise ValueError("unknown signal")
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    return _a(str, answer["reason"])[:MESSAGE_LIMIT_CHARS]
+
+
+def _seconds(value: object) -> timedelta:
+    if not isinstance(value, int | float) or value < 0:
+        raise ValueError("a time to wait must be a number of seconds")
+    return timedelta(seconds=value)
+
+
+def _a(kind: type[T], value: object) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
+    return value
