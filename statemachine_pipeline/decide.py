@@ -48,15 +48,22 @@ class Failed:
 
     Attributes:
         code: One word for grouping.
-        reason: A sentence for people, without document text.
+        reason: A sentence for people, without document text: it stays in history.
+        detail: What else is known, such as an exception's message; erased with the document.
         permanent: Another try cannot help.
         after: Wait at least this long before the next try.
     """
 
     code: str
     reason: str
+    detail: str | None = None
     permanent: bool = False
     after: timedelta | None = None
+
+    @property
+    def error(self) -> str:
+        """The whole story."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,9 +236,9 @@ def _failure(
     edge = graph.step(state, trigger, facts)
     step = Step(edge, error=failed.code, reason=failed.reason)
     if trigger == FAIL:
-        return Decision(state=edge.to_state, steps=(step,), error=failed.reason)
+        return Decision(state=edge.to_state, steps=(step,), error=failed.error)
     delay = max(policy.delay(attempt=facts.attempt, draw=draw), failed.after or timedelta(0))
-    return Decision(state=state, steps=(step,), lane="deferred", after=delay, error=failed.reason)
+    return Decision(state=state, steps=(step,), lane="deferred", after=delay, error=failed.error)
 
 
 def cancel(graph: Graph, state: str, facts: Facts, reason: str) -> Decision:

@@ -16,7 +16,7 @@ from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
 from statemachine_pipeline.retry import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from statemachine_pipeline.graph import Graph
 
@@ -179,7 +179,7 @@ class Stages:
         bound = self._bound.get(state)
         return bound.stage.policy if bound else Policy()
 
-    def __iter__(self) -> Iterable[Bound]:
+    def __iter__(self) -> Iterator[Bound]:
         return iter(self._bound.values())
 
     def leading_to(self, bound: Bound) -> tuple[str, ...]:
@@ -195,6 +195,21 @@ class Stages:
                 if hop and before not in states and any(state in targets for targets in ways):
                     states.append(before)
         return tuple(states)
+
+    def after(self, state: str) -> frozenset[str]:
+        """Return the states with a hook at which a walk from ``state`` may stop next."""
+        found: set[str] = set()
+        open_states = {to for t in self.graph.forward(state) for to in self.graph.targets(state, t)}
+        seen: set[str] = set()
+        while open_states:
+            current = open_states.pop()
+            seen.add(current)
+            if current in self._bound:
+                found.add(current)
+                continue
+            ways = (self.graph.targets(current, t) for t in self.graph.forward(current))
+            open_states |= {to for targets in ways for to in targets} - seen
+        return frozenset(found)
 
     def served(self, triggers: Iterable[str] | None) -> tuple[Bound, ...]:
         """Return the stages named by ``triggers``, or all.

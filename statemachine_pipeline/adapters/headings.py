@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 TITLE_LIMIT_CHARS: Final = 200
 """Longer titles are cut: a passage carries every title above it."""
 
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_BLANKS: Final = re.compile(r"\s*")
+_FENCE: Final = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 _ATX: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+|$)")
 _UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-{2,})[ \t]*$")
 _NO_PARAGRAPH: Final = re.compile(r"[ \t]{4,}|\t| {0,3}(?:[-*+>|#]|\d{1,9}[.)])")
@@ -47,20 +48,27 @@ class Outline:
             self._ends.append(heading.end)
             self._paths.append(tuple(h.title for h in open_headings if h.title))
 
-    def at(self, offset: int) -> tuple[str, ...]:
-        """Return the titles above ``offset``, outermost first.
+    def above(self, start: int, end: int) -> tuple[str, ...]:
+        """Return the titles above the passage from ``start`` to ``end``, outermost first.
 
-        A passage that begins with titles belongs to the last of them.
+        A passage that begins with titles stands under the last of them.
         """
-        found = bisect.bisect_right(self._starts, offset) - 1
-        while found + 1 < len(self._starts) and self._is_blank(
-            max(offset, self._ends[found] if found >= 0 else 0), self._starts[found + 1]
-        ):
+        found = bisect.bisect_right(self._starts, start) - 1
+        last = bisect.bisect_left(self._starts, end) - 1
+        place = max(start, self._ends[found] if found >= 0 else 0)
+        while found < last and self._skip_blanks(place) >= self._starts[found + 1]:
             found += 1
+            place = self._ends[found]
         return self._paths[found] if found >= 0 else ()
 
-    def _is_blank(self, start: int, end: int) -> bool:
-        return start >= end or not self._text[start:end].strip()
+    def last_start(self, least: int, most: int) -> int | None:
+        """Return where the last heading from ``least`` up to ``most`` starts, if there is one."""
+        found = bisect.bisect_left(self._starts, most) - 1
+        return self._starts[found] if found >= 0 and self._starts[found] >= least else None
+
+    def _skip_blanks(self, offset: int) -> int:
+        blanks = _BLANKS.match(self._text, offset)
+        return blanks.end() if blanks else offset
 
 
 def headings(text: str) -> Iterator[Heading]:
@@ -72,13 +80,15 @@ def headings(text: str) -> Iterator[Heading]:
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         line = text[start:end]
-        mark = _FENCE.match(line)
+        mark = _FENCE.match(line) if line else None
         if fence:
             if mark and mark[1].startswith(fence) and not line[mark.end() :].strip():
                 fence = ""
             line = ""
         elif mark:
             fence, line = mark[1], ""
+        elif not line:
+            pass
         elif atx := _ATX.match(line):
             yield Heading(len(atx[1]), _title(line[atx.end() :], closing=True), start, end)
             line = ""

@@ -9,20 +9,22 @@ import re
 import unicodedata
 from typing import Final
 
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_FENCE: Final = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})[ \t]*(?=[^#\s])")
 _BULLET: Final = re.compile(r"([ \t]*)[-*+\u2022][ \t]+")
 _IMAGE: Final = re.compile(r"!\[[^\[\]\n]{0,1000}\]\([^()\n]{0,2000}\)")
 _LINK: Final = re.compile(r"\[([^\[\]\n]{0,1000})\]\([^()\n]{0,2000}\)")
 _BLANKS: Final = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
-IMAGE_MARK: Final = "[image]"
+_LINE_ENDS: Final = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
+IMAGE_MARK: Final = "(image)"
 
 
 class _Invisible(dict[int, int | None]):
     """Drops characters that print nothing; looked up once for each distinct character."""
 
     def __missing__(self, code: int) -> int | None:
-        keep = code in {9, 10} or unicodedata.category(chr(code)) not in {"Cc", "Cf", "Cs", "Cn"}
+        # Not Cn: what is unassigned differs between versions of Python, and hashes must not.
+        keep = code in {9, 10} or unicodedata.category(chr(code)) not in {"Cc", "Cf", "Cs"}
         self[code] = code if keep else None
         return self[code]
 
@@ -38,10 +40,14 @@ def normalise(text: str) -> str:
     >>> normalise("#   Title\r\n\r\n\r\n*  see [here](https://example.org) ")
     '# Title\n\n- see here\n'
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_Invisible())
+    text = _LINE_ENDS.sub("\n", text).translate(_Invisible())
     lines: list[str] = []
     fence = ""
     for line in text.split("\n"):
+        if not line:
+            if fence or (lines and lines[-1]):
+                lines.append(line)
+            continue
         mark = _FENCE.match(line)
         if fence:
             if mark and mark[1].startswith(fence) and not line[mark.end() :].strip():

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.adapters.decoding import clean, decode
 from statemachine_pipeline.adapters.markup import declared_encoding, read_html
-from statemachine_pipeline.adapters.media_types import SUPPORTED
+from statemachine_pipeline.adapters.media_types import HTML, PDF, SUPPORTED
 from statemachine_pipeline.adapters.pdf import read_pdf
 from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.records import ParsedText
 
 if TYPE_CHECKING:
     from statemachine_pipeline.records import Source
+
+
+# Pictures written into a text as base64: no reader reads them, and a passage each 400 tokens is
+# paid for.
+_EMBEDDED: Final = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=]{200,}")
 
 
 class DocumentParser:
@@ -24,14 +30,27 @@ class DocumentParser:
     Args:
         page_limit: PDFs with more pages are rejected.
         text_limit_chars: Documents with more text are rejected.
+        keep_links: Write the links of HTML as ``[words](target)``; else their words alone.
     """
 
-    # Limits are no part of it: they decide whether there is a text, never which.
-    fingerprint = "document-parser/1"
-
-    def __init__(self, *, page_limit: int = 5_000, text_limit_chars: int = 20_000_000) -> None:
+    def __init__(
+        self,
+        *,
+        page_limit: int = 5_000,
+        text_limit_chars: int = 20_000_000,
+        keep_links: bool = False,
+    ) -> None:
         self.page_limit = page_limit
         self.text_limit_chars = text_limit_chars
+        self.keep_links = keep_links
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the parser and what changes its output.
+
+        Limits are no part of it: they decide whether there is a text, never which.
+        """
+        return "document-parser/1" + ",links" * self.keep_links
 
     def parse(self, source: Source) -> ParsedText:
         """Turn the bytes into Markdown or plain text, with pages where the format has them.
@@ -42,38 +61,27 @@ class DocumentParser:
             Reject: Password-protected, damaged, over a limit, or of another type; codes
                 ``encrypted``, ``damaged``, ``too_large`` and ``unsupported_type``.
         """
-        match source.media_type:
-            case "application/pdf":
-                return read_pdf(
-                    source, page_limit=self.page_limit, text_limit_chars=self.text_limit_chars
-                )
-            case "text/html":
-                return self._html(source)
-            case "text/markdown" | "text/plain":
-                return self._text(source)
-            case other:
-                raise Reject(
-                    f"no parser for {other or 'a document of unknown type'}; "
-                    f"supported: {', '.join(SUPPORTED.values())}",
-                    "unsupported_type",
-                )
-
-    def _text(self, source: Source) -> ParsedText:
+        if source.media_type == PDF:
+            return read_pdf(
+                source, page_limit=self.page_limit, text_limit_chars=self.text_limit_chars
+            )
+        if source.media_type not in SUPPORTED:
+            raise Reject(
+                f"no parser for {source.media_type or 'a document of unknown type'}; "
+                f"supported: {', '.join(SUPPORTED.values())}",
+                "unsupported_type",
+            )
         content = source.read()
         self._check_bytes(len(content))
-        text, decoding = decode(content)
+        if source.media_type == HTML:
+            text, decoding = decode(content, declared_encoding(content))
+            text, reading = read_html(text, keep_links=self.keep_links), []
+        else:
+            text, decoding = decode(content)
+            text, reading = _without_embedded(text)
         text, cleaning = clean(text)
         self._check_chars(len(text))
-        return ParsedText(text, (), (*decoding, *cleaning))
-
-    def _html(self, source: Source) -> ParsedText:
-        content = source.read()
-        self._check_bytes(len(content))
-        text, decoding = decode(content, declared_encoding(content))
-        text, cleaning = clean(text)
-        text = read_html(text)
-        self._check_chars(len(text))
-        return ParsedText(text, (), (*decoding, *cleaning))
+        return ParsedText(text, (), (*decoding, *reading, *cleaning))
 
     def _check_bytes(self, size_bytes: int) -> None:
         """Refuse before decoding what cannot pass: a character takes at most four bytes."""
@@ -90,3 +98,12 @@ class DocumentParser:
                 f"{count:,} characters are more than the limit of {self.text_limit_chars:,}",
                 "too_large",
             )
+
+
+def _without_embedded(text: str) -> tuple[str, list[str]]:
+    shorter, count = _EMBEDDED.subn("data:,", text)
+    if not count:
+        return text, []
+    lost = len(text) - len(shorter)
+    files = f"{count:,} embedded file{'s' * (count > 1)}"
+    return shorter, [f"left out {files}, {lost:,} characters of base64"]

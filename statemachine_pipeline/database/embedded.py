@@ -6,6 +6,10 @@ never imported: its own start-up opens parent directories to everybody and can l
 Who may connect is decided by who can reach the socket: it lies in a directory of mode 0700 that
 belongs to the account PostgreSQL runs under, and there is no TCP port. How the processes that share
 a server agree on its start and its end is told in ``watchdog.py``.
+
+Two environment variables: ``SMP_PG_USER`` names the account under which root runs PostgreSQL, else
+``postgres`` or ``nobody``; ``SMP_PG_BIN`` names a directory of binaries to use in place of the
+wheel's.
 """
 
 from __future__ import annotations
@@ -30,7 +34,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psycopg
-from sqlalchemy import URL
 
 from statemachine_pipeline.database import watchdog
 from statemachine_pipeline.errors import EmbeddedServerError, MissingExtra
@@ -51,7 +54,7 @@ _SYSTEM_CACHE = Path("/var/cache/statemachine-pipeline")
 _SOCKET_PATH_BYTES = 100
 _SOCKET_NAME = ".s.PGSQL.5432"
 # A comma separates directories for the server and hosts for libpq; other marks mean things in URLs.
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 
 _INITDB = (
     "--username=postgres",
@@ -74,10 +77,13 @@ _SETTINGS = {
     "log_timezone": "UTC",
 }
 _DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
+# More than one, because somebody may kill a server while it starts.
+_LAUNCHES = 3
 # Said while processes of a killed server have not all ended; they do within moments.
 _STILL_ENDING = "pre-existing shared memory block"
 
-_STOP_SECONDS = watchdog.FAST_SHUTDOWN_SECONDS + 10.0
+# The watchdog's three ways to end a server, the last one at once.
+_STOP_SECONDS = 2 * watchdog.PATIENCE_SECONDS + 5.0
 _POLL_SECONDS = 0.01
 
 
@@ -90,7 +96,8 @@ class EmbeddedServer:
 
     Args:
         directory: Where the server lives; made if missing.
-        throwaway: Give up durability for speed: a crash of the machine may lose everything.
+        throwaway: Give up durability for speed: a crash of the server may lose the last commits,
+            and one of the machine everything.
     """
 
     def __init__(self, directory: Path | None = None, *, throwaway: bool = False) -> None:
@@ -113,12 +120,9 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """SQLAlchemy's URL of the database ``postgres`` on this server, as its superuser."""
-        # The port is named because libpq would otherwise take it from PGPORT.
-        query = {"host": str(self._place.socket_directory), "port": "5432"}
-        url = URL.create(
-            "postgresql+psycopg", username="postgres", database="postgres", query=query
-        )
-        return url.render_as_string(hide_password=False)
+        # Plain characters only, see there. The port, or libpq would take it from PGPORT.
+        sockets = self._place.socket_directory
+        return f"postgresql+psycopg://postgres@/postgres?host={sockets}&port=5432"
 
     def start(self, *, timeout_seconds: float = 60.0) -> str:
         """Hold the server, starting it if need be, and return its URL once it answers.
@@ -154,7 +158,7 @@ class EmbeddedServer:
         """Give up this hold on the server; the last to do so waits until it is down.
 
         Raises:
-            EmbeddedServerError: The server still runs 20 seconds after it was told to stop.
+            EmbeddedServerError: The server still runs although it was killed.
         """
         lease, self._lease = self._lease, None
         if lease is None:
@@ -231,6 +235,9 @@ class _Account:
 
     def can_enter(self, directory: Path) -> bool:
         """Tell whether the account may pass through a directory and all those above it."""
+        if os.geteuid() != 0:
+            # Being this account, one finds out; its other groups and access lists count too.
+            return True
         existing = (path for path in (directory, *directory.parents) if path.exists())
         return all(self._may_pass(path.stat()) for path in existing)
 
@@ -349,7 +356,7 @@ class _Place:
 
 def _bring_up(place: _Place, turn: watchdog.Lock, deadline: float, *, throwaway: bool) -> None:
     """Start the server unless one runs, and wait until it answers."""
-    launched, log_began, trouble = False, 0, "it was not started"
+    launches, log_began, trouble = 0, 0, "it was not started"
     while time.monotonic() < deadline:
         if watchdog.is_alive(place.directory):
             trouble = _connect(place, throwaway=throwaway) or ""
@@ -357,8 +364,8 @@ def _bring_up(place: _Place, turn: watchdog.Lock, deadline: float, *, throwaway:
                 return
         elif process := watchdog.orphan(place.data):
             trouble = f"process {process} runs PostgreSQL there, without a watchdog"
-        elif not launched or _STILL_ENDING in watchdog.log_tail(place.directory, log_began):
-            launched, log_began = True, _launch(place, turn, throwaway=throwaway)
+        elif launches < _LAUNCHES or _STILL_ENDING in watchdog.log_tail(place.directory, log_began):
+            launches, log_began = launches + 1, _launch(place, turn, throwaway=throwaway)
             continue
         else:
             trouble = "it ended while starting"
@@ -437,7 +444,7 @@ def _create(place: _Place, programs: Path, turn: watchdog.Lock, *, throwaway: bo
 def _programs(account: _Account) -> Path:
     """Return a directory of PostgreSQL's programs from which the account can run them."""
     if chosen := os.environ.get("SMP_PG_BIN"):
-        return Path(chosen)
+        return Path(chosen).absolute()
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtra(f"the embedded PostgreSQL ({_WHEEL})", "embedded")
@@ -464,7 +471,12 @@ def _copied(package: Path) -> Path:
         fresh = Path(tempfile.mkdtemp(dir=_SYSTEM_CACHE))
         # initdb finds its libpq by a path relative to its own, so the layout is kept.
         for part in (f"{_PACKAGE}/{_INSTALL}", f"{_PACKAGE}.libs"):
-            shutil.copytree(package.parent / part, fresh / part, symlinks=True)
+            shutil.copytree(
+                package.parent / part,
+                fresh / part,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("include"),
+            )
         for path in (fresh, *fresh.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)

@@ -44,21 +44,22 @@ def answering(doing: str) -> Iterator[None]:
             raise SchemaMissing("of this pipeline", "its tables are missing") from error
         raise
     except exc.DBAPIError as error:
-        if is_connection_lost(error):
+        if may_pass(error):
             raise DatabaseUnavailable(doing, _first_line(error.orig)) from error
         raise
     except (exc.TimeoutError, OSError) as error:
         raise DatabaseUnavailable(doing, _first_line(error)) from error
 
 
-def is_connection_lost(error: exc.DBAPIError) -> bool:
-    """Tell a broken connection from a statement that was refused."""
+def may_pass(error: exc.DBAPIError) -> bool:
+    """Tell what may pass (a broken connection, a lock, a deadlock) from what was refused."""
     state = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or isinstance(error, exc.InterfaceError):
         return True
-    # 08 connection, 57P admin shutdown or crash, 53 out of resources; none: never connected.
+    # 08 connection, 53 out of resources, 57P shut down or crashed, 55P03 lock timeout, 40 deadlock
+    # or serialization; none: never connected.
     return isinstance(error, exc.OperationalError) and (
-        state is None or state[:2] in {"08", "53"} or state[:3] == "57P"
+        state is None or state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
     )
 
 

@@ -63,7 +63,6 @@ class Proposal:
             counts that the writes returned.
         deadline_seconds: For each state at which the claim may go on, how long the next attempt has.
         run_seconds: How long the hook ran.
-        by: Who moves the document, when not its own worker.
     """
 
     claim: Claim
@@ -95,8 +94,10 @@ class Settled:
         decision: The decision that was taken in the end.
         sequence: The new fence when the claim goes on, else None.
         deadline_at: The new deadline when the claim goes on.
+        entered_at: When it came to stand there, by the database's clock.
     """
 
     decision: Decision
     sequence: int | None
     deadline_at: Any
+    entered_at: Any

@@ -55,10 +55,9 @@ class Passages:
                 # Goes on reading the index until enough passages of this tenant are found.
                 await connection.execute(sa.text("SET LOCAL hnsw.iterative_scan = strict_order"))
                 rows = await connection.execute(
-                    content.search(self._t, known.dimensions),
+                    content.search(self._t, known.id, known.dimensions),
                     {
                         "question": [float(number) for number in question],
-                        "embedder": known.id,
                         "tenant": tenant,
                         "limit": limit,
                     },

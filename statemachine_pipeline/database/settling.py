@@ -190,6 +190,7 @@ class Settlement:
                     decision=decision,
                     sequence=row.claim_seq if goes_on else None,
                     deadline_at=row.deadline_at if goes_on else None,
+                    entered_at=row.entered_at if goes_on else None,
                 )
             )
         return answers

@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exc
+
 from statemachine_pipeline.database.keys import take_keys
 from statemachine_pipeline.database.mapping import answering, to_document
-from statemachine_pipeline.database.proposal import Proposal
+from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.statements import claims, content, documents, workers
 from statemachine_pipeline.database.statements.rows import parameters
@@ -79,24 +81,12 @@ class Store:
             for bound in [by_state[row.state]]
         ]
 
-    async def holding(self, worker: int, document: UUID, bound: Bound) -> Claim | None:
-        """Return the claim that ``worker`` holds on a document, after an answer was lost."""
+    async def holds(self, claim: Claim) -> bool:
+        """Tell whether a claim is still held, after the answer to its settle was lost."""
+        given = {"id": claim.document.id, "seq": claim.sequence}
         with answering("reading a claim"):
             async with self._autocommit.connect() as connection:
-                found = await connection.execute(
-                    claims.held_by(self._t), {"ids": [document], "worker": worker}
-                )
-                row = found.first()
-        return self._to_claim(row, bound.trigger, bound.fingerprint) if row else None
-
-    async def has_settled(self, claim: Claim) -> bool:
-        """Tell whether a claim wrote history, after the answer to its settle was lost."""
-        with answering("reading history"):
-            async with self._autocommit.connect() as connection:
-                found = await connection.execute(
-                    documents.settled_under(self._t),
-                    {"document": claim.document.id, "seq": claim.sequence},
-                )
+                found = await connection.execute(claims.is_held(self._t), given)
                 return bool(found.scalar_one())
 
     def _to_claim(self, row: Any, stage: str, fingerprint: str) -> Claim:
@@ -118,9 +108,19 @@ class Store:
     async def settle(
         self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
     ) -> list[Answer]:
-        """Write what attempts came to, in one transaction; see ``Settlement.write``."""
-        with answering("settling"):
-            return await self._settlement.write(proposals, worker, alone=alone)
+        """Write what attempts came to, in one transaction; see ``Settlement.write``.
+
+        Raises:
+            ProductFailed: PostgreSQL refused the only proposal.
+            DatabaseUnavailable: Whether anything was written is unknown.
+        """
+        try:
+            with answering("settling"):
+                return await self._settlement.write(proposals, worker, alone=alone)
+        except exc.DBAPIError as error:
+            if len(proposals) > 1:
+                raise
+            raise ProductFailed(proposals[0].claim, error.orig or error) from error
 
     async def standing(self, claim: Claim) -> Standing:
         """Return what earlier lives left, and take the keys the document needs to go on.
@@ -227,20 +227,28 @@ class Store:
                     claims.pause(self._t), values | {"pause_seconds": duration.total_seconds()}
                 )
 
-    async def maintain(self, worker: int, *, silent: timedelta, grace: timedelta) -> int:
-        """Promote what is due and rescue what was lost; any worker may, at any time.
+    async def promote(self) -> int:
+        """Make ready what was deferred and is due; any worker may, at any time."""
+        with answering("promoting"):
+            async with self._autocommit.connect() as connection:
+                found = await connection.execute(claims.promote(self._t))
+                return int(found.one()._mapping["count"])
+
+    async def rescue(self, worker: int, *, silent: timedelta, grace: timedelta) -> int:
+        """Take claims from dead workers and from those far past their deadline.
+
+        Any worker may, at any time: rows that another one is rescuing are skipped.
 
         Args:
             worker: Who does it.
             silent: A worker without a beat for so long is dead.
-            grace: A claim so far past its deadline is taken from its worker.
+            grace: A claim so far past its deadline is taken away.
 
         Returns:
             How many documents were rescued.
         """
-        with answering("looking after the queue"):
+        with answering("rescuing"):
             async with self._autocommit.connect() as connection:
-                await connection.execute(claims.promote(self._t))
                 given = {"silent": silent.total_seconds()}
                 await connection.execute(workers.declare_dead(self._t), given)
             rescued = await self._rescue(worker, grace)
@@ -285,11 +293,17 @@ class Store:
 
     async def outstanding(self, served: Sequence[Bound]) -> int:
         """Count documents at served stages that wait for a worker or are with one."""
+        return int(await self._ask(claims.outstanding(self._t), served))
+
+    async def has_suspects(self, served: Sequence[Bound]) -> bool:
+        """Tell whether documents wait at served stages that took a worker down."""
+        return bool(await self._ask(claims.suspects(self._t), served))
+
+    async def _ask(self, statement: Any, served: Sequence[Bound]) -> Any:
         states = sorted({state for b in served for state in self._stages.leading_to(b)})
-        with answering("counting work"):
+        with answering("looking at the queue"):
             async with self._autocommit.connect() as connection:
-                found = await connection.execute(claims.outstanding(self._t), {"states": states})
-                return int(found.scalar_one())
+                return (await connection.execute(statement, {"states": states})).scalar_one()
 
     async def _embedder(self, connection: AsyncConnection, fingerprint: str) -> int:
         found = await connection.execute(content.embedder(self._t), {"fingerprint": fingerprint})

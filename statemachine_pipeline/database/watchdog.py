@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FAST_SHUTDOWN_SECONDS = 10
-"""How long a fast shutdown may take before the server is told to quit at once."""
+PATIENCE_SECONDS = 10
+"""How long the server may take to shut down, and then to quit, before it is told more firmly."""
 
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES, _LOG_TAIL_BYTES = 1_000_000, 2_000
@@ -171,9 +171,9 @@ def own(command: Sequence[str], users: Lock, user: int, group: int) -> int:
 
     def watch() -> None:
         fcntl.flock(users.fd, fcntl.LOCK_EX)
-        shut_down()
-        time.sleep(FAST_SHUTDOWN_SECONDS)
-        server.send_signal(signal.SIGQUIT)
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            server.send_signal(number)
+            time.sleep(PATIENCE_SECONDS)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, shut_down)

@@ -6,6 +6,7 @@ nothing until a call names what it needs, and dies with its parent.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import math
@@ -93,11 +94,9 @@ def _limit(memory_bytes: int) -> None:
     # RLIMIT_DATA counts what is really written to (anonymous private memory, since Linux 4.7);
     # RLIMIT_AS counts reserved addresses too, which threads take by the hundred megabytes.
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    try:
+    with contextlib.suppress(OSError):
         # Out of memory, the kernel takes a child before its worker or the database.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    except OSError:
-        pass
 
 
 def _limit_cpu(cpu_seconds: int) -> None:

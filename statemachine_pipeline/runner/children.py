@@ -8,6 +8,7 @@ process group of its own that is killed whole. Nothing here knows a document or 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -264,10 +265,8 @@ class _Child:
 
     def kill(self) -> None:
         """Kill it with everything it started; harmless when it is dead."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
 
     async def wait(self) -> int | None:
         """Return its exit code once it is dead, or None if it lives on for seconds."""
@@ -282,7 +281,8 @@ class _Child:
         await asyncio.wait({waiting}, timeout=_REAP_SECONDS)
         for task in (waiting, self._drain):
             task.cancel()
-        self._process._transport.close()
+        # A grandchild in a group of its own may hold the pipes; nobody else closes them then.
+        self._process._transport.close()  # type: ignore[attr-defined]
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None  # noqa: S101 - asked for at start

@@ -1,8 +1,8 @@
 """What crosses the pipe between a worker and its children, as bytes.
 
-Calls go down pickled: the worker is trusted. Answers come up as JSON and are rebuilt field by field,
-because a hostile file may have taken the child over, and unpickling what it says would hand it the
-worker too. Nothing here does I/O.
+Calls go down pickled: the worker is trusted. Answers come up as JSON and are rebuilt field by
+field, because a hostile file may have taken the child over, and unpickling what it says would hand
+it the worker too. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Raised:
 Answer = Returned | Signalled | Raised
 
 
-class Malformed(Exception):  # noqa: N818 - names what an answer is
+class Malformed(Exception):
     """An answer is not what a child would say."""
 
 
@@ -160,76 +160,80 @@ def _dump(value: object) -> bytes:
 
 
 def _plain(value: object) -> dict[str, Any]:
+    plain: dict[str, Any]
     match value:
         case ParsedText(text=text, spans=spans, warnings=warnings):
             pages = [(span.page, span.start, span.end) for span in spans]
-            return {"kind": "text", "text": text, "spans": pages, "warnings": warnings}
+            plain = {"kind": "text", "text": text, "spans": pages, "warnings": warnings}
         case Chunks(chunks=chunks):
-            return {"kind": "chunks", "chunks": [_plain_chunk(chunk) for chunk in chunks]}
+            plain = {"kind": "chunks", "chunks": [_plain_chunk(chunk) for chunk in chunks]}
+        case [Chunk(), *_] as passages:
+            plain = {"kind": "passages", "chunks": [_plain_chunk(chunk) for chunk in passages]}
         case Accepted(media_type=media_type, sha256=sha256):
-            return {"kind": "accepted", "media_type": media_type, "sha256": sha256}
+            plain = {"kind": "accepted", "media_type": media_type, "sha256": sha256}
         case Validated(text_sha256=sha256):
-            return {"kind": "validated", "text_sha256": sha256}
+            plain = {"kind": "validated", "text_sha256": sha256}
         case Done(product=product, reported=reported):
-            return {"kind": "done", "product": _plain(product), "reported": dict(reported)}
-        case [Chunk(), *_]:
-            return {"kind": "passages", "chunks": [_plain_chunk(chunk) for chunk in value]}
-    return {"kind": "value", "value": value}
+            plain = {"kind": "done", "product": _plain(product), "reported": dict(reported)}
+        case _:
+            plain = {"kind": "value", "value": value}
+    return plain
 
 
-def _plain_chunk(chunk: Chunk) -> list[Any]:
+def _plain_chunk(chunk: object) -> list[Any]:
     if not isinstance(chunk, Chunk):
         raise TypeError(f"expected only chunks, found {type(chunk).__name__}")
-    return [
-        *(chunk.index, chunk.text, chunk.start, chunk.end),
-        *(chunk.headings, chunk.page, dict(chunk.metadata)),
-    ]
+    place = (chunk.index, chunk.text, chunk.start, chunk.end)
+    return [*place, chunk.headings, chunk.page, dict(chunk.metadata)]
 
 
 def _rebuilt(answer: dict[str, Any]) -> object:
-    match answer["kind"]:
-        case "text":
-            spans = (tuple(_a(int, n) for n in span) for span in answer["spans"])
-            return ParsedText(
-                _a(str, answer["text"]),
-                tuple(Span(page=page, start=start, end=end) for page, start, end in spans),
-                tuple(_a(str, warning) for warning in answer["warnings"]),
-            )
-        case "chunks":
-            return Chunks(tuple(_chunk(*fields) for fields in answer["chunks"]))
-        case "passages":
-            return [_chunk(*fields) for fields in answer["chunks"]]
-        case "accepted":
-            media_type, sha256 = _a(str, answer["media_type"]), _a(str, answer["sha256"])
-            return Accepted(media_type=media_type, sha256=sha256)
-        case "validated":
-            return Validated(text_sha256=_a(str, answer["text_sha256"]))
-        case "done":
-            reported = {_a(str, key): value for key, value in answer["reported"].items()}
-            return Done(_rebuilt(answer["product"]), **reported)
-        case "value":
-            return answer["value"]
-    raise ValueError("unknown kind of answer")
+    return _BUILDERS[answer["kind"]](answer)
 
 
-def _chunk(
-    index: object,
-    text: object,
-    start: object,
-    end: object,
-    headings: list[object],
-    page: object,
-    metadata: object,
-) -> Chunk:
-    return Chunk(
-        index=_a(int, index),
-        text=_a(str, text),
-        start=_a(int, start),
-        end=_a(int, end),
-        headings=tuple(_a(str, heading) for heading in headings),
-        page=None if page is None else _a(int, page),
-        metadata=_a(dict, metadata),
+def _parsed_text(answer: dict[str, Any]) -> ParsedText:
+    spans = (tuple(_a(int, number) for number in span) for span in answer["spans"])
+    return ParsedText(
+        _a(str, answer["text"]),
+        tuple(Span(page=page, start=start, end=end) for page, start, end in spans),
+        tuple(_a(str, warning) for warning in answer["warnings"]),
     )
+
+
+def _passages(answer: dict[str, Any]) -> list[Chunk]:
+    return [
+        Chunk(
+            index=_a(int, index),
+            text=_a(str, text),
+            start=_a(int, start),
+            end=_a(int, end),
+            headings=tuple(_a(str, heading) for heading in headings),
+            page=None if page is None else _a(int, page),
+            metadata=_a(dict, metadata),
+        )
+        for index, text, start, end, headings, page, metadata in answer["chunks"]
+    ]
+
+
+def _accepted(answer: dict[str, Any]) -> Accepted:
+    media_type, sha256 = _a(str, answer["media_type"]), _a(str, answer["sha256"])
+    return Accepted(media_type=media_type, sha256=sha256)
+
+
+def _done(answer: dict[str, Any]) -> Done:
+    reported = {_a(str, key): value for key, value in _a(dict, answer["reported"]).items()}
+    return Done(_rebuilt(answer["product"]), **reported)
+
+
+_BUILDERS: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
+    "text": _parsed_text,
+    "chunks": lambda answer: Chunks(tuple(_passages(answer))),
+    "passages": _passages,
+    "accepted": _accepted,
+    "validated": lambda answer: Validated(text_sha256=_a(str, answer["text_sha256"])),
+    "done": _done,
+    "value": lambda answer: answer["value"],
+}
 
 
 def _signal(answer: dict[str, Any]) -> Signal:

@@ -154,20 +154,6 @@ def _document_columns(t: Tables) -> list[Any]:
     return [column for column in t.document.c if column.name not in {"path"}]
 
 
-def held_by(t: Tables) -> Any:
-    """Read the claims that ``worker`` holds on the documents ``ids``."""
-    return (
-        sa.select(*_held_columns(t), *_document_columns(t))
-        .join(t.document, t.document.c.id == t.work.c.document_id)
-        .where(
-            t.work.c.document_id == sa.any_(sa.bindparam("ids", type_=ARRAY(ID))),
-            t.work.c.lane == LANE_CLAIMED,
-            t.work.c.worker == sa.bindparam("worker"),
-        )
-        .order_by(t.work.c.document_id)
-    )
-
-
 def hold(t: Tables, *, skip_locked: bool) -> Any:
     """Lock the claims of a batch and their documents, in id order.
 
@@ -250,7 +236,7 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
         .scalar_subquery()
     )
     return (
-        sa.select(held.c.id, kept.c.claim_seq, kept.c.deadline_at, handed_over.label("notified"))
+        sa.select(held.c.id, kept.c.claim_seq, kept.c.deadline_at, kept.c.entered_at, kept.c.entered_at, handed_over.label("notified"))
         .select_from(held.outerjoin(kept, kept.c.document_id == held.c.id))
         .add_cte(
             told.cte("told"),
@@ -313,7 +299,9 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
             ),
             crashes=w.c.crashes + held.c.crashed,
         )
-        .returning(w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.lane)
+        .returning(
+            w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.entered_at, w.c.lane
+        )
         .cte("kept")
     )
 
@@ -337,7 +325,7 @@ def _park(t: Tables, held: Any, step: Any) -> Any:
             step.c.id,
             step.c.from_state,
             step.c.error,
-            step.c.reason,
+            held.c.error,
             sa.func.coalesce(step.c.attempt, 0),
         )
         .join(held, held.c.id == step.c.id)
@@ -398,12 +386,17 @@ def overdue(t: Tables) -> Any:
     )
 
 
-def release_all(t: Tables) -> Any:
-    """Give back every claim of ``worker`` unspent; the fence moves."""
+def release(t: Tables) -> Any:
+    """Give back claims of the worker ``me`` unspent, on all documents but ``keep``; the fence moves."""
     mine = t.work.alias("w")
+    keep = sa.bindparam("keep", type_=ARRAY(ID))
     held = (
         sa.select(mine.c.document_id)
-        .where(mine.c.lane == LANE_CLAIMED, mine.c.worker == sa.bindparam("worker"))
+        .where(
+            mine.c.lane == LANE_CLAIMED,
+            mine.c.worker == sa.bindparam("me", type_=sa.BigInteger),
+            mine.c.document_id != sa.all_(keep),
+        )
         .order_by(mine.c.document_id)
         .with_for_update(key_share=True, skip_locked=True)
         .cte("mine")
@@ -414,12 +407,32 @@ def release_all(t: Tables) -> Any:
         .where(t.work.c.document_id == any_of(sa.select(held.c.document_id)))
         .values(
             lane="ready",
-            worker=None,
-            deadline_at=None,
+            worker=sa.null(),
+            deadline_at=sa.null(),
             claim_seq=t.claim_seq.next_value(),
             attempt=t.work.c.attempt - 1,
         )
         .returning(t.work.c.document_id)
+    )
+
+
+def is_held(t: Tables) -> Any:
+    """Tell whether a claim is still held."""
+    return sa.select(sa.func.count()).where(
+        t.work.c.document_id == sa.bindparam("id", type_=ID),
+        t.work.c.claim_seq == sa.bindparam("seq", type_=sa.BigInteger),
+        t.work.c.lane == LANE_CLAIMED,
+    )
+
+
+def suspects(t: Tables) -> Any:
+    """Tell whether documents at ``states`` wait that took a worker down."""
+    return sa.select(
+        sa.exists().where(
+            t.work.c.lane == LANE_READY,
+            t.work.c.alone,
+            t.work.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
+        )
     )
 
 

@@ -336,8 +336,11 @@ def standing(t: Tables) -> Any:
     )
 
 
-def search(t: Tables, dimensions: int) -> Any:
-    """Find the passages of ``tenant`` nearest to a vector, nearest first."""
+def search(t: Tables, embedder: int, dimensions: int) -> Any:
+    """Find the passages of ``tenant`` nearest to a vector, nearest first.
+
+    The embedder is a literal, as in its index: a parameter would lose the index.
+    """
     c, v, d = t.chunk, t.chunk_vector, t.document
     question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), VECTOR(dimensions))
     # The cast is what the index of this embedder is made on.
@@ -354,7 +357,7 @@ def search(t: Tables, dimensions: int) -> Any:
         .join(c, c.c.id == v.c.chunk_id)
         .join(d, d.c.id == c.c.document_id)
         .where(
-            v.c.embedder_id == sa.bindparam("embedder", type_=sa.SmallInteger),
+            v.c.embedder_id == sa.literal_column(str(embedder)),
             d.c.tenant == sa.bindparam("tenant"),
         )
         .order_by(distance)

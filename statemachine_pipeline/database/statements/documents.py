@@ -346,11 +346,3 @@ def history(t: Tables) -> Any:
         .where(t.transition.c.document_id == sa.bindparam("document", type_=ID))
         .order_by(t.transition.c.version)
     )
-
-
-def settled_under(t: Tables) -> Any:
-    """Tell whether a claim has written history."""
-    return sa.select(sa.func.count()).where(
-        t.transition.c.document_id == sa.bindparam("document", type_=ID),
-        t.transition.c.claim_seq == sa.bindparam("seq", type_=sa.BigInteger),
-    )

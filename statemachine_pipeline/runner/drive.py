@@ -1,0 +1,292 @@
+"""Walks one claimed document through its stages: hop or run the hook, settle, go on.
+
+Straight code for one document; what it settles is merged with the others' below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.database.proposal import OwnerChanged, ProductFailed, Proposal
+from statemachine_pipeline.decide import (
+    Decision,
+    Failed,
+    Outcome,
+    Standing,
+    Succeeded,
+    decide,
+    resume,
+)
+from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
+from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated, idempotency_key
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.database.proposal import Settled
+    from statemachine_pipeline.database.store import Store
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.runner.perform import Performer
+    from statemachine_pipeline.runner.settling import Settling
+    from statemachine_pipeline.runner.slots import Slots
+    from statemachine_pipeline.stages import Bound, Stages
+
+NOTHING = Standing(earned={}, present={}, owners={})
+RECONNECT_SECONDS = 0.5
+
+
+class Drive:
+    """Drives claims of one runner.
+
+    Args:
+        store: Where products of earlier lives and keys are looked up.
+        stages: The lifecycle and its hooks.
+        slots: What this runner may go on with.
+        performer: Runs hooks.
+        settling: Writes outcomes.
+
+    Attributes:
+        lost_answers: A claim may be held in the database that nobody drives.
+    """
+
+    def __init__(
+        self, store: Store, stages: Stages, slots: Slots, performer: Performer, settling: Settling
+    ) -> None:
+        self._store, self._stages, self._slots = store, stages, slots
+        self._performer, self._settling = performer, settling
+        self._deadlines = {b.state: b.stage.deadline.total_seconds() for b in stages}
+        self.lost_answers = False
+
+    async def run(self, claim: Claim, bound: Bound) -> None:
+        """Walk on until the document rests, waits, or is for another runner.
+
+        The slot that ``claim`` stands for is given back in the end, whatever happens.
+        """
+        current: Bound | None = bound
+        try:
+            while current is not None:
+                step = await self._step(claim, current)
+                if step is None:
+                    return
+                claim, following = step
+                self._slots.give_back({current.state})
+                current = following
+        except StaleClaim:
+            return  # somebody else has the document now, and nothing was written
+        finally:
+            if current is not None:
+                self._slots.give_back({current.state})
+
+    async def _step(self, claim: Claim, bound: Bound) -> tuple[Claim, Bound] | None:
+        """Settle one stage, or the hops before it; return the claim on the next stage, if any."""
+        walked = await self._hop(claim, bound)
+        if walked is not None:
+            proposal, taken = walked
+        else:
+            proposal, taken = await self._attempt(claim, bound)
+        used: frozenset[str] = frozenset()
+        try:
+            settled = await self._settle(proposal)
+            if settled is None or not settled.decision.goes_on:
+                return None
+            following = self._stages.at(settled.decision.state)
+            if following is None or settled.sequence is None:
+                return None
+            if following.state in taken:
+                used = frozenset({following.state})
+            else:
+                self._slots.claim(following.state)
+            return _next_claim(claim, following, settled, proposal.product), following
+        finally:
+            self._slots.give_back(taken - used)
+
+    async def _hop(self, claim: Claim, bound: Bound) -> tuple[Proposal, frozenset[str]] | None:
+        document = claim.document
+        here = self._stages.at(document.state)
+        if here is not None and document.life == 1:
+            return None  # nothing can have been earned before
+        standing = await self._store.standing(claim) if document.life > 1 else NOTHING
+        facts = self._facts(claim, bound)
+        others = {b.state for b in self._stages} - {bound.state}
+        taken = self._slots.take(others)
+        decision = resume(
+            self._stages,
+            document.state,
+            facts,
+            input_sha256=document.input_sha256,
+            standing=standing,
+            admitted=taken | {bound.state},
+        )
+        if decision is None:
+            self._slots.give_back(taken)
+            return None
+        if decision.lane is not None and decision.steps:
+            await self._store.refill(claim)
+        proposal = Proposal(
+            claim=claim,
+            bound=None,
+            decide=lambda _: decision,
+            facts=facts,
+            deadline_seconds=self._deadlines,
+        )
+        if decision.state == bound.state and decision.goes_on:
+            # The slot of the claim is the slot of the stage it goes on with.
+            self._slots.claim(bound.state)
+            taken |= {bound.state}
+        return proposal, taken
+
+    async def _attempt(self, claim: Claim, bound: Bound) -> tuple[Proposal, frozenset[str]]:
+        started = time.monotonic()
+        outcome = await self._performer.perform(claim, bound)
+        elapsed = time.monotonic() - started
+        facts = await self._facts_with_key(claim, bound, outcome)
+        taken = self._slots.take(self._stages.after(bound.state) - {bound.state})
+        return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
+
+    def _propose(  # noqa: PLR0917
+        self,
+        claim: Claim,
+        bound: Bound,
+        outcome: Outcome,
+        facts: Facts,
+        admitted: frozenset[str],
+        elapsed: float,
+    ) -> Proposal:
+        succeeded = isinstance(outcome, Succeeded)
+        draw = random.random()  # noqa: S311 - jitter, not a secret
+        proposal = Proposal(
+            claim=claim,
+            bound=bound,
+            product=outcome.product if isinstance(outcome, Succeeded) else None,
+            reported=outcome.reported if isinstance(outcome, Succeeded) else {},
+            decide=lambda _: Decision(state=bound.state),
+            facts=facts,
+            deadline_seconds=self._deadlines,
+            run_seconds=elapsed,
+        )
+        output = proposal.output_sha256 if succeeded else None
+
+        def decision(seen: Facts) -> Decision:
+            return decide(
+                self._stages,
+                bound.state,
+                outcome,
+                seen,
+                policy=bound.stage.policy,
+                draw=draw,
+                admitted=admitted,
+                input_sha256=output,
+            )
+
+        return dataclasses.replace(proposal, decide=decision)
+
+    def _facts(self, claim: Claim, bound: Bound) -> Facts:
+        document = claim.document
+        return Facts(
+            attempt=claim.attempt,
+            attempts_allowed=bound.stage.attempts,
+            crashes=claim.crashes,
+            crashes_allowed=bound.stage.crashes,
+            text_chars=document.text_chars,
+        )
+
+    async def _facts_with_key(self, claim: Claim, bound: Bound, outcome: Outcome) -> Facts:
+        facts = self._facts(claim, bound)
+        product = outcome.product if isinstance(outcome, Succeeded) else None
+        if isinstance(product, ParsedText):
+            return dataclasses.replace(facts, text_chars=len(product.text))
+        if isinstance(product, Accepted | Validated):
+            owner = await self._store.take_key(claim, product.key)
+            if owner != claim.document.id:
+                return dataclasses.replace(
+                    facts, duplicate_of=owner, duplicate_by=product.key[0]
+                )
+        return facts
+
+    async def _settle(self, proposal: Proposal) -> Settled | None:
+        """Settle until the database answers; None when another claim goes on instead."""
+        claim = proposal.claim
+        while True:
+            try:
+                return await self._settling.settle(proposal)
+            except OwnerChanged:
+                return None if proposal.bound is None else await self._settle_again(proposal)
+            except ProductFailed as error:
+                proposal = self._failed(proposal, error)
+            except DatabaseUnavailable:
+                # Whether the commit landed is unknown: the fence tells, once the database answers.
+                await asyncio.sleep(RECONNECT_SECONDS)
+                await self._until_known(claim)
+
+    async def _settle_again(self, proposal: Proposal) -> Settled | None:
+        """The twin changed between decision and settle: ask for the key again and decide anew."""
+        bound = proposal.bound
+        if bound is None:
+            return None
+        outcome = Succeeded(product=proposal.product, reported=proposal.reported)
+        facts = await self._facts_with_key(proposal.claim, bound, outcome)
+        again = self._propose(
+            proposal.claim, bound, outcome, facts, frozenset(), proposal.run_seconds or 0.0
+        )
+        return await self._settle(again)
+
+    def _failed(self, proposal: Proposal, error: ProductFailed) -> Proposal:
+        bound = proposal.bound
+        if bound is None:
+            raise error
+        name = type(error.cause).__name__
+        outcome = Failed(code=name, reason=f"its product raised {name}", detail=str(error.cause))
+        return self._propose(
+            proposal.claim,
+            bound,
+            outcome,
+            self._facts(proposal.claim, bound),
+            frozenset(),
+            proposal.run_seconds or 0.0,
+        )
+
+    async def _until_known(self, claim: Claim) -> None:
+        """Return when the claim is still held, so that the settle can be tried again.
+
+        Raises:
+            StaleClaim: It landed, or somebody else has the document. Should it have landed with a
+                claim on the next stage, nobody drives that one: the runner gives it back.
+        """
+        while True:
+            try:
+                held = await self._store.holds(claim)
+            except DatabaseUnavailable:
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            if held:
+                return
+            self.lost_answers = True
+            raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
+
+
+def _next_claim(claim: Claim, following: Bound, settled: Settled, product: object) -> Claim:
+    decision, before = settled.decision, claim.document
+    read = decision.input_sha256 or before.input_sha256
+    document = dataclasses.replace(
+        before,
+        state=decision.state,
+        version=before.version + len(decision.steps),
+        input_sha256=read,
+        text_chars=decision.counts.get("text_chars", before.text_chars),
+        media_type=product.media_type if isinstance(product, Accepted) else before.media_type,
+        text_sha256=product.text_sha256 if isinstance(product, Validated) else before.text_sha256,
+        last_error=None,
+    )
+    return dataclasses.replace(
+        claim,
+        document=document,
+        stage=following.trigger,
+        sequence=settled.sequence,
+        attempt=1,
+        deadline_at=settled.deadline_at,
+        entered_at=settled.entered_at,
+        idempotency_key=idempotency_key(document.id, following.trigger, read, following.fingerprint),
+        fingerprint=following.fingerprint,
+    )

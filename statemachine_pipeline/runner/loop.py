@@ -1,0 +1,310 @@
+"""The runner: claims what it has free slots for, drives it, and looks after the queue meanwhile.
+
+Order at the end: stop claiming, let hooks finish, flush settles, release the rest, stop beating
+last, so that nobody rescues what is being finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+from loguru import logger
+
+from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.runner.drive import Drive
+from statemachine_pipeline.runner.heartbeat import Heartbeat
+from statemachine_pipeline.runner.perform import Performer
+from statemachine_pipeline.runner.settling import Settling
+from statemachine_pipeline.runner.slots import Slots
+from statemachine_pipeline.runner.wake import listen
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from types import TracebackType
+    from uuid import UUID
+
+    from statemachine_pipeline.database.store import Store
+    from statemachine_pipeline.database.workers import Workers
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.stages import Bound, Stages
+
+POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
+PROMOTE_SECONDS = 1.0
+COOLDOWN_SECONDS = 0.005
+"""Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """When a worker counts as dead.
+
+    Attributes:
+        beat: Time between two beats.
+        dead_after: Silence after which others take its claims; at least four beats.
+        grace: Time past its deadline after which a claim is taken from a live worker.
+    """
+
+    beat: timedelta = timedelta(seconds=10)
+    dead_after: timedelta = timedelta(seconds=60)
+    grace: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
+            raise ValueError(
+                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
+            )
+
+
+class Runner:
+    """Drives documents until told to stop. Made by ``Pipeline.runner``.
+
+    Also an async context manager: runs in the background and drains on exit. Installs no signal
+    handlers.
+
+    Args:
+        prepare: Awaited once before the first claim: checks the schema.
+        after_load: Awaited when ``run_until_idle`` has found nothing more to do.
+        store: The database.
+        workers: Registration and heartbeat.
+        stages: The lifecycle and its hooks.
+        served: The stages this runner takes.
+        drain: How long hooks may go on after ``stop``.
+        liveness: When this worker counts as dead.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        prepare: Callable[[], Awaitable[None]],
+        after_load: Callable[[], Awaitable[Mapping[str, int]]],
+        store: Store,
+        workers: Workers,
+        stages: Stages,
+        served: Sequence[Bound],
+        drain: timedelta,
+        liveness: Liveness,
+    ) -> None:
+        self._prepare, self._after_load = prepare, after_load
+        self._store, self._workers, self._stages = store, workers, stages
+        self._served = tuple(served)
+        self._drain, self._liveness = drain.total_seconds(), liveness
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._aborting = asyncio.Event()
+        self._fenced = asyncio.Event()
+        self._driving: dict[UUID, asyncio.Task[None]] = {}
+        self._suspects = False
+        self._background: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Claim and drive until ``stop``; then drain.
+
+        Raises:
+            SchemaMissing: The database was not migrated.
+            LifecycleMismatch: It was, for another lifecycle.
+        """
+        await self._run(self._until_stopped)
+
+    async def run_until_idle(self) -> Mapping[str, int]:
+        """Run until no served stage has anything left, deferred documents included.
+
+        Returns:
+            How many documents stand in each state.
+        """
+        await self._run(self._until_idle)
+        return await self._after_load()
+
+    def stop(self) -> None:
+        """Drain and end; the second call gives everything back at once."""
+        if self._stopping.is_set():
+            self._aborting.set()
+        self._stopping.set()
+        self._wake.set()
+
+    async def __aenter__(self) -> Self:
+        await self._prepare()
+        self._background = asyncio.create_task(self.run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._background is not None:
+            await self._background
+
+    async def _run(self, until: Callable[[Drive, int], Awaitable[None]]) -> None:
+        await self._prepare()
+        async with contextlib.AsyncExitStack() as stack:
+            for bound in self._served:
+                if hasattr(bound.stage.hook, "__aenter__"):
+                    await stack.enter_async_context(bound.stage.hook)
+            while not self._stopping.is_set():
+                self._fenced.clear()
+                if await self._work_as_one(until):
+                    return
+
+    async def _work_as_one(self, until: Callable[[Drive, int], Awaitable[None]]) -> bool:
+        """Work under one worker id; False when it was fenced and needs another."""
+        worker = await self._workers.register()
+        loop = asyncio.get_running_loop()
+        heartbeat = Heartbeat(
+            self._workers.pulse(),
+            worker,
+            interval=self._liveness.beat,
+            dead_after=self._liveness.dead_after,
+            on_fenced=lambda: loop.call_soon_threadsafe(self._on_fenced),
+        )
+        heartbeat.start()
+        settling = Settling(self._store)
+        settling.start()
+        threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
+        performer = Performer(self._store, threads=max(1, threads), children=os.cpu_count() or 1)
+        slots = Slots(self._served, self._wake.set)
+        drive = Drive(self._store, self._stages, slots, performer, settling)
+        self._slots = slots
+        chores = [
+            asyncio.create_task(listen(self._workers, self._wake.set)),
+            asyncio.create_task(self._every(PROMOTE_SECONDS, self._promote)),
+            asyncio.create_task(
+                self._every(self._liveness.beat.total_seconds() / 2, self._rescue(worker))
+            ),
+        ]
+        try:
+            await until(drive, worker)
+            await self._finish_hooks(worker)
+        finally:
+            await _end([*chores, *self._driving.values()])
+            await settling.close()
+            await performer.close()
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._workers.leave(worker)
+            await asyncio.to_thread(heartbeat.stop)
+        return not self._fenced.is_set()
+
+    def _on_fenced(self) -> None:
+        self._fenced.set()
+        self._wake.set()
+
+    async def _until_stopped(self, drive: Drive, worker: int) -> None:
+        pause = POLL_SECONDS_FIRST
+        while not (self._stopping.is_set() or self._fenced.is_set()):
+            self._wake.clear()
+            claimed = await self._claim(drive, worker)
+            pause = POLL_SECONDS_FIRST if claimed else min(pause * 2, POLL_SECONDS_LAST)
+            # Jitter, so that a fleet does not poll in step.
+            await self._doze(pause * (0.5 + random.random() / 2))  # noqa: S311
+
+    async def _until_idle(self, drive: Drive, worker: int) -> None:
+        while not (self._stopping.is_set() or self._fenced.is_set()):
+            self._wake.clear()
+            claimed = await self._claim(drive, worker)
+            if not claimed and not self._driving and not await self._store.outstanding(self._served):
+                self._stopping.set()
+                return
+            await self._doze(POLL_SECONDS_FIRST)
+
+    async def _doze(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+            await asyncio.sleep(COOLDOWN_SECONDS)
+
+    async def _claim(self, drive: Drive, worker: int) -> bool:
+        """Claim what there are slots for; True when anything came."""
+        alone = self._suspects
+        if alone and self._driving:
+            return False  # what may take a worker down is run by one that holds nothing else
+        free = self._slots.free
+        if not any(count > 0 for count in free.values()):
+            return False
+        try:
+            if drive.lost_answers:
+                drive.lost_answers = False
+                await self._workers.release(worker, keep=self._driving)
+            if alone:
+                first = dict.fromkeys(free, 0)
+                for state in free:
+                    claimed = await self._store.claim(
+                        worker, first | {state: 1}, self._served, alone=True
+                    )
+                    if claimed:
+                        break
+                self._suspects = bool(claimed)
+            else:
+                usable = {state: max(0, count) for state, count in free.items()}
+                claimed = await self._store.claim(worker, usable, self._served)
+        except DatabaseUnavailable:
+            drive.lost_answers = True
+            return False
+        for claim, bound in claimed:
+            self._begin(drive, claim, bound)
+        return bool(claimed)
+
+    def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> None:
+        self._slots.claim(bound.state)
+        task = asyncio.create_task(drive.run(claim, bound))
+        self._driving[claim.document.id] = task
+        task.add_done_callback(lambda done: self._ended(claim.document.id, done))
+
+    def _ended(self, document: UUID, task: asyncio.Task[None]) -> None:
+        self._driving.pop(document, None)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A defect of ours. The claim stays until its deadline, so that it is not run hot.
+            logger.opt(exception=error).error("document {} was dropped by its runner", document)
+
+    async def _finish_hooks(self, worker: int) -> None:
+        """Wait for what runs, at most ``drain`` seconds, unless told or fenced meanwhile."""
+        if self._fenced.is_set():
+            return
+        with contextlib.suppress(DatabaseUnavailable):
+            await self._workers.drain(worker)
+        running = set(self._driving.values())
+        if not running:
+            return
+        told = asyncio.create_task(self._aborting.wait())
+        fenced = asyncio.create_task(self._fenced.wait())
+        finished = asyncio.gather(*running, return_exceptions=True)
+        await asyncio.wait(
+            {told, fenced, finished}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
+        )
+        await _end([told, fenced])
+        finished.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await finished
+
+    async def _promote(self) -> None:
+        if await self._store.promote():
+            self._wake.set()
+        if not self._suspects and await self._store.has_suspects(self._served):
+            self._suspects = True
+            self._wake.set()
+
+    def _rescue(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:
+        async def rescue() -> None:
+            silent, grace = self._liveness.dead_after, self._liveness.grace
+            if await self._store.rescue(worker, silent=silent, grace=grace):
+                self._wake.set()
+
+        return rescue
+
+    async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            with contextlib.suppress(DatabaseUnavailable):
+                await chore()
+            await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - jitter
+
+
+async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

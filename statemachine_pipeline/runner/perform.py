@@ -1,0 +1,194 @@
+"""Runs one hook, with no transaction open, and tells what came of it as a value.
+
+``call_user`` holds the only broad ``except`` around users' code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
+from statemachine_pipeline.hooks import (
+    Done,
+    RateLimited,
+    Reject,
+    Retry,
+    Signal,
+    StageFault,
+    Wait,
+)
+from statemachine_pipeline.records import Chunks, Vectors
+from statemachine_pipeline.runner.children import (
+    ChildCrashed,
+    Children,
+    ChildTimedOut,
+    HookRaised,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from uuid import UUID
+
+    from statemachine_pipeline.database.store import Store
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.stages import Bound
+
+STAGE_FAULT_PAUSE = timedelta(minutes=5)
+DETAIL_CHARS = 500
+
+
+class Performer:
+    """Runs hooks where their stages say: on the loop, in a thread, in a child process.
+
+    Args:
+        store: For vectors that are saved batch by batch.
+        threads: Most hooks in threads at a time.
+        children: Most child processes; started when first needed.
+    """
+
+    def __init__(self, store: Store, *, threads: int, children: int) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
+        self._children = Children(children)
+
+    async def close(self) -> None:
+        """End child processes; threads end with their hooks, which cannot be stopped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._children.close()
+
+    async def perform(self, claim: Claim, bound: Bound) -> Outcome:
+        """Run the hook of a claimed stage until it returns, raises or its deadline passes.
+
+        Raises:
+            StaleClaim: The claim was lost meanwhile.
+            DatabaseUnavailable: What the hook reads or saves could not be reached.
+        """
+        deadline = bound.stage.deadline.total_seconds()
+        outcome = await call_user(self._run, claim, bound, deadline)
+        waited = datetime.now(UTC) - claim.entered_at
+        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
+            await self._store.pause(bound.trigger, outcome.reason, "pipeline", outcome.after)
+        elif isinstance(outcome, Postponed) and outcome.code == "waiting" and waited > bound.stage.wait:
+            return Failed(code="waited_too_long", reason=f"still waiting after {waited}")
+        return outcome
+
+    async def _run(self, claim: Claim, bound: Bound, deadline: float) -> Done:
+        hook, kind = bound.stage.hook, bound.stage.kind
+        async with asyncio.timeout(deadline) as limit:
+            if kind == "parser":
+                source = await claim.source()
+                return Done(await self._call(bound, hook.parse, source, deadline))
+            if kind == "chunker":
+                text = await claim.text()
+                return Done(Chunks(tuple(await self._call(bound, hook.split, text, deadline))))
+            if kind == "embedder":
+                return await self._embed(claim, bound, limit)
+            if kind == "publisher":
+                return Done(await hook.publish(claim))
+            if bound.stage.where == "process":
+                # A child cannot reach the database, so its input is read for it.
+                return _done(await self._call(bound, hook, await claim.text(), deadline))
+            return _done(await self._call(bound, hook, claim, deadline))
+
+    async def _call(
+        self, bound: Bound, function: Callable[[Any], Any], argument: object, deadline: float
+    ) -> Any:
+        where = bound.stage.where
+        if where == "process":
+            return await self._children.call(function, argument, timeout_seconds=deadline)
+        if where == "thread":
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, function, argument)
+        value = function(argument)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _embed(self, claim: Claim, bound: Bound, limit: asyncio.Timeout) -> Done:
+        """Embed what has no vector yet; each finished batch is saved at once."""
+        embedder, stage = bound.stage.hook, bound.stage
+        missing = await self._store.missing_vectors(claim, embedder.dimensions)
+        for start in range(0, len(missing), embedder.batch_size):
+            batch = missing[start : start + embedder.batch_size]
+            values = await embedder.embed([text for _, text in batch])
+            vectors = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
+            await self._store.save_vectors(claim, vectors, stage.deadline)
+            # A stage that commits progress is not timed out.
+            limit.reschedule(asyncio.get_running_loop().time() + stage.deadline.total_seconds())
+        return Done(Vectors(embedder=claim.fingerprint, dimensions=embedder.dimensions))
+
+
+def _checked(
+    claim: Claim, dimensions: int, ids: Sequence[UUID], values: Sequence[Sequence[float]]
+) -> Vectors:
+    if len(values) != len(ids):
+        raise StageFault(f"the embedder returned {len(values)} vectors for {len(ids)} texts")
+    for chunk, vector in zip(ids, values, strict=True):
+        if len(vector) != dimensions:
+            raise StageFault(
+                f"the embedder says {dimensions} dimensions and returned {len(vector)}"
+            )
+        if not all(map(math.isfinite, vector)) or not any(vector):
+            raise Reject(f"chunk {chunk} got a vector that is zero or not finite", "bad_vector")
+    return Vectors(
+        embedder=claim.fingerprint,
+        dimensions=dimensions,
+        chunk_ids=tuple(ids),
+        values=tuple(values),
+    )
+
+
+def _done(returned: object) -> Done:
+    return returned if isinstance(returned, Done) else Done(returned)
+
+
+async def call_user(function: Callable[..., Awaitable[Done]], *arguments: object) -> Outcome:
+    """Call a hook; whatever it raises becomes an outcome.
+
+    Raises:
+        StaleClaim: The claim was lost, so there is nothing to settle.
+        DatabaseUnavailable: Not the hook's fault.
+    """
+    try:
+        done = await function(*arguments)
+        return Succeeded(product=done.product, reported=done.reported)
+    except (StaleClaim, DatabaseUnavailable):
+        raise
+    except Signal as signal:
+        return _told(signal)
+    except (TimeoutError, ChildTimedOut):
+        return Failed(code="timed_out", reason="the stage's deadline passed")
+    except ChildCrashed as error:
+        return Failed(code="child_crashed", reason="the child process died", detail=_detail(error))
+    except HookRaised as error:
+        reason = f"the hook raised {error.type_name}"
+        return Failed(code=error.type_name, reason=reason, detail=_detail(error))
+    except PipelineError as error:
+        return Failed(code=type(error).__name__, reason=_detail(error))
+    except Exception as error:  # noqa: BLE001 - users may raise anything
+        name = type(error).__name__
+        # The message may quote the document, and history is kept when the document is deleted.
+        return Failed(code=name, reason=f"the hook raised {name}", detail=_detail(error))
+
+
+def _told(signal: Signal) -> Outcome:
+    match signal:
+        case Retry(reason=reason, after=after):
+            return Failed(code="retry", reason=reason, after=after)
+        case Reject(reason=reason, code=code):
+            return Failed(code=code, reason=reason, permanent=True)
+        case RateLimited(after=after):
+            return Postponed(code="rate_limited", reason=str(signal), after=after)
+        case StageFault(reason=reason):
+            return Postponed(code="stage_fault", reason=reason, after=STAGE_FAULT_PAUSE)
+        case Wait(poll_after=after):
+            return Postponed(code="waiting", reason=str(signal), after=after)
+    return Failed(code=type(signal).__name__, reason="the hook raised a signal of its own")
+
+
+def _detail(error: BaseException) -> str:
+    return str(error)[:DETAIL_CHARS]

@@ -1,0 +1,49 @@
+"""How many attempts of each stage one runner makes at the same time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from statemachine_pipeline.stages import Bound
+
+
+class Slots:
+    """Counts free slots by the state a stage leaves; a claimed document always has one.
+
+    Args:
+        served: The stages of this runner.
+        on_free: Called when a slot becomes free.
+    """
+
+    def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
+        self._free = {bound.state: bound.stage.concurrency for bound in served}
+        self._on_free = on_free
+
+    @property
+    def free(self) -> dict[str, int]:
+        """Free slots by state."""
+        return dict(self._free)
+
+    def take(self, states: Iterable[str]) -> frozenset[str]:
+        """Take a slot at each state that is served and has one; return those."""
+        taken = frozenset(state for state in states if self._free.get(state, 0) > 0)
+        for state in taken:
+            self._free[state] -= 1
+        return taken
+
+    def claim(self, state: str) -> None:
+        """Take a slot that a claim was made for.
+
+        Several states may lead to one stage, so a claim can be one too many; then the count goes
+        below zero and no more is claimed until it rises.
+        """
+        self._free[state] -= 1
+
+    def give_back(self, states: Iterable[str]) -> None:
+        """Free a slot at each of ``states``."""
+        for state in states:
+            self._free[state] += 1
+        self._on_free()

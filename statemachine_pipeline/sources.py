@@ -1,0 +1,94 @@
+"""Reads what is handed to ``submit``: a path or bytes. Refuses with the reason, before any write."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+from statemachine_pipeline.errors import SourceRefused
+from statemachine_pipeline.records import sha256_hex
+
+BLOB_LIMIT_BYTES = 25 * 1024 * 1024
+"""Largest content kept in the database; a larger file is kept by its path, size and hash."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Content(NamedTuple):
+    """Bytes on their way into the pipeline; ``data`` is None when they stay in ``path``."""
+
+    source_uri: str
+    name: str
+    size_bytes: int
+    sha256: str
+    data: bytes | None
+    path: str | None
+
+
+def read(source: str | Path | bytes, source_uri: str | None, name: str | None) -> Content:
+    """Read a source whole, or hash it where it is too large to be stored. Blocks.
+
+    Raises:
+        SourceRefused: It cannot be read, or bytes are too many to be stored.
+    """
+    content = _of_bytes(source) if isinstance(source, bytes) else _of_file(source)
+    return content._replace(
+        source_uri=_checked(source_uri or content.source_uri, "source_uri"),
+        name=_display(name) if name else content.name,
+    )
+
+
+def _of_bytes(source: bytes) -> Content:
+    if len(source) > BLOB_LIMIT_BYTES:
+        raise SourceRefused(
+            f"{len(source):,} bytes",
+            f"more than the {BLOB_LIMIT_BYTES:,} that are stored in the database",
+            "write them to a file that every worker can read, and submit its path",
+        )
+    sha256 = sha256_hex(source)
+    return Content(f"sha256:{sha256}", f"sha256:{sha256[:12]}", len(source), sha256, source, None)
+
+
+def _of_file(source: str | Path) -> Content:
+    shown = str(source)
+    _checked(shown, "path")
+    try:
+        path = Path(source).resolve(strict=True)
+        if path.is_dir():
+            raise SourceRefused(shown, "it is a folder", "submit the files in it")
+        if not path.is_file():
+            raise SourceRefused(shown, "it is no regular file", "submit a file or bytes")
+        size = path.stat().st_size
+        if size > BLOB_LIMIT_BYTES:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return Content(path.as_uri(), _display(path.name), size, sha256, None, str(path))
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SourceRefused(shown, "there is no such file", "check the path") from error
+    except RuntimeError as error:  # how Python before 3.13 reports a loop of links
+        raise SourceRefused(shown, "its links form a loop", "submit the real file") from error
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise SourceRefused(shown, found, "make it readable for this process") from error
+    return Content(path.as_uri(), _display(path.name), len(data), sha256_hex(data), data, None)
+
+
+def _checked(text: str, what: str) -> str:
+    if _CONTROL.search(text):
+        raise SourceRefused(text, f"its {what} holds control characters", "rename it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SourceRefused(
+            ascii(text), f"its {what} is not valid UTF-8", "rename it, or submit bytes with a name"
+        ) from error
+    return text
+
+
+def _display(name: str) -> str:
+    """Names are shown, never opened: only the last part is kept, whatever the separators."""
+    last = PureWindowsPath(PurePosixPath(name).name).name
+    return _checked(last or "unnamed", "name")
