@@ -21,7 +21,7 @@ def rows(name: str, columns: Mapping[str, Any], *, ordinal: str | None = None) -
 
     The arrays are the parameters ``<name>_<column>``; ``ordinal`` adds a 1-based row number.
     """
-    binds = [sa.bindparam(f"{name}_{column}", type_=ARRAY(t)) for column, t in columns.items()]
+    binds = [sa.bindparam(f"{name}_{column}", type_=ARRAY(t, dimensions=1)) for column, t in columns.items()]
     named = [sa.column(column, t) for column, t in columns.items()]
     call = sa.func.unnest(*binds)
     if ordinal is None:
