@@ -202,20 +202,12 @@ def decide(
                 text = f"the hook succeeded but no forward guard agreed ({way})"
                 failed = Failed(code=way, reason=text, permanent=True)
                 return _failure(stages.graph, state, failed, facts, policy, draw)
-            first = Step(way)
-            return _rest(stages, [first], way.to_state, facts, admitted, input_sha256=input_sha256)
-        case Failed():
-            return _failure(stages.graph, state, outcome, facts, policy, draw)
-        case Crashed(reason=reason):
-            failed = Failed(code="crashed", reason=reason)
-            decision = _failure(
-                stages.graph,
-                state,
-                failed,
-                dataclasses.replace(facts, crashes=facts.crashes + 1),
-                policy,
-                draw,
+            decision = _rest(
+                stages, [Step(way)], way.to_state, facts, admitted, input_sha256=input_sha256
             )
+            counts = {name: getattr(facts, name) for name in _COUNTS}
+            return dataclasses.replace(decision, counts=counts)
+
             return dataclasses.replace(decision, crashed=True)
         case Postponed(reason=reason, after=after):
             return Decision(state=state, lane="deferred", after=after, give_back=True, error=reason)

@@ -18,6 +18,8 @@ _NOT_ASCII_CHAR: Final = re.compile(r"[^\x00-\x7f]")
 # Enough to tell encodings apart, and at most 30 ms of charset-normalizer's time.
 _DETECTION_BYTES: Final = 100_000
 _CONTEXT_BYTES: Final = 1_000
+# UTF-8 in which one character of so many, or fewer, is broken is still UTF-8.
+_BLEMISH: Final = 5
 
 # Python calls these text encodings, too, but no document is written in them.
 _NO_DOCUMENT: Final = frozenset(
@@ -25,8 +27,8 @@ _NO_DOCUMENT: Final = frozenset(
 )
 
 _LOWER: Final = "a-zß-öø-ÿšžœ"
-_UPPER_ACCENTED: Final = "À-ÖØ-ÞŠŽŒŸ"
-_LETTER: Final = f"A-Z{_LOWER}{_UPPER_ACCENTED}"
+_UPPER: Final = "À-ÖØ-ÞŠŽŒŸ"
+_LETTER: Final = f"A-Z{_LOWER}{_UPPER}"
 _MARKS: Final = (
     "\u2018\u2019\u201c\u201d\u201e\u2013\u2014\u2026\u2022\u2122"
     "\u20ac\xa0\xa1\xa3\xa5\xa7\xa9\xaa\xab\xad\xae\xb0\xb2\xb3\xb4\xb7\xba\xbb\xbc\xbd\xbf"
@@ -35,17 +37,7 @@ _MARKS: Final = (
 _NOT_WESTERN: Final = re.compile(
     f"[^\x00-\x7f{_LETTER}{_MARKS}]"
     f"|[{_LETTER}][^\x00-\x7f{_LETTER}\u2019\xad\xa0\u2013\u2014\u2026][{_LETTER}]"
-    f"|[{_LOWER}][{_UPPER_ACCENTED}]"
-)
-_ACCENTED: Final = "À-ÖØ-ÞŠŽŒŸ"
-_LETTER: Final = f"A-Z{_LOWER}{_UPPER_ACCENTED}"
-_MARKS: Final = (
-    "\u2018\u2019\u201c\u201d\u201e\u2013\u2014\u2026\u2022\u2122€£¥§°«»©®·½¼²³ºª¡¿´\xa0\xad"
-)
-# What Western text never looks like: other signs, signs within a word, capitals after small letters.
-_NOT_WESTERN: Final = re.compile(
-    f"[^\x00-\x7f{_LETTER}{_MARKS}]|[{_LETTER}][^\x00-\x7f{_LETTER}\u2019\xad\xa0\u2013\u2014\u2026]"
-    f"[{_LETTER}]|[{_LOWER}][{_UPPER_ACCENTED}]"
+    f"|[{_LOWER}][{_UPPER}]"
 )
 _ACCENTED: Final = re.compile(f"[^\x00-\x7f{_MARKS}]")
 _ASCII_LETTER: Final = re.compile("[A-Za-z]")
@@ -97,8 +89,7 @@ def _guess(content: bytes, first_invalid: int) -> str:
     start = max(0, (found.start() if found else first_invalid) - _CONTEXT_BYTES)
     sample = content[start : start + _DETECTION_BYTES]
     text = sample.decode("utf-8", "replace")
-    invalid = text.count("\ufffd")
-    if len(_NOT_ASCII_CHAR.findall(text)) >= 5 * invalid:
+    if _BLEMISH * text.count("\ufffd") <= len(_NOT_ASCII_CHAR.findall(text)):
         return "utf-8"
     # charset-normalizer takes most short Western texts for Baltic, Icelandic or Chinese ones.
     if _is_western(sample):

@@ -15,9 +15,7 @@ from statemachine_pipeline.records import ParsedText
 if TYPE_CHECKING:
     from statemachine_pipeline.records import Source
 
-
-# Pictures written into a text as base64: no reader reads them, and a passage each 400 tokens is
-# paid for.
+# Pictures written into a text as base64: nobody reads them, yet each would become many passages.
 _EMBEDDED: Final = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=]{200,}")
 
 
@@ -73,15 +71,16 @@ class DocumentParser:
             )
         content = source.read()
         self._check_bytes(len(content))
-        if source.media_type == HTML:
-            text, decoding = decode(content, declared_encoding(content))
-            text, reading = read_html(text, keep_links=self.keep_links), []
+        is_html = source.media_type == HTML
+        text, warnings = decode(content, declared_encoding(content) if is_html else None)
+        if is_html:
+            text = read_html(text, keep_links=self.keep_links)
         else:
-            text, decoding = decode(content)
-            text, reading = _without_embedded(text)
-        text, cleaning = clean(text)
+            text, lost = _without_embedded(text)
+            warnings += lost
+        text, lost = clean(text)
         self._check_chars(len(text))
-        return ParsedText(text, (), (*decoding, *reading, *cleaning))
+        return ParsedText(text, (), (*warnings, *lost))
 
     def _check_bytes(self, size_bytes: int) -> None:
         """Refuse before decoding what cannot pass: a character takes at most four bytes."""

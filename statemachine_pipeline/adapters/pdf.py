@@ -1,12 +1,14 @@
 """PDF to text, page by page, with pypdfium2.
 
-PDFium is not thread-safe and reads hostile files in C: run it in a child process.
+PDFium is not thread-safe and reads hostile files in C: run it in a child process. In threads, one
+lock lets one document at a time in.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.adapters.decoding import clean
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PAGE_BREAK: Final = "\n\n"
 _PASSWORD: Final = 4  # FPDF_ERR_PASSWORD
 _SECURITY: Final = 5  # FPDF_ERR_SECURITY: a security handler that PDFium does not know
+_LOCK: Final = threading.Lock()
 # PDFium writes U+FFFE or U+0002 where a word was hyphenated at the end of a line.
 _HYPHEN: Final = re.compile("[\ufffe\x02]")
 
@@ -32,16 +35,17 @@ def read_pdf(source: Source, *, page_limit: int, text_limit_chars: int) -> Parse
     Raises:
         Reject: Password-protected, damaged, or over a limit.
     """
-    document = _open(source)
-    try:
-        page_count = len(document)
-        if page_count > page_limit:
-            raise Reject(
-                f"{page_count:,} pages are more than the limit of {page_limit:,}", "too_large"
-            )
-        return _join(_pages(document, page_count), page_count, text_limit_chars)
-    finally:
-        document.close()
+    with _LOCK:
+        document = _open(source)
+        try:
+            page_count = len(document)
+            if page_count > page_limit:
+                raise Reject(
+                    f"{page_count:,} pages are more than the limit of {page_limit:,}", "too_large"
+                )
+            return _join(_pages(document, page_count), page_count, text_limit_chars)
+        finally:
+            document.close()
 
 
 def _open(source: Source) -> Any:
