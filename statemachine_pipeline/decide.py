@@ -207,7 +207,12 @@ def decide(
             )
             counts = {name: getattr(facts, name) for name in _COUNTS}
             return dataclasses.replace(decision, counts=counts)
-
+        case Failed():
+            return _failure(stages.graph, state, outcome, facts, policy, draw)
+        case Crashed(reason=reason):
+            failed = Failed(code="crashed", reason=reason)
+            seen = dataclasses.replace(facts, crashes=facts.crashes + 1)
+            decision = _failure(stages.graph, state, failed, seen, policy, draw)
             return dataclasses.replace(decision, crashed=True)
         case Postponed(reason=reason, after=after):
             return Decision(state=state, lane="deferred", after=after, give_back=True, error=reason)

@@ -182,9 +182,9 @@ def put_vectors(t: Tables) -> Any:
     """
     given = rows("vector", {"chunk_id": ID}, ordinal="place")
     dimensions = sa.bindparam("dimensions", type_=sa.Integer)
-    flat = sa.bindparam("flat", type_=ARRAY(sa.Double))
+    flat = sa.select(sa.bindparam("flat", type_=ARRAY(sa.Double)).label("flat")).cte("block")
     first = (sa.cast(given.c.place, sa.Integer) - 1) * dimensions + 1
-    values = flat[first : first + dimensions - 1]
+    values = flat.c.flat[first : first + dimensions - 1]
     return (
         insert(t.vector_buffer)
         .from_select(
