@@ -78,10 +78,30 @@ class Pipeline:
         self._engine = database if isinstance(database, AsyncEngine) else None
         self._server: Any = None
         self._checked = False
+        self._lifecycle, self._hooks = lifecycle, hooks
         self._stages = None if lifecycle is None else _stages(lifecycle.graph, hooks or {})
 
+    def at(self, database: str | AsyncEngine, *, schema: str | None = None) -> Pipeline:
+        """Return a pipeline of the same lifecycle and hooks on another database.
+
+        Args:
+            database: As for a new pipeline.
+            schema: As for a new pipeline; this one's by default.
+        """
+        return Pipeline(
+            database,
+            lifecycle=self._lifecycle,
+            hooks=self._hooks,
+            schema=schema or self.schema,
+            directory=self._directory,
+        )
+
     async def __aenter__(self) -> Self:
-        await self._open()
+        try:
+            await self._open()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(

@@ -49,6 +49,8 @@ class Stage:
             and a child that dies is one failed attempt, no dead runner.
         wait: How long ``Wait`` may be raised before it counts as a failed attempt.
         version: Change it when the hook's output changes, so that ``reprocess`` runs it again.
+        kind: Which protocol the hook follows.
+        where: Where the hook runs, with the default filled in.
     """
 
     hook: Any
@@ -60,6 +62,8 @@ class Stage:
     run: Where | None = None
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
+    kind: Kind = dataclasses.field(init=False)
+    where: Where = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.deadline <= timedelta(0):
@@ -67,25 +71,9 @@ class Stage:
                 f"stage {_name(self.hook)}: concurrency and deadline must be above zero, "
                 f"got {self.concurrency} and {self.deadline}"
             )
-        _ = self.kind, self.policy
-
-    @property
-    def kind(self) -> Kind:
-        """Which protocol the hook follows."""
-        kinds: tuple[tuple[type, Kind], ...] = (
-            (Parser, "parser"),
-            (Chunker, "chunker"),
-            (Embedder, "embedder"),
-            (Publisher, "publisher"),
-        )
-        for protocol, kind in kinds:
-            if isinstance(self.hook, protocol):
-                return kind
-        if callable(self.hook):
-            return "function"
-        raise DefinitionError(
-            f"{self.hook!r} is no hook: it has none of parse, split, embed, publish and cannot be called"
-        )
+        # Asked for at every attempt, and looking a protocol up costs 40 us.
+        object.__setattr__(self, "kind", _kind(self.hook))
+        object.__setattr__(self, "where", self.run or ("loop" if self._is_async else "thread"))
 
     @property
     def policy(self) -> Policy:
@@ -93,13 +81,7 @@ class Stage:
         return Policy(attempts=self.attempts, crashes=self.crashes)
 
     @property
-    def where(self) -> Where:
-        """Where the hook runs, with the default filled in."""
-        return self.run or ("loop" if self.is_async else "thread")
-
-    @property
-    def is_async(self) -> bool:
-        """Whether calling the hook gives an awaitable."""
+    def _is_async(self) -> bool:
         if self.kind in {"embedder", "publisher"}:
             return True
         if self.kind in {"parser", "chunker"}:
@@ -230,6 +212,23 @@ class Stages:
                 f"hooks earn {', '.join(by_trigger)}"
             )
         return tuple(bound for trigger in wanted for bound in by_trigger[trigger])
+
+
+def _kind(hook: object) -> Kind:
+    kinds: tuple[tuple[type, Kind], ...] = (
+        (Parser, "parser"),
+        (Chunker, "chunker"),
+        (Embedder, "embedder"),
+        (Publisher, "publisher"),
+    )
+    for protocol, kind in kinds:
+        if isinstance(hook, protocol):
+            return kind
+    if callable(hook):
+        return "function"
+    raise DefinitionError(
+        f"{hook!r} is no hook: it has none of parse, split, embed, publish and cannot be called"
+    )
 
 
 def _name(hook: object) -> str:

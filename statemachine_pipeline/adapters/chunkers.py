@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 # Its vocabulary (cl100k_base) is compiled into the splitter, so nothing is downloaded.
 _MODEL: Final = "text-embedding-3-small"
 
-SECTION_CHARS: Final = 20_000
-"""Longer texts are split in sections, since the splitter's time grows with their square.
+LEAST_SECTION_CHARS: Final = 100
+"""A shorter section shares a passage with the one after it."""
 
-Measured: 400,000 characters of Chinese prose took 68 s at once and 4 s in sections.
+PIECE_CHARS: Final = 20_000
+"""Longer sections are split in pieces, since the splitter's time grows with their square.
+
+Measured: 400,000 characters of Chinese prose took 68 s at once and 4 s in pieces.
 """
 
 
 class MarkdownChunker:
-    """Cuts at headings, blocks, sentences and words, in that order, up to a number of tokens.
+    """Cuts at headings, then at blocks, sentences and words, up to a number of tokens.
 
-    Tokens are those of OpenAI's cl100k_base; other models count a few more or fewer.
+    A passage keeps within one section, but for sections of a line or two, which are put together;
+    the titles it carries stand above all of it. Tokens are those of OpenAI's cl100k_base; other
+    models count a few more or fewer.
 
     Args:
         max_tokens: Most tokens in a passage.
@@ -52,8 +57,8 @@ class MarkdownChunker:
         """Cut ``text`` into passages in reading order; none is blank.
 
         Returns:
-            Chunks whose ``text`` is ``parsed.text[start:end]``, with the titles in force where
-            each begins and the page it begins on.
+            Chunks whose ``text`` is ``parsed.text[start:end]``, with the titles above all of it
+            and the page it begins on.
         """
         outline = Outline(text.text)
         # Pages without text begin where the next one does: bisect_right finds the last of them.
@@ -76,10 +81,11 @@ class MarkdownChunker:
     def _passages(self, text: str, outline: Outline) -> Iterator[tuple[int, str]]:
         """Yield the passages that are not blank, with their offsets."""
         splitter = self._splitter()
-        for section_start, section_end in _sections(text, outline):
-            for start, passage in splitter.chunk_indices(text[section_start:section_end]):
-                if passage.strip():
-                    yield section_start + start, passage
+        for section_start, section_end in outline.sections(LEAST_SECTION_CHARS):
+            for piece_start, piece_end in _pieces(text, section_start, section_end):
+                for start, passage in splitter.chunk_indices(text[piece_start:piece_end]):
+                    if passage.strip():
+                        yield piece_start + start, passage
 
     def _splitter(self) -> Any:
         try:
@@ -91,18 +97,19 @@ class MarkdownChunker:
         )
 
 
-def _sections(text: str, outline: Outline) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of consecutive sections, each short enough for the splitter.
+def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of pieces short enough for the splitter.
 
-    They end before a heading, else after a blank line, a line or a word.
+    They end after a blank line, else after a line or a word.
     """
-    start = 0
-    while len(text) - start > SECTION_CHARS:
-        least, most = start + SECTION_CHARS // 2, start + SECTION_CHARS
-        end = outline.last_start(least, most)
+    while end - start > PIECE_CHARS:
+        least, most = start + PIECE_CHARS // 2, start + PIECE_CHARS
+        cut = most
         for boundary in ("\n\n", "\n", " "):
-            if end is None and (found := text.rfind(boundary, least, most)) >= 0:
-                end = found + len(boundary)
-        yield start, end or most
-        start = end or most
-    yield start, len(text)
+            found = text.rfind(boundary, least, most)
+            if found >= 0:
+                cut = found + len(boundary)
+                break
+        yield start, cut
+        start = cut
+    yield start, end

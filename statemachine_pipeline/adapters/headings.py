@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,7 @@ class Outline:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._body = _front_matter(text)
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._paths: list[tuple[str, ...]] = []
@@ -49,22 +51,39 @@ class Outline:
             self._paths.append(tuple(h.title for h in open_headings if h.title))
 
     def above(self, start: int, end: int) -> tuple[str, ...]:
-        """Return the titles above the passage from ``start`` to ``end``, outermost first.
+        """Return the titles that stand above all of the passage from ``start`` to ``end``.
 
-        A passage that begins with titles stands under the last of them.
+        A passage that begins with titles stands under the last of them; one that holds several
+        sections stands under what is above each.
         """
+        start = max(start, self._body)
         found = bisect.bisect_right(self._starts, start) - 1
         last = bisect.bisect_left(self._starts, end) - 1
         place = max(start, self._ends[found] if found >= 0 else 0)
         while found < last and self._skip_blanks(place) >= self._starts[found + 1]:
             found += 1
             place = self._ends[found]
-        return self._paths[found] if found >= 0 else ()
+        if found < 0:
+            return ()
+        path = self._paths[found]
+        for other in self._paths[found + 1 : last + 1]:
+            same = (ours == theirs for ours, theirs in zip(path, other, strict=False))
+            path = path[: sum(itertools.takewhile(bool, same))]
+        return path
 
-    def last_start(self, least: int, most: int) -> int | None:
-        """Return where the last heading from ``least`` up to ``most`` starts, if there is one."""
-        found = bisect.bisect_left(self._starts, most) - 1
-        return self._starts[found] if found >= 0 and self._starts[found] >= least else None
+    def sections(self, least_chars: int) -> Iterator[tuple[int, int]]:
+        """Yield the bounds of the sections between headings, which together are the whole text.
+
+        Titles without a body between them stay together, and so do sections that are shorter than
+        ``least_chars`` with the one after.
+        """
+        begin = end = 0
+        for start, heading_end in zip(self._starts, self._ends, strict=True):
+            if start - begin >= least_chars and self._skip_blanks(end) < start:
+                yield begin, start
+                begin = start
+            end = heading_end
+        yield begin, len(self._text)
 
     def _skip_blanks(self, offset: int) -> int:
         blanks = _BLANKS.match(self._text, offset)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import io
 import re
-import zipfile
 from pathlib import PurePath
 from typing import BinaryIO, Final
 
@@ -51,12 +50,14 @@ _NAMES: Final = {
     _POSTSCRIPT: "PostScript",
 }
 
-# The folder in which each Office format keeps its content.
-_OFFICE_FOLDERS: Final = {
-    "word/": _OFFICE + "wordprocessingml.document",
-    "ppt/": _OFFICE + "presentationml.presentation",
-    "xl/": _OFFICE + "spreadsheetml.sheet",
+# The part that each Office format begins with.
+_OFFICE_PARTS: Final = {
+    b"word/document": _OFFICE + "wordprocessingml.document",
+    b"ppt/presentation": _OFFICE + "presentationml.presentation",
+    b"xl/workbook": _OFFICE + "spreadsheetml.sheet",
 }
+_MEDIA_TYPE: Final = re.compile(rb"[a-z]+/[\w.+-]+")
+_MIMETYPE_LIMIT_BYTES: Final = 200
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -80,16 +81,12 @@ _CONTROLS_PER_BYTE: Final = 1 / 1000
 
 # Text formats that tell themselves by how they begin, whatever their name.
 _OPENINGS: Final = (
-    (
-        re.compile(
-            r"(?:\s|<!--.{0,4000}?-->|<\?xml[^>]{0,400}>)*<(?:!doctype\s+html|html|head|body)\b",
-            re.IGNORECASE | re.DOTALL,
-        ),
-        HTML,
-    ),
+    (re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE), HTML),
     (re.compile(r"\{\\rtf"), _RTF),
     (re.compile(r"%!PS"), _POSTSCRIPT),
 )
+_PREAMBLES: Final = {"<!--": "-->", "<?xm": "?>"}
+_BLANKS: Final = "\ufeff \t\r\n"
 _TAG: Final = re.compile(
     r"</?(?:title|h[1-6]|p|div|span|a|ul|ol|li|dl|table|tr|td|br|img|pre)\b[^<>]{0,400}>",
     re.IGNORECASE,
@@ -108,7 +105,7 @@ _MARKDOWN_SIGNS: Final = (
     re.compile(r"^[-*+] \S", re.MULTILINE),
     re.compile(r"\]\([^()\s]{1,400}\)"),
     re.compile(r"\*\*[^*\n]{1,200}\*\*"),
-    re.compile(r"^\|[ :|-]*-{3}[ :|-]*\|?\s*$", re.MULTILINE),
+    re.compile(r"^\|[ :|-]{4,400}$", re.MULTILINE),
 )
 _LEAST_MARKDOWN_SIGNS: Final = 2
 
@@ -144,7 +141,7 @@ def sniff(name: str, content: bytes | BinaryIO) -> str | None:
     if head.lstrip()[:5] == b"%PDF-":
         return PDF
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _sniff_zip(stream)
+        return _sniff_zip(head, stream)
     text = _text(head)
     if text is not None:
         return _sniff_text(PurePath(name).suffix.lower(), text)
@@ -159,19 +156,23 @@ def bom_encoding(content: bytes) -> str | None:
     return next((encoding for bom, encoding in _BOMS if content.startswith(bom)), None)
 
 
-def _sniff_zip(stream: BinaryIO) -> str:
-    """Tell zip-based formats apart by what OPC, ODF and EPUB prescribe."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            names = archive.namelist()
-            if "mimetype" in names:
-                with archive.open("mimetype") as entry:
-                    return entry.read(200).decode("ascii", "replace").strip() or _ZIP
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
-        return _ZIP
-    if "[Content_Types].xml" in names:
-        for folder, media_type in _OFFICE_FOLDERS.items():
-            if any(name.startswith(folder) for name in names):
+def _sniff_zip(head: bytes, stream: BinaryIO) -> str:
+    """Tell zip-based formats apart by what ODF, EPUB and OPC prescribe.
+
+    Names stand uncompressed at both ends of the file. ``zipfile`` would read the whole directory,
+    which a hostile archive of 100 MB fills with a million entries.
+    """
+    if head[30:38] == b"mimetype":  # the first entry, stored, for this purpose
+        size_bytes = int.from_bytes(head[18:22], "little")
+        start = 38 + int.from_bytes(head[28:30], "little")
+        told = head[start : start + min(size_bytes, _MIMETYPE_LIMIT_BYTES)].strip()
+        if _MEDIA_TYPE.fullmatch(told):
+            return told.decode("ascii")
+    stream.seek(max(0, stream.seek(0, io.SEEK_END) - HEAD_BYTES))
+    names = head + stream.read()
+    if b"[Content_Types].xml" in names:
+        for part, media_type in _OFFICE_PARTS.items():
+            if part in names:
                 return media_type
     return _ZIP
 
@@ -188,7 +189,7 @@ def _text(head: bytes) -> str | None:
 
 
 def _sniff_text(extension: str, text: str) -> str:
-    start = text.lstrip("\ufeff \t\r\n")
+    start = _without_preamble(text)
     for opening, media_type in _OPENINGS:
         if opening.match(start):
             return media_type
@@ -196,20 +197,31 @@ def _sniff_text(extension: str, text: str) -> str:
     if _is_mail(start, extension, hinted=hint is not None):
         return EMAIL
     if hint is None:
-        return _sniff_untold(start)
+        return _sniff_untold(text.lstrip(_BLANKS), start)
     if hint == HTML and not _TAG.search(text):
         return PLAIN
     return hint
 
 
-def _sniff_untold(start: str) -> str:
+def _sniff_untold(text: str, start: str) -> str:
     """Tell what a text is whose name says nothing."""
-    if start.startswith("<svg") or (start.startswith("<?xml") and "<svg" in start[:1000]):
+    if start.startswith("<svg"):
         return _SVG
-    if start.startswith("<?xml"):
+    if text.startswith("<?xml"):
         return _XML
-    signs = sum(sign.search(start) is not None for sign in _MARKDOWN_SIGNS)
+    signs = sum(sign.search(text) is not None for sign in _MARKDOWN_SIGNS)
     return MARKDOWN if signs >= _LEAST_MARKDOWN_SIGNS else PLAIN
+
+
+def _without_preamble(text: str) -> str:
+    """Drop blanks, comments and an XML declaration, which may stand before an HTML document."""
+    start = text.lstrip(_BLANKS)
+    while (end := _PREAMBLES.get(start[:4])) is not None:
+        _, found, rest = start.partition(end)
+        if not found:
+            break
+        start = rest.lstrip(_BLANKS)
+    return start
 
 
 def _is_mail(start: str, extension: str, *, hinted: bool) -> bool:

@@ -167,8 +167,8 @@ class Documents:
         return [Held(document=to_document(row), work=work.get(row.id)) for row in rows]
 
     async def _move(self, connection: AsyncConnection, moves: Sequence[Move]) -> None:
-        given = parameters("given", documents.MOVED, (move.given for move in moves))
-        steps = parameters("step", documents.MOVES, (s for move in moves for s in move.steps))
+        given = parameters("given", (move.given for move in moves))
+        steps = parameters("step", (s for move in moves for s in move.steps))
         await connection.execute(documents.move(self._t), given | steps)
         deleted = sorted(move.id for move in moves if move.state == DELETED)
         if deleted:

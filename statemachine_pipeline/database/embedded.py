@@ -137,11 +137,14 @@ class EmbeddedServer:
             EmbeddedServerError: The server did not come up; the message quotes its log.
         """
         deadline = time.monotonic() + timeout_seconds
-        place = self._place
-        with _explained(place):
+        with _explained(self._asked):
+            # Before the choice, which depends on the mode that the umask gives it.
+            self._asked.parent.mkdir(parents=True, exist_ok=True)
+            place = self._place
             place.make()
             with watchdog.starting(place.directory) as turn:
                 _wait(turn, fcntl.LOCK_EX, deadline)
+                place.check()
                 lease = self._lease or watchdog.lease(place.directory)
                 try:
                     # A watchdog that is stopping a server keeps this lock until the server is gone.
@@ -164,16 +167,21 @@ class EmbeddedServer:
         if lease is None:
             return
         lease.close()
-        place, deadline = self._place, time.monotonic() + _STOP_SECONDS
-        with _explained(place), watchdog.starting(place.directory) as turn:
-            _wait(turn, fcntl.LOCK_EX, deadline)
-            while watchdog.is_alive(place.directory) and not watchdog.has_users(place.directory):
-                if time.monotonic() > deadline:
-                    raise EmbeddedServerError(
-                        f"PostgreSQL in {place.directory} was told to stop and still runs after "
-                        f"{_STOP_SECONDS:.0f} s; see {watchdog.log(place.directory)}"
-                    )
+        place, deadline, mine = self._place, time.monotonic() + _STOP_SECONDS, False
+        with _explained(self._asked), watchdog.starting(place.directory) as turn:
+            while time.monotonic() < deadline:
+                mine = turn.take(fcntl.LOCK_EX)
+                if mine and not watchdog.is_alive(place.directory):
+                    return
+                if mine and watchdog.has_users(place.directory):
+                    return
                 time.sleep(_POLL_SECONDS)
+        # Else somebody is still starting, and so this was not the last one.
+        if mine:
+            raise EmbeddedServerError(
+                f"PostgreSQL in {place.directory} was told to stop and still runs after "
+                f"{_STOP_SECONDS:.0f} s; see {watchdog.log(place.directory)}"
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -252,7 +260,7 @@ class _Account:
         """Make a directory that only this account, and root, can enter."""
         path.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(path, self.user, self.group)
+            os.chown(path, self.user, self.group, follow_symlinks=False)
 
     def check_owns(self, path: Path) -> None:
         """Refuse a directory that others own or may enter.
@@ -322,10 +330,10 @@ class _Place:
         return Path(f"/tmp/smp-{self.account.user}-{_digest(self.directory)}")  # noqa: S108
 
     def make(self) -> None:
-        """Make the directories that are missing, and refuse those that are not ours.
+        """Make the directory if it is missing.
 
         Raises:
-            EmbeddedServerError: One cannot be reached or has another owner or mode.
+            EmbeddedServerError: It is there and its account cannot enter it.
         """
         if not self.directory.exists():
             self._make_directory()
@@ -334,6 +342,13 @@ class _Place:
                 f"user {self.account.user}, under which PostgreSQL runs, cannot enter "
                 f"{self.directory}; choose a directory it can enter, or set SMP_PG_USER"
             )
+
+    def check(self) -> None:
+        """Make the socket's directory if it is missing, and refuse one that is not ours.
+
+        Raises:
+            EmbeddedServerError: It, or the data's, has another owner or mode.
+        """
         if self.socket_directory != self.data:
             with contextlib.suppress(FileExistsError):
                 self.account.make(self.socket_directory)
@@ -342,7 +357,7 @@ class _Place:
                 self.account.check_owns(path)
 
     def _make_directory(self) -> None:
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self.directory.parent.mkdir(exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=self.directory.parent, prefix=".new-"))
         # The data is unreadable to git and has no business there.
         (fresh / ".gitignore").write_text("*\n")
@@ -519,12 +534,11 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _explained(place: _Place) -> Iterator[None]:
-    """Turn what the operating system refuses into an error that says where and what to do."""
+def _explained(directory: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into an error that says what to do."""
     try:
         yield
     except OSError as error:
         raise EmbeddedServerError(
-            f"cannot run PostgreSQL in {place.directory} as user {place.account.user}: {error}; "
-            "mend that, or choose another directory"
+            f"cannot run PostgreSQL in {directory}: {error}; mend that, or choose another directory"
         ) from error

@@ -51,7 +51,7 @@ def _given(wanted: Sequence[tuple[Key, UUID]]) -> dict[str, list[Any]]:
         {"tenant": tenant, "kind": kind, "sha256": sha256, "document_id": document}
         for (tenant, kind, sha256), document in wanted
     ]
-    return parameters("key", keys.KEYS, records)
+    return parameters("key", records)
 
 
 async def hand_on(
@@ -110,6 +110,6 @@ async def _revive(
     }
     moved = await connection.execute(
         documents.move(t),
-        parameters("given", documents.MOVED, [given]) | parameters("step", documents.MOVES, [step]),
+        parameters("given", [given]) | parameters("step", [step]),
     )
     return moved.first() is not None

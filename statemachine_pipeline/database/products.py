@@ -74,7 +74,7 @@ async def _write_texts(connection: AsyncConnection, t: Tables, proposals: list[P
                 "warnings": list(text.warnings),
             }
         )
-    await connection.execute(content.put_texts(t), parameters("text", content.TEXTS, records))
+    await connection.execute(content.put_texts(t), parameters("text", records))
 
 
 async def _write_chunks(
@@ -103,10 +103,10 @@ async def _write_chunks(
             for chunk in identify(document, product.chunks)
         ]
     await connection.execute(
-        content.drop_other_chunks(t), parameters("chunk_set", ("document_id", "sha256"), sets)
+        content.drop_other_chunks(t), parameters("chunk_set", sets)
     )
     await connection.execute(
-        content.put_chunks(t), parameters("passage", content.PASSAGES, passages)
+        content.put_chunks(t), parameters("passage", passages)
     )
     ids = sorted(p.claim.document.id for p in proposals)
     found = await connection.execute(content.count_chunks(t), {"ids": ids})
@@ -131,7 +131,7 @@ async def _count_vectors(
     ]
     await connection.execute(
         content.drop_other_vectors(t),
-        parameters("embedded", ("document_id", "fingerprint"), records),
+        parameters("embedded", records),
     )
     ids = sorted(p.claim.document.id for p in proposals)
     found = await connection.execute(content.count_vectors(t), {"ids": ids})

@@ -119,7 +119,7 @@ class Settlement:
     ) -> set[Any]:
         records = [{"id": p.claim.document.id, "seq": p.claim.sequence} for p in proposals]
         found = await connection.execute(
-            self._hold[skip], parameters("given", ("id", "seq"), records)
+            self._hold[skip], parameters("given", records)
         )
         return set(found.scalars())
 
@@ -155,7 +155,7 @@ class Settlement:
         if rests:
             await connection.execute(
                 keys.rest_on(self._t),
-                parameters("rest", ("document_id", "owner", "kind", "sha256"), rests),
+                parameters("rest", rests),
             )
         losing = [p.claim.document.id for p, d in pairs if _may_lose_keys(p, d)]
         if losing:
@@ -172,9 +172,9 @@ class Settlement:
     ) -> list[Answer]:
         pairs = list(zip(proposals, decisions, strict=True))
         values = (
-            parameters("given", claims.SETTLED, (_settled(p, d) for p, d in pairs))
-            | parameters("step", claims.STEPS, (s for p, d in pairs for s in _steps(p, d)))
-            | parameters("earned", claims.EARNED, (e for p, d in pairs for e in _earned(p, d)))
+            parameters("given", (_settled(p, d) for p, d in pairs))
+            | parameters("step", (s for p, d in pairs for s in _steps(p, d)))
+            | parameters("earned", (e for p, d in pairs for e in _earned(p, d)))
             | {"worker": worker}
         )
         found = {row.id: row for row in await connection.execute(self._settle[skip], values)}

@@ -194,6 +194,10 @@ class Store:
         with answering("saving vectors"):
             async with self._engine.begin() as connection:
                 await self._require(connection, claim, deadline)
+                places = (
+                    {"chunk_id": chunk, "place": place}
+                    for place, chunk in enumerate(vectors.chunk_ids, start=1)
+                )
                 flat = [float(number) for vector in vectors.values for number in vector]
                 await connection.execute(
                     content.put_vectors(self._t),
@@ -201,9 +205,9 @@ class Store:
                         "document": claim.document.id,
                         "embedder": await self._embedder(connection, claim.fingerprint),
                         "dimensions": vectors.dimensions,
-                        "vector_chunk_id": list(vectors.chunk_ids),
                         "flat": flat,
-                    },
+                    }
+                    | parameters("vector", places),
                 )
 
     async def refill(self, claim: Claim) -> None:
@@ -317,7 +321,7 @@ class Store:
         if deadline is None:
             held = await connection.execute(
                 claims.hold(self._t, skip_locked=False),
-                parameters("given", ("id", "seq"), [given]),
+                parameters("given", [given]),
             )
         else:
             given["deadline"] = deadline.total_seconds()

@@ -84,13 +84,12 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def created() -> Iterator[Path]:
     """Return a directory with a server's data, to be copied: that is faster than creating it."""
-    with reachable() as parent, EmbeddedServer(parent / "server", throwaway=True) as server:
-        server.stop()
-        copy = tmp_path_factory.mktemp("created") / "server"
-        subprocess.run(["cp", "-a", server.directory, copy], check=True)
-    return copy
+    with reachable() as parent:
+        with EmbeddedServer(parent / "server", throwaway=True) as server:
+            assert server.directory == parent / "server"
+        yield parent / "server"
 
 
 @pytest.fixture
@@ -284,7 +283,9 @@ def test_a_started_program_does_not_keep_the_server_running(
     directory: Path, program: Callable[..., Program]
 ) -> None:
     """A program started by the application does not inherit its hold on the server."""
-    user = program("child = subprocess.Popen(['sleep', '60'], close_fds=False)\nprint(child.pid)")
+    user = program(
+        "child = subprocess.Popen(['sleep', '60'], close_fds=False)\nprint(child.pid, flush=True)"
+    )
     user.read()
     process, child = postmaster(directory), int(user.read())
     os.kill(user.process.pid, signal.SIGKILL)

@@ -180,10 +180,10 @@ def put_vectors(t: Tables) -> Any:
 
     A flat array of doubles travels in binary; one text per vector costs 5 to 11 times as much.
     """
-    given = rows("vector", {"chunk_id": ID}, ordinal="place")
+    given = rows("vector", {"chunk_id": ID, "place": sa.Integer})
     dimensions = sa.bindparam("dimensions", type_=sa.Integer)
     flat = sa.select(sa.bindparam("flat", type_=ARRAY(sa.Double)).label("flat")).cte("block")
-    first = (sa.cast(given.c.place, sa.Integer) - 1) * dimensions + 1
+    first = (given.c.place - 1) * dimensions + 1
     values = flat.c.flat[first : first + dimensions - 1]
     return (
         insert(t.vector_buffer)
@@ -194,7 +194,7 @@ def put_vectors(t: Tables) -> Any:
                 sa.bindparam("embedder", type_=sa.SmallInteger),
                 given.c.chunk_id,
                 sa.cast(values, VECTOR()),
-            ),
+            ).select_from(given.join(flat, sa.true())),
         )
         .on_conflict_do_nothing()
     )

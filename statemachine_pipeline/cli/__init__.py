@@ -1,0 +1,36 @@
+"""The command line: verbs over `Pipeline`, nothing that a library user could not do.
+
+stdout carries data, stderr talk. What a verb needs is imported when the verb runs, so that `--help`
+is quick. This package holds no SQL and decides nothing about documents.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from statemachine_pipeline.cli.verbs import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a poor locale is no reason to fail
+    try:
+        app(prog_name="statemachine-pipeline")
+    except BrokenPipeError:
+        _leave_quietly()
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _leave_quietly()
+
+
+def _leave_quietly() -> None:
+    """End when whoever read our output is gone; the interpreter must not flush to it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)

@@ -1,0 +1,65 @@
+"""How a verb ends: its exit code, and one clear line instead of a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import typer
+
+from statemachine_pipeline import errors
+from statemachine_pipeline.cli.output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+REFUSED: Final = 4
+UNREACHABLE: Final = 5
+SIGNALLED: Final = 128
+"""Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
+INTERRUPTED: Final = 130
+
+_CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
+    (errors.DatabaseUnavailable, UNREACHABLE),
+    (errors.EmbeddedServerError, UNREACHABLE),
+    (errors.DocumentNotFound, NOT_FOUND),
+    (errors.TransitionRefused, REFUSED),
+    (errors.DefinitionError, USAGE),
+    (errors.PipelineError, FAILED),
+)
+
+
+class UsageError(typer.BadParameter):
+    """The command was given something it cannot work with; exit code 2."""
+
+
+class Failed(errors.PipelineError):
+    """The command could not do what it was asked for; exit code 1."""
+
+
+def run(work: Coroutine[None, None, int]) -> NoReturn:
+    """Run a verb to its end and leave with its exit code.
+
+    Raises:
+        UsageError: As the verb raised it; typer prints it.
+        typer.Exit: Always else.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        code = asyncio.run(work)
+    except errors.PipelineError as error:
+        say(f"error: {error}")
+        code = next(code for kind, code in _CODES if isinstance(error, kind))
+    except SQLAlchemyError as error:
+        # Not one of ours: the database refused a statement. Its own words, without the statement.
+        cause = getattr(error, "orig", None) or error
+        say(f"error: the database refused: {str(cause).strip().splitlines()[0]}")
+        code = FAILED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise typer.Exit(code)

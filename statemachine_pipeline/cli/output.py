@@ -1,0 +1,105 @@
+"""What the command line writes: data on stdout, talk on stderr, nothing a terminal would obey."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Controls, invisible marks that reorder text, halves of characters, unusual line ends."""
+
+_GOOD, _BAD, _RESTING = "green", "red", "yellow"
+_COLOURS = {
+    "complete": _GOOD,
+    "dead_letter": _BAD,
+    "refused": _BAD,
+    "duplicate": _RESTING,
+    "cancelled": _RESTING,
+}
+
+
+def plain(text: object) -> str:
+    """Return text on one line in which no terminal finds an order.
+
+    White space of any kind becomes one blank; other control characters are shown as escapes.
+
+    >>> plain("two\\nlines and \\x1b[31mred")
+    'two lines and \\\\x1b[31mred'
+    """
+    words = " ".join(str(text).split())
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _HARMFUL else c
+        for c in words
+    )
+
+
+def say(text: str) -> None:
+    """Tell people something, on stderr."""
+    print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - this is where printing is done
+
+
+def line(text: str = "") -> None:
+    """Write a line of data, which has to be `plain` already."""
+    print(text)  # noqa: T201
+
+
+def emit(value: object) -> None:
+    """Write a value as one line of JSON, in ASCII."""
+    line(json.dumps(jsonable(value)))
+
+
+def jsonable(value: object) -> Any:
+    """Return records as JSON values: field by field, times as ISO 8601, ids as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(one) for key, one in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [jsonable(one) for one in value]
+    return value
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, state: int = -1) -> None:
+    """Write rows in columns; the last column may be as long as it likes.
+
+    Args:
+        headings: One per column.
+        rows: Cells; numbers stand to the right.
+        state: Index of the column to be coloured on a terminal; -1 for none.
+    """
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = [
+        max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))
+    ]
+    right = [bool(rows) and all(isinstance(row[n], int) for row in rows) for n in range(len(widths))]
+
+    def shown(row: Sequence[str]) -> list[str]:
+        return [
+            text.rjust(width) if is_right else text.ljust(width)
+            for text, width, is_right in zip(row, widths, right, strict=True)
+        ]
+
+    if not sys.stdout.isatty():
+        for row in [list(headings), *cells]:
+            line("  ".join(shown(row)).rstrip())
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text("  ".join(shown(headings)).rstrip(), style="bold"))
+    for row in cells:
+        styled = [Text(cell) for cell in shown(row)]
+        if state >= 0:
+            styled[state].stylize(_COLOURS.get(row[state], ""))
+        console.print(Text("  ").join(styled))

@@ -1,0 +1,25 @@
+"""Options, and the fixtures that every kind of test shares. See ``fix_postgres``."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["fix_postgres"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-sql",
+        action="store_true",
+        help="rewrite tests/sql from the statements, for review as a diff",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave benchmarks out unless they are asked for by ``-m``."""
+    if config.option.markexpr:
+        return
+    measured = [item for item in items if item.get_closest_marker("benchmark")]
+    if measured:
+        config.hook.pytest_deselected(items=measured)
+        items[:] = [item for item in items if item not in measured]

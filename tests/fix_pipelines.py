@@ -1,0 +1,312 @@
+"""Pipelines with cheap hooks that do as they are told, and workers that are moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections import deque
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from statemachine_pipeline import Pipeline
+from statemachine_pipeline.adapters.publishers import PgVectorPublisher
+from statemachine_pipeline.database.proposal import Proposal
+from statemachine_pipeline.database.reader import ContentReader
+from statemachine_pipeline.database.store import Store
+from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.workers import Workers
+from statemachine_pipeline.decide import Outcome, Succeeded, decide
+from statemachine_pipeline.hooks import Claim, Done
+from statemachine_pipeline.records import (
+    Accepted,
+    Chunk,
+    Chunks,
+    Facts,
+    ParsedText,
+    Validated,
+    sha256_hex,
+)
+from statemachine_pipeline.stages import Bound, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.database.settling import Answer
+
+BRIEFLY = timedelta(seconds=20)
+"""Longest wait for what happens at once unless something is broken."""
+
+
+class Told:
+    """A hook that keeps its claims, and does what it was told before it does its work.
+
+    Attributes:
+        claims: What it was called with, in order.
+        fingerprint: What it says of itself; change it and its output counts as another.
+    """
+
+    def __init__(self, work: Callable[[Claim], Awaitable[Any]]) -> None:
+        self._work = work
+        self.claims: list[Claim] = []
+        self.fingerprint = f"told/{getattr(work, '__name__', 'hook')}"
+        self._faults: deque[BaseException] = deque()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._begun = asyncio.Event()
+
+    def raises(self, *faults: BaseException) -> None:
+        """Raise these, one a call, before working again."""
+        self._faults.extend(faults)
+
+    def does(self, work: Callable[[Claim], Awaitable[Any]]) -> None:
+        """Do something else from now on."""
+        self._work = work
+
+    def block(self) -> None:
+        """Stop in every call until ``go_on``."""
+        self._open.clear()
+
+    def go_on(self) -> None:
+        """Let every call go on."""
+        self._open.set()
+
+    async def begun(self) -> Claim:
+        """Return the newest claim, once there is one."""
+        await asyncio.wait_for(self._begun.wait(), BRIEFLY.total_seconds())
+        return self.claims[-1]
+
+    async def __call__(self, claim: Claim) -> Any:
+        self.claims.append(claim)
+        self._begun.set()
+        await self._open.wait()
+        if self._faults:
+            raise self._faults.popleft()
+        return await self._work(claim)
+
+
+class HashEmbedder:
+    """Vectors made of a text's hash; remembers every text it was given."""
+
+    dimensions = 4
+    batch_size = 2
+
+    def __init__(self, fingerprint: str = "hash/1") -> None:
+        self.fingerprint = fingerprint
+        self.texts: list[str] = []
+        self.faults: deque[BaseException] = deque()
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if self.faults:
+            raise self.faults.popleft()
+        self.texts += texts
+        return [_vector(text) for text in texts]
+
+    async def embed_query(self, text: str) -> list[float]:
+        return _vector(text)
+
+
+def _vector(text: str) -> list[float]:
+    return [byte + 1.0 for byte in hashlib.sha256(text.encode()).digest()[:4]]
+
+
+async def accept(claim: Claim) -> Accepted:
+    """Take any bytes for text."""
+    return Accepted(media_type="text/plain", sha256=claim.document.content_sha256)
+
+
+async def read(claim: Claim) -> ParsedText:
+    """Decode the bytes; what follows a line of dashes is no text."""
+    source = await claim.source()
+    return ParsedText(source.read().decode().split("\n---\n")[0])
+
+
+async def validate(claim: Claim) -> Validated:
+    """Give the text its hash."""
+    return Validated(text_sha256=sha256_hex((await claim.text()).text))
+
+
+async def split(claim: Claim) -> Chunks:
+    """Cut at empty lines."""
+    text = (await claim.text()).text
+    chunks, start = [], 0
+    for number, part in enumerate(text.split("\n\n")):
+        chunks.append(Chunk(index=number, text=part, start=start, end=start + len(part)))
+        start += len(part) + 2
+    return Chunks(tuple(chunks))
+
+
+class Hooks:
+    """The cheap hooks of one pipeline, by name."""
+
+    def __init__(self) -> None:
+        self.queue_parse = Told(accept)
+        self.finish_parse = Told(read)
+        self.accept_parse = Told(validate)
+        self.store_chunks = Told(split)
+        self.store_embeddings = HashEmbedder()
+        self.finalize: Any = PgVectorPublisher()
+
+    def told(self) -> dict[str, int]:
+        """How often each hook was called."""
+        called = {
+            name: len(hook.claims) for name, hook in vars(self).items() if isinstance(hook, Told)
+        }
+        return called | {"store_embeddings": len(self.store_embeddings.texts)}
+
+    def forget(self) -> None:
+        """Count from zero again."""
+        for hook in vars(self).values():
+            if isinstance(hook, Told):
+                hook.claims.clear()
+        self.store_embeddings.texts.clear()
+
+
+def pipeline_with(
+    engine: AsyncEngine, hooks: Hooks | None = None, /, *, schema: str = "smp", **own: Any
+) -> Pipeline:
+    """Return a pipeline of cheap hooks, but for the triggers named in ``own``."""
+    cheap = vars(hooks or Hooks())
+    return Pipeline(engine, hooks=cheap | own, schema=schema)
+
+
+def plain(hook: Any, **numbers: Any) -> Stage:
+    """Return a stage of a hook with other numbers."""
+    return Stage(hook, **numbers)
+
+
+class Hand:
+    """One registered worker that claims and settles when a test says so."""
+
+    def __init__(self, pipeline: Pipeline, worker: int, workers: Workers) -> None:
+        self.pipeline, self.worker, self.workers = pipeline, worker, workers
+        self.stages = pipeline._known_stages
+        t = tables(pipeline.schema)
+        self.store = Store(
+            pipeline.engine, t, self.stages, ContentReader(pipeline.engine, t)
+        )
+
+    async def claim(
+        self, *triggers: str, slots: int = 100, alone: bool = False
+    ) -> list[tuple[Claim, Bound]]:
+        """Claim for the stages that earn ``triggers``, or for all."""
+        served = self.stages.served(triggers or None)
+        free = {bound.state: slots for bound in served}
+        return await self.store.claim(self.worker, free, served, alone=alone)
+
+    async def claim_one(self, *triggers: str) -> tuple[Claim, Bound]:
+        """Claim the only document there is to claim."""
+        (found,) = await self.claim(*triggers)
+        return found
+
+    async def earn(self, claim: Claim, bound: Bound, *, admitted: tuple[str, ...] = ()) -> Proposal:
+        """Run a stage's hook and return what is to be settled."""
+        done = await bound.stage.hook(claim)
+        product = done.product if isinstance(done, Done) else done
+        facts = self.facts(claim, bound)
+        return self.propose(
+            claim, bound, Succeeded(product=product), facts=facts, admitted=admitted
+        )
+
+    def facts(self, claim: Claim, bound: Bound) -> Facts:
+        """What a worker knows before its hook has run."""
+        return Facts(
+            attempt=claim.attempt,
+            attempts_allowed=bound.stage.attempts,
+            crashes=claim.crashes,
+            crashes_allowed=bound.stage.crashes,
+        )
+
+    def propose(
+        self,
+        claim: Claim,
+        bound: Bound,
+        outcome: Outcome,
+        *,
+        facts: Facts | None = None,
+        admitted: tuple[str, ...] = (),
+    ) -> Proposal:
+        """Return an outcome, ready to be settled; with no delay after a failure."""
+        product = outcome.product if isinstance(outcome, Succeeded) else None
+        output = claim.document.input_sha256 if isinstance(outcome, Succeeded) else None
+        own = getattr(product, "sha256", None)
+        if isinstance(product, ParsedText | Chunks):
+            output = own
+        return Proposal(
+            claim=claim,
+            bound=bound,
+            product=product,
+            facts=facts or self.facts(claim, bound),
+            deadline_seconds={b.state: b.stage.deadline.total_seconds() for b in self.stages},
+            decide=lambda seen: decide(
+                self.stages,
+                bound.state,
+                outcome,
+                seen,
+                policy=bound.stage.policy,
+                draw=0.0,
+                admitted=admitted,
+                input_sha256=output,
+            ),
+        )
+
+    async def settle(self, *proposals: Proposal, alone: bool = False) -> list[Answer]:
+        """Settle in one batch."""
+        return await self.store.settle(proposals, self.worker, alone=alone)
+
+    async def rescue(self, silent: float = 3600, grace: float = 3600) -> int:
+        """Look for claims of the dead and of those past their deadline."""
+        return await self.store.rescue(
+            self.worker, silent=timedelta(seconds=silent), grace=timedelta(seconds=grace)
+        )
+
+
+async def hand(pipeline: Pipeline) -> Hand:
+    """Register a worker and return it."""
+    workers = Workers(pipeline.engine, tables(pipeline.schema))
+    return Hand(pipeline, await workers.register(), workers)
+
+
+async def completed(pipeline: Pipeline, *documents: UUID) -> list[str]:
+    """Run until nothing is left to do; return the states of ``documents``."""
+    await asyncio.wait_for(pipeline.runner().run_until_idle(), BRIEFLY.total_seconds())
+    return [(await pipeline.get(document)).state for document in documents]
+
+
+@contextlib.asynccontextmanager
+async def running(pipeline: Pipeline, **options: Any) -> AsyncIterator[None]:
+    """Run a worker in the background."""
+    async with pipeline.runner(**options):
+        yield
+
+
+async def until(psql: psycopg.Connection[Any], query: str, *values: Any) -> Any:
+    """Ask until the answer's first column is true; return it."""
+    async with asyncio.timeout(BRIEFLY.total_seconds()):
+        while True:
+            row = psql.execute(query, values).fetchone()
+            if row and row[0]:
+                return row[0]
+            await asyncio.sleep(0.01)
+
+
+async def until_blocked(psql: psycopg.Connection[Any], count: int = 1) -> None:
+    """Wait until ``count`` connections of this database wait for a lock."""
+    waiting = (
+        "SELECT count(*) >= %s FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    await until(psql, waiting, count)
+
+
+def path_of(psql: psycopg.Connection[Any], document: UUID) -> list[str]:
+    """Return the triggers of a document's history, in order."""
+    rows = psql.execute(
+        "SELECT trigger FROM smp.transition WHERE document_id = %s ORDER BY version", [document]
+    )
+    return [row[0] for row in rows]

@@ -1,0 +1,166 @@
+"""The two checks: of the bytes before any work is paid for, of the text before it is cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from statemachine_pipeline.adapters.intake import Intake
+from statemachine_pipeline.adapters.validation import Validation
+from statemachine_pipeline.hooks import Claim, Done, Reject
+from statemachine_pipeline.records import (
+    Accepted,
+    Chunk,
+    Document,
+    ParsedText,
+    Source,
+    Span,
+    Validated,
+    sha256_hex,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A reader that holds what it gives."""
+
+    source: Source
+    text: ParsedText
+
+    async def read_source(self, claim: Claim) -> Source:
+        return self.source
+
+    async def read_text(self, claim: Claim) -> ParsedText:
+        return self.text
+
+    async def read_chunks(self, claim: Claim) -> list[Chunk]:
+        return []
+
+
+def claim(source: Source, text: ParsedText, *, content_sha256: str, input_sha256: str) -> Claim:
+    """Return a claim on a document with these hashes."""
+    document = Document(
+        id=UUID(int=1),
+        tenant="t",
+        source_uri="file:///a",
+        name=source.name,
+        state="uploaded",
+        version=1,
+        generation=1,
+        life=1,
+        media_type=None,
+        size_bytes=source.size_bytes,
+        content_sha256=content_sha256,
+        input_sha256=input_sha256,
+        text_sha256=None,
+        text_chars=0,
+        chunk_count=0,
+        vector_count=0,
+        correlation_id="c",
+        last_error=None,
+        metadata={},
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    return Claim(
+        document=document,
+        stage="s",
+        sequence=1,
+        attempt=1,
+        crashes=0,
+        worker=1,
+        deadline_at=NOW,
+        idempotency_key=UUID(int=2),
+        fingerprint="f",
+        reader=Held(source, text),
+    )
+
+
+async def intake(content: bytes, name: str = "a.txt", *, size_limit_bytes: int = 1000) -> Done:
+    """Run intake on these bytes."""
+    source = Source(name=name, media_type=None, size_bytes=len(content), data=content)
+    digest = sha256_hex(content)
+    held = claim(source, ParsedText(""), content_sha256=digest, input_sha256=digest)
+    return await Intake(size_limit_bytes=size_limit_bytes)(held)
+
+
+async def validate(text: ParsedText, input_sha256: str | None = None) -> Done:
+    """Run validation on this text."""
+    source = Source(name="a", media_type=None, size_bytes=1, data=b"a")
+    digest = text.sha256 if input_sha256 is None else input_sha256
+    return await Validation()(claim(source, text, content_sha256="", input_sha256=digest))
+
+
+async def test_intake_says_what_the_bytes_are(tmp_path: Path) -> None:
+    """Accept the claim's bytes and say what type they are."""
+    done = await intake(b"words")
+    assert done.product == Accepted(media_type="text/plain", sha256=sha256_hex(b"words"))
+    path = tmp_path / "a.md"
+    path.write_bytes(b"words")
+    source = Source(name="a.md", media_type=None, size_bytes=5, path=path)
+    digest = sha256_hex(b"words")
+    done = await Intake()(claim(source, ParsedText(""), content_sha256=digest, input_sha256=digest))
+    assert done.product == Accepted(media_type="text/markdown", sha256=digest)
+
+
+REFUSALS = [
+    (b"", "empty", "the file is empty"),
+    (b"a" * 1001, "too_large", "1,001 bytes are more than the limit of 1,000"),
+    (b"a\x00b", "unknown_type", "unknown binary content: neither text nor a known type"),
+    (
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50),
+        "unsupported_type",
+        "PNG image is not supported yet: image/png; supported: PDF, HTML, Markdown, plain text",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "code", "reason"), REFUSALS)
+async def test_intake_refuses_in_a_sentence(content: bytes, code: str, reason: str) -> None:
+    """A true, plain sentence and a code."""
+    with pytest.raises(Reject) as caught:
+        await intake(content)
+    assert (caught.value.code, caught.value.reason) == (code, reason)
+
+
+async def test_intake_refuses_bytes_that_were_not_submitted() -> None:
+    """Not the bytes that were submitted."""
+    source = Source(name="a", media_type=None, size_bytes=1, data=b"other")
+    with pytest.raises(Reject, match="the bytes are not those that were submitted") as caught:
+        await Intake()(claim(source, ParsedText(""), content_sha256="0" * 64, input_sha256=""))
+    assert caught.value.code == "changed"
+
+
+@pytest.mark.parametrize("size", [1, 5_000])
+async def test_validation_hashes_what_the_text_says(size: int) -> None:
+    """Two texts have the same hash when ``normalise`` makes them equal."""
+    one = await validate(ParsedText("* see [here](https://a.org)\r\n" * size))
+    other = await validate(ParsedText("-  see here\n" * size))
+    assert isinstance(one.product, Validated)
+    assert one.product == other.product
+    assert one.product.key == ("text", one.product.text_sha256)
+
+
+async def test_validation_refuses_a_text_that_was_changed() -> None:
+    """It is not what the parser left."""
+    with pytest.raises(Reject, match="the stored text is not the one that was parsed") as caught:
+        await validate(ParsedText("words"), "0" * 64)
+    assert caught.value.code == "text_changed"
+
+
+@pytest.mark.parametrize(
+    ("pages", "reason"),
+    [(0, "no text"), (1, "no text on 1 page: a scan?"), (12, "no text on 12 pages: a scan?")],
+)
+async def test_validation_refuses_what_has_no_text(pages: int, reason: str) -> None:
+    """No text on 12 pages: a scan?"""  # noqa: D400, D415 - the promise is a question
+    spans = tuple(Span(page=page, start=0, end=0) for page in range(1, pages + 1))
+    with pytest.raises(Reject) as caught:
+        await validate(ParsedText(" \u200b\n" if not pages else "", spans))
+    assert (caught.value.code, caught.value.reason) == ("no_text", reason)
