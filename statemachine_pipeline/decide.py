@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.retry import Policy
     from statemachine_pipeline.stages import Bound, Stages
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _COUNTS = (
     "text_chars",
     "chunks_expected",
@@ -32,6 +33,7 @@ _COUNTS = (
 )
 
 ProductKind = Literal["none", "text", "chunks", "vectors", "publication", "other"]
+_STORED: frozenset[ProductKind] = frozenset({"text", "chunks", "vectors", "publication"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Succeeded:
     """The hook returned."""
 
     product: object | None = None
-    reported: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    reported: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NONE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +108,8 @@ class Earned:
     output_sha256: str
     kind: ProductKind
     key: tuple[KeyKind, str] | None = None
-    reported: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
-    facts: Mapping[str, int] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    reported: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NONE)
+    facts: Mapping[str, int] = dataclasses.field(default_factory=lambda: _NONE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +165,7 @@ class Decision:
     error: str | None = None
     duplicate_of: UUID | None = None
     duplicate_by: KeyKind | None = None
-    counts: Mapping[str, int] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    counts: Mapping[str, int] = dataclasses.field(default_factory=lambda: _NONE)
 
     @property
     def goes_on(self) -> bool:
@@ -196,17 +198,23 @@ def decide(
     """
     match outcome:
         case Succeeded(reported=reported):
-            facts = dataclasses.replace(facts, reported=reported)
+            if reported:
+                facts = dataclasses.replace(facts, reported=reported)
             way = stages.graph.advance(state, facts)
             if isinstance(way, str):
                 text = f"the hook succeeded but no forward guard agreed ({way})"
                 failed = Failed(code=way, reason=text, permanent=True)
                 return _failure(stages.graph, state, failed, facts, policy, draw)
-            decision = _rest(
-                stages, [Step(way)], way.to_state, facts, admitted, input_sha256=input_sha256
-            )
             counts = {name: getattr(facts, name) for name in _COUNTS}
-            return dataclasses.replace(decision, counts=counts)
+            return _rest(
+                stages,
+                [Step(way)],
+                way.to_state,
+                facts,
+                admitted,
+                input_sha256=input_sha256,
+                counts=counts,
+            )
         case Failed():
             return _failure(stages.graph, state, outcome, facts, policy, draw)
         case Crashed(reason=reason):
@@ -265,8 +273,8 @@ def resume(
     if way:
         _, edge, earned = way[-1]
         state, input_sha256 = edge.to_state, earned.output_sha256
-        if edge.trigger == MARK_DUPLICATE and earned.key is not None:
-            facts = _facts_of(facts, earned, standing)
+        # Guards of the hops behind a stage see what they saw when it was earned.
+        facts = _facts_of(facts, earned, standing)
     return _rest(stages, hops, state, facts, admitted, input_sha256=input_sha256)
 
 
@@ -299,6 +307,7 @@ def _current(
             if isinstance(outcome, str):
                 break
             edge = outcome
+            facts = _facts_of(facts, earned, standing)
         way.append((state, edge, earned))
         state, input_sha256 = edge.to_state, earned.output_sha256
     return _with_data(way, standing, stages)
@@ -336,12 +345,16 @@ def _with_data(
 
     Also drops trailing hops that had nothing to earn: whether those are taken is for admission.
     """
-    for kind in ("text", "chunks", "vectors", "publication"):
-        while True:
-            places = [n for n, (_, _, earned) in enumerate(way) if earned.kind == kind]
-            if not places or way[places[-1]][2].output_sha256 in standing.present.get(kind, ()):
-                break
-            way = way[: places[-1]]
+    while True:
+        newest = {earned.kind: (n, earned.output_sha256) for n, (_, _, earned) in enumerate(way)}
+        lost = [
+            n
+            for kind, (n, output) in newest.items()
+            if kind in _STORED and output not in standing.present.get(kind, ())
+        ]
+        if not lost:
+            break
+        way = way[: min(lost)]
     while way and stages.at(way[-1][0]) is None:
         way = way[:-1]
     return way
@@ -355,6 +368,7 @@ def _rest(
     admitted: Collection[str],
     *,
     input_sha256: str | None,
+    counts: Mapping[str, int] = _NONE,
 ) -> Decision:
     """Walk on where there is nothing to earn, and say who has the document then.
 
@@ -363,6 +377,7 @@ def _rest(
     """
     graph = stages.graph
     lane: Lane
+    passed: set[str] = set()
     while True:
         if graph.is_resting(state):
             twin = bool(steps) and steps[-1].edge.trigger == MARK_DUPLICATE
@@ -372,6 +387,7 @@ def _rest(
                 input_sha256=input_sha256,
                 duplicate_of=facts.duplicate_of if twin else None,
                 duplicate_by=facts.duplicate_by if twin else None,
+                counts=counts,
             )
         if stages.is_by_hand(state):
             lane = "held"
@@ -379,13 +395,17 @@ def _rest(
         if stages.at(state) is not None:
             lane = "claimed" if state in admitted else "ready"
             break
+        passed.add(state)
         way = graph.advance(state, facts)
+        if isinstance(way, Edge) and way.to_state in passed:
+            # The facts stay the same, so the walk would never end.
+            way = "hops_in_a_circle"
         if isinstance(way, str):
-            text = f"nothing to earn here, yet no forward guard agreed ({way})"
+            text = f"nothing to earn here, yet no way forward ({way})"
             failed = Failed(code=way, reason=text, permanent=True)
             ended = _failure(graph, state, failed, facts, stages.policy_at(state), 0.0)
             return dataclasses.replace(
-                ended, steps=(*steps, *ended.steps), input_sha256=input_sha256
+                ended, steps=(*steps, *ended.steps), input_sha256=input_sha256, counts=counts
             )
         if stages.at(way.to_state) is not None and way.to_state not in admitted:
             lane = "ready"
@@ -398,6 +418,7 @@ def _rest(
         lane=lane,
         give_back=not steps,
         input_sha256=input_sha256,
+        counts=counts,
     )
 
 

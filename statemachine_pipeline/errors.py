@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
+_DIFFERENCES_SHOWN = 5
+
+
 class PipelineError(Exception):
     """Anything this package raises on purpose."""
 
@@ -90,7 +93,9 @@ class LifecycleMismatch(PipelineError):
 
     def __init__(self, lifecycle: str, difference: Iterable[str]) -> None:
         self.difference = tuple(difference)
-        lines = "; ".join(self.difference)
+        shown = self.difference[:_DIFFERENCES_SHOWN]
+        more = len(self.difference) - len(shown)
+        lines = "; ".join((*shown, *([f"and {more} more"] if more else ())))
         super().__init__(
             f"lifecycle {lifecycle!r} differs from the one in the database ({lines}); "
             "run `statemachine-pipeline migrate` with this lifecycle, or use another schema"

@@ -117,11 +117,16 @@ class Graph:
             {s: {t: tuple(e) for t, e in triggers.items()} for s, triggers in by_state.items()},
         )
         object.__setattr__(self, "_restart", {(e.from_state, e.trigger): e for e in self.restarts})
+        ways = {s: tuple(t for t in ts if t not in FAILURE_TRIGGERS) for s, ts in by_state.items()}
+        object.__setattr__(self, "_forward", ways)
 
     _table: Mapping[str, Mapping[str, tuple[Edge, ...]]] = dataclasses.field(
         init=False, repr=False, compare=False
     )
     _restart: Mapping[tuple[str | None, str], Edge] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+    _forward: Mapping[str, tuple[str, ...]] = dataclasses.field(
         init=False, repr=False, compare=False
     )
 
@@ -141,7 +146,7 @@ class Graph:
 
     def forward(self, state: str) -> tuple[str, ...]:
         """Triggers that lead on from ``state``, in the order they are tried."""
-        return tuple(t for t in self._table.get(state, {}) if t not in FAILURE_TRIGGERS)
+        return self._forward.get(state, ())
 
     def forward_triggers(self) -> tuple[str, ...]:
         """Every forward trigger of the lifecycle, each once, in declared order."""
@@ -161,14 +166,11 @@ class Graph:
         Raises:
             TransitionRefused: No such edge, or a guard refused; the reason names which.
         """
-        candidates = self._table.get(state, {}).get(trigger, ())
-        reason = "wrong_state" if trigger in self.triggers else "unknown_trigger"
-        for edge in candidates:
-            refused = self._refusal(edge, facts)
-            if refused is None:
-                return edge
-            reason = refused
-        raise TransitionRefused(state, trigger, reason, self._table.get(state, {}))
+        found = self._choose(self._table.get(state, {}).get(trigger, ()), facts)
+        if isinstance(found, Edge):
+            return found
+        reason = found or ("wrong_state" if trigger in self.triggers else "unknown_trigger")
+        raise TransitionRefused(state, trigger, reason, self.possible(state))
 
     def advance(self, state: str, facts: Facts) -> Edge | str:
         """Return the first forward edge whose guards agree, else why the last one refused.
@@ -177,11 +179,10 @@ class Graph:
         """
         reason = "no_forward_trigger"
         for trigger in self.forward(state):
-            for edge in self._table[state][trigger]:
-                refused = self._refusal(edge, facts)
-                if refused is None:
-                    return edge
-                reason = refused
+            found = self._choose(self._table[state][trigger], facts)
+            if isinstance(found, Edge):
+                return found
+            reason = found
         return reason
 
     def restart(self, state: str, trigger: str) -> Edge:
@@ -251,6 +252,10 @@ class Graph:
         mine, theirs = _signature(self), _signature(other)
         lines = [f"only in the code: {line}" for line in sorted(mine - theirs)]
         lines += [f"only in the database: {line}" for line in sorted(theirs - mine)]
+        if self.name != other.name:
+            lines.append(f"named {self.name} in the code, {other.name} in the database")
+        if not lines and self.fingerprint != other.fingerprint:
+            lines.append("the same edges are declared in another order")
         return tuple(lines)
 
     def mermaid(self) -> str:
@@ -272,14 +277,23 @@ class Graph:
         return "\n".join(lines) + "\n"
 
     @staticmethod
-    def _refusal(edge: Edge, facts: Facts) -> str | None:
-        for guard in edge.guards:
-            verdict = guard.judge(facts)
-            if verdict.error is not None:
-                return f"guard_error:{guard.name}"
-            if not verdict.holds:
-                return f"guard_refused:{guard.name}"
-        return None
+    def _choose(candidates: Iterable[Edge], facts: Facts) -> Edge | str:
+        """Return the first candidate whose guards agree, else why the last one refused.
+
+        Like the engine it asks no further candidate once a guard has raised.
+        """
+        reason = ""
+        for edge in candidates:
+            for guard in edge.guards:
+                verdict = guard.judge(facts)
+                if verdict.error is not None:
+                    return f"guard_error:{guard.name}"
+                if not verdict.holds:
+                    reason = f"guard_refused:{guard.name}"
+                    break
+            else:
+                return edge
+        return reason
 
 
 def read(cls: type[StateChart[Any]]) -> Graph:
@@ -291,9 +305,7 @@ def read(cls: type[StateChart[Any]]) -> Graph:
     states = [_checked_state(cls, state) for state in cls.states]
     own = tuple(s.id for s in states if s.id not in {DEAD_LETTER, CANCELLED})
     ends = frozenset(s.id for s in states if s.final and s.id in own)
-    edges = tuple(
-        edge for state in states for edge in _checked_edges(cls, state) if edge.trigger != ""
-    )
+    edges = tuple(edge for state in states for edge in _checked_edges(cls, state))
     if not ends:
         raise DefinitionError(f"{cls.__name__}: no State(final=True); documents could never rest")
     initial = str(cls.initial_state.id)
@@ -356,9 +368,15 @@ def _checked_edges(cls: type[StateChart[Any]], state: State) -> Iterable[Edge]:
         for group, specs in groups.items():
             if any(not spec.is_convention for spec in specs):
                 raise DefinitionError(f"{where}: {group}= callbacks hide effects; use a guard")
+        if len(transition.targets) != 1:
+            raise DefinitionError(f"{where}: an edge leads to exactly one state")
+        target = transition.targets[0]
+        if all(target is not known for known in cls.states):
+            raise DefinitionError(
+                f"{where}: leads to {target.id or 'a state'} that this class does not declare"
+            )
         guards = tuple(_checked_guard(where, spec) for spec in transition.cond)
-        for target in transition.targets:
-            yield Edge(triggers[0], str(state.id), str(target.id), guards)
+        yield Edge(triggers[0], str(state.id), str(target.id), guards)
 
 
 def _checked_guard(where: str, spec: Any) -> Guard:
@@ -370,7 +388,12 @@ def _checked_guard(where: str, spec: Any) -> Guard:
         )
     if inspect.iscoroutinefunction(function):
         raise DefinitionError(f"{where}: guard {function.__name__} is async; guards are pure")
-    if list(inspect.signature(function).parameters) != ["facts"]:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"{where}: guard {function.__name__} yields; it must return a bool")
+    parameters = inspect.signature(function).parameters.values()
+    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    # The engine passes it by name, the table by position.
+    if named != ["facts"] or len(parameters) != 1:
         raise DefinitionError(f"{where}: guard {function.__name__} must take one argument, `facts`")
     return Guard(function.__name__, bool(spec.expected_value), function)
 

@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from statemachine_pipeline.records import idempotency_key
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
@@ -45,8 +47,6 @@ class Claim:
         worker: Id of the worker that holds it.
         deadline_at: When the hook is stopped and the attempt counts as timed out (UTC).
         entered_at: When the document came to stand where it stands (UTC).
-        idempotency_key: The same for this document, stage, input and hook over attempts, crashes
-            and requeues; another as soon as input or hook differ.
         fingerprint: Identity of the hook and its settings.
     """
 
@@ -58,9 +58,17 @@ class Claim:
     worker: int
     deadline_at: datetime
     entered_at: datetime
-    idempotency_key: UUID
     fingerprint: str
     reader: Reader = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def idempotency_key(self) -> UUID:
+        """The same for this document, stage, input and hook over attempts, crashes and requeues.
+
+        Another as soon as input or hook differ.
+        """
+        read = self.document.input_sha256
+        return idempotency_key(self.document.id, self.stage, read, self.fingerprint)
 
     async def source(self) -> Source:
         """Return the document's bytes.

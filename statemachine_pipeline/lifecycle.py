@@ -61,6 +61,20 @@ def all_embeddings_stored(facts: Facts) -> bool:
     return 0 < facts.vectors_expected == facts.vectors_stored
 
 
+# What an engine or its class keeps under these names would be lost behind a state or trigger.
+_USED_BY_ENGINE = frozenset(
+    {
+        "final_states",
+        "graph",
+        "history_values",
+        "initial_state",
+        "model",
+        "start_configuration_values",
+        "state_field",
+    }
+)
+
+
 class Cursor:
     """The model an engine stands on: one state name, nothing else.
 
@@ -76,10 +90,13 @@ class Cursor:
 class _Sealed(TransitionList):
     """The edges of a state whose lifecycle is finished."""
 
-    def add_transitions(self, transition: Any) -> Any:  # noqa: ARG002
+    def add_transitions(self, transition: Any) -> Any:
         # python-statemachine would add the edge to the base class too and then accept it there.
+        edges = transition if isinstance(transition, TransitionList) else [transition]
+        names = ", ".join(dict.fromkeys(str(edge.source.id) for edge in edges))
         raise DefinitionError(
-            "this state belongs to a finished lifecycle: declare a new Lifecycle with its own states"
+            f"state {names} belongs to a finished lifecycle; declare a new Lifecycle with its own "
+            "states"
         )
 
 
@@ -88,11 +105,13 @@ class _LifecycleMeta(StateMachineMetaclass):
 
     def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:
         states = {key: value for key, value in body.items() if isinstance(value, State)}
+        if any(isinstance(base, _LifecycleMeta) for base in bases):
+            _check_bases(name, bases)
+            _check_names(name, body)
+            _check_edges(name, states, body)
         if not states:
-            _refuse_changes_to(name, bases, body)
             super().__init__(name, bases, body)
             return
-        _check_names(name, bases, body)
         working = [s for s in states.values() if not s.final and s.transitions.transitions]
         dead, stopped = State(final=True), State(final=True)
         body |= {graphs.DEAD_LETTER: dead, graphs.CANCELLED: stopped}
@@ -110,25 +129,35 @@ class _LifecycleMeta(StateMachineMetaclass):
             super().__init__(name, bases, body)
             cls.graph = graphs.read(cls)  # type: ignore[arg-type]
             cls(Cursor(cls.graph.initial))  # resolves every guard now, not at the first document
-        except StateMachineError as error:
+        except (StateMachineError, TypeError) as error:  # TypeError: a guard that is no callable
             raise DefinitionError(f"{name}: {error}") from error
         for state in cls.states:
             state.transitions.__class__ = _Sealed
 
 
-def _check_names(name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:
-    if any(getattr(base, "graph", None) is not None for base in bases):
-        raise DefinitionError(
-            f"{name}: a lifecycle cannot be subclassed with states; declare a new Lifecycle"
-        )
+def _check_bases(name: str, bases: tuple[type, ...]) -> None:
+    for base in bases:
+        if getattr(base, "graph", None) is not None:
+            raise DefinitionError(
+                f"{name}: {base.__name__} is finished and cannot be subclassed; declare "
+                "a new Lifecycle with its own states"
+            )
+        if not isinstance(base, _LifecycleMeta):
+            # The engine would call its methods as callbacks, by their names.
+            raise DefinitionError(
+                f"{name}: {base.__name__} is no Lifecycle; a lifecycle has no other bases"
+            )
+
+
+def _check_names(name: str, body: dict[str, Any]) -> None:
     seen: dict[int, str] = {}
     for key, value in body.items():
         declared = isinstance(value, State | TransitionList)
         if declared and key in graphs.RESERVED:
             raise DefinitionError(f"{name}.{key}: this name is given by Lifecycle; choose another")
-        if declared and hasattr(StateChart, key):
+        if declared and (hasattr(StateChart, key) or key in _USED_BY_ENGINE):
             raise DefinitionError(f"{name}.{key}: this name is used by StateChart; choose another")
-        if not declared and not key.startswith("__") and callable(value):
+        if not declared and not _is_dunder(key):
             raise DefinitionError(
                 f"{name}.{key}: a lifecycle holds states and triggers only; work belongs in hooks, "
                 "guards are functions outside the class"
@@ -141,12 +170,23 @@ def _check_names(name: str, bases: tuple[type, ...], body: dict[str, Any]) -> No
             seen[id(value)] = key
 
 
-def _refuse_changes_to(name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:
-    finished = any(getattr(base, "graph", None) is not None for base in bases)
-    if finished and any(isinstance(value, TransitionList) for value in body.values()):
-        raise DefinitionError(
-            f"{name}: edges cannot be added to a finished lifecycle; declare a new Lifecycle"
-        )
+def _is_dunder(key: str) -> bool:
+    return key.startswith("__") and key.endswith("__") and key != "__init__"
+
+
+def _check_edges(name: str, states: dict[str, State], body: dict[str, Any]) -> None:
+    own = set(map(id, states.values()))
+    for key, value in body.items():
+        if isinstance(value, TransitionList) and any(id(edge.source) not in own for edge in value):
+            raise DefinitionError(
+                f"{name}.{key}: an edge from a state that this class does not declare; name each "
+                "state it leaves"
+            )
+    for key, state in states.items():
+        if any(edge.event for edge in state.transitions):
+            raise DefinitionError(
+                f"{name}.{key}: an edge with event=; assign the edge to its trigger's name"
+            )
 
 
 class Lifecycle(StateChart[Cursor], metaclass=_LifecycleMeta):

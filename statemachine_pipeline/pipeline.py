@@ -30,7 +30,7 @@ from statemachine_pipeline.runner.loop import Liveness, Runner
 from statemachine_pipeline.stages import Stages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from uuid import UUID
@@ -81,15 +81,17 @@ class Pipeline:
         self._lifecycle, self._hooks = lifecycle, hooks
         self._stages = None if lifecycle is None else _stages(lifecycle.graph, hooks or {})
 
-    def at(self, database: str | AsyncEngine, *, schema: str | None = None) -> Pipeline:
+    def at(
+        self, database: str | AsyncEngine | None = None, *, schema: str | None = None
+    ) -> Pipeline:
         """Return a pipeline of the same lifecycle and hooks on another database.
 
         Args:
-            database: As for a new pipeline.
+            database: As for a new pipeline; this one's by default.
             schema: As for a new pipeline; this one's by default.
         """
         return Pipeline(
-            database,
+            database or self._database,
             lifecycle=self._lifecycle,
             hooks=self._hooks,
             schema=schema or self.schema,
@@ -132,6 +134,11 @@ class Pipeline:
     def graph(self) -> Graph:
         """The lifecycle as data."""
         return self._known_stages.graph
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it starts the embedded server, having no database of its own."""
+        return self._database == EMBEDDED
 
     @property
     def server(self) -> Any:
@@ -254,13 +261,19 @@ class Pipeline:
     async def documents(
         self,
         *,
+        ids: Collection[UUID] | None = None,
         state: str | None = None,
         tenant: str | None = None,
         after: UUID | None = None,
         limit: int = 100,
     ) -> list[Document]:
-        """Return documents in the order they came; ``after`` the last one of the page before."""
+        """Return documents in the order they came; ``after`` the last one of the page before.
+
+        With ``ids`` those of them that exist, in no order, and nothing else is looked at.
+        """
         await self._ready()
+        if ids is not None:
+            return await self._documents().several(ids)
         return await self._documents().listing(
             state=state, tenant=tenant, after=after, limit=limit
         )

@@ -56,6 +56,7 @@ def _of_file(source: str | Path) -> Content:
     _checked(shown, "path")
     try:
         path = Path(source).resolve(strict=True)
+        _checked(str(path), "path")
         if path.is_dir():
             raise SourceRefused(shown, "it is a folder", "submit the files in it")
         if not path.is_file():

@@ -7,9 +7,10 @@ state before it. Nothing here runs a hook.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
@@ -74,6 +75,19 @@ class Stage:
         # Asked for at every attempt, and looking a protocol up costs 40 us.
         object.__setattr__(self, "kind", _kind(self.hook))
         object.__setattr__(self, "where", self.run or ("loop" if self._is_async else "thread"))
+        if self.where not in get_args(Where):
+            known = ", ".join(get_args(Where))
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: run={self.run!r} is unknown; it is one of {known}"
+            )
+        if self._is_async and self.where != "loop":
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: it is async, so it cannot run in a {self.where}"
+            )
+        try:
+            _ = self.policy
+        except ValueError as error:
+            raise DefinitionError(f"stage {_name(self.hook)}: {error}") from error
 
     @property
     def policy(self) -> Policy:
@@ -86,7 +100,8 @@ class Stage:
             return True
         if self.kind in {"parser", "chunker"}:
             return False
-        call = self.hook if inspect.isroutine(self.hook) else type(self.hook).__call__
+        hook = _unwrapped(self.hook)
+        call = hook if inspect.isroutine(hook) else type(hook).__call__
         return inspect.iscoroutinefunction(call)
 
     @property
@@ -133,6 +148,7 @@ class Stages:
         self.graph = graph
         self._bound: dict[str, Bound] = {}
         self._by_hand: set[str] = set()
+        self._after: dict[str, frozenset[str]] = {}
         for state in graph.states:
             self._bind(state, {trigger: hooks[trigger] for trigger in graph.forward(state)})
 
@@ -140,9 +156,10 @@ class Stages:
         if any(hook is by_hand for hook in hooks.values()):
             self._by_hand.add(state)
         bearing = {t: h for t, h in hooks.items() if h is not None and h is not by_hand}
+        earning = [trigger for trigger, hook in hooks.items() if hook is not None]
         if len(bearing) > 1 or (bearing and state in self._by_hand):
             raise DefinitionError(
-                f"{self.graph.name}.{state}: one hook at most, got one for {', '.join(hooks)}"
+                f"{self.graph.name}.{state}: one hook at most, got one for {', '.join(earning)}"
             )
         for trigger, hook in bearing.items():
             stage = hook if isinstance(hook, Stage) else Stage(hook)
@@ -180,6 +197,11 @@ class Stages:
 
     def after(self, state: str) -> frozenset[str]:
         """Return the states with a hook at which a walk from ``state`` may stop next."""
+        if state not in self._after:
+            self._after[state] = self._reach(state)
+        return self._after[state]
+
+    def _reach(self, state: str) -> frozenset[str]:
         found: set[str] = set()
         open_states = {to for t in self.graph.forward(state) for to in self.graph.targets(state, t)}
         seen: set[str] = set()
@@ -188,6 +210,8 @@ class Stages:
             seen.add(current)
             if current in self._bound:
                 found.add(current)
+                continue
+            if current in self._by_hand:
                 continue
             ways = (self.graph.targets(current, t) for t in self.graph.forward(current))
             open_states |= {to for targets in ways for to in targets} - seen
@@ -221,6 +245,8 @@ def _kind(hook: object) -> Kind:
         (Embedder, "embedder"),
         (Publisher, "publisher"),
     )
+    if inspect.isclass(hook):
+        raise DefinitionError(f"{_name(hook)} is a class; pass an instance of it as the hook")
     for protocol, kind in kinds:
         if isinstance(hook, protocol):
             return kind
@@ -231,6 +257,13 @@ def _kind(hook: object) -> Kind:
     )
 
 
+def _unwrapped(hook: Any) -> Any:
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    return hook
+
+
 def _name(hook: object) -> str:
-    named = hook if inspect.isroutine(hook) else type(hook)
+    hook = _unwrapped(hook)
+    named: Any = hook if inspect.isroutine(hook) or inspect.isclass(hook) else type(hook)
     return f"{named.__module__}.{named.__qualname__}"

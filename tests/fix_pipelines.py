@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 from collections import deque
 from datetime import timedelta
@@ -18,7 +19,7 @@ from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
-from statemachine_pipeline.decide import Outcome, Succeeded, decide
+from statemachine_pipeline.decide import Decision, Outcome, Succeeded
 from statemachine_pipeline.hooks import Claim, Done
 from statemachine_pipeline.records import (
     Accepted,
@@ -29,6 +30,7 @@ from statemachine_pipeline.records import (
     Validated,
     sha256_hex,
 )
+from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.stages import Bound, Stage
 
 if TYPE_CHECKING:
@@ -187,9 +189,9 @@ class Hand:
         self.pipeline, self.worker, self.workers = pipeline, worker, workers
         self.stages = pipeline._known_stages
         t = tables(pipeline.schema)
-        self.store = Store(
-            pipeline.engine, t, self.stages, ContentReader(pipeline.engine, t)
-        )
+        self.store = Store(pipeline.engine, t, self.stages, ContentReader(pipeline.engine, t))
+        # Proposals are those of the runner; nothing is performed or settled by it.
+        self._drive = Drive(self.store, self.stages, None, None, None)  # type: ignore[arg-type]
 
     async def claim(
         self, *triggers: str, slots: int = 100, alone: bool = False
@@ -205,55 +207,22 @@ class Hand:
         return found
 
     async def earn(self, claim: Claim, bound: Bound, *, admitted: tuple[str, ...] = ()) -> Proposal:
-        """Run a stage's hook and return what is to be settled."""
+        """Run a stage's hook and return what is to be settled, as the runner makes it."""
         done = await bound.stage.hook(claim)
         product = done.product if isinstance(done, Done) else done
-        facts = self.facts(claim, bound)
-        return self.propose(
-            claim, bound, Succeeded(product=product), facts=facts, admitted=admitted
-        )
+        outcome = Succeeded(product=product)
+        facts = await self._drive._facts_with_key(claim, bound, outcome)
+        return self._drive._propose(claim, bound, outcome, facts, frozenset(admitted), 0.0)
 
-    def facts(self, claim: Claim, bound: Bound) -> Facts:
-        """What a worker knows before its hook has run."""
-        return Facts(
-            attempt=claim.attempt,
-            attempts_allowed=bound.stage.attempts,
-            crashes=claim.crashes,
-            crashes_allowed=bound.stage.crashes,
-        )
-
-    def propose(
-        self,
-        claim: Claim,
-        bound: Bound,
-        outcome: Outcome,
-        *,
-        facts: Facts | None = None,
-        admitted: tuple[str, ...] = (),
-    ) -> Proposal:
+    def propose(self, claim: Claim, bound: Bound, outcome: Outcome) -> Proposal:
         """Return an outcome, ready to be settled; with no delay after a failure."""
-        product = outcome.product if isinstance(outcome, Succeeded) else None
-        output = claim.document.input_sha256 if isinstance(outcome, Succeeded) else None
-        own = getattr(product, "sha256", None)
-        if isinstance(product, ParsedText | Chunks):
-            output = own
-        return Proposal(
-            claim=claim,
-            bound=bound,
-            product=product,
-            facts=facts or self.facts(claim, bound),
-            deadline_seconds={b.state: b.stage.deadline.total_seconds() for b in self.stages},
-            decide=lambda seen: decide(
-                self.stages,
-                bound.state,
-                outcome,
-                seen,
-                policy=bound.stage.policy,
-                draw=0.0,
-                admitted=admitted,
-                input_sha256=output,
-            ),
-        )
+        facts = self._drive._facts(claim, bound)
+        made = self._drive._propose(claim, bound, outcome, facts, frozenset(), 0.0)
+
+        def decide(seen: Facts) -> Decision:
+            return dataclasses.replace(made.decide(seen), after=timedelta(0))
+
+        return dataclasses.replace(made, decide=decide)
 
     async def settle(self, *proposals: Proposal, alone: bool = False) -> list[Answer]:
         """Settle in one batch."""

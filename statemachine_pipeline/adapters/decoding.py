@@ -21,6 +21,14 @@ _CONTEXT_BYTES: Final = 1_000
 # UTF-8 in which one character of so many, or fewer, is broken is still UTF-8.
 _BLEMISH: Final = 5
 
+# The same script on Windows, which is likelier today when both are possible.
+_WINDOWS: Final = {
+    "mac_cyrillic": "cp1251",
+    "mac_greek": "cp1253",
+    "mac_latin2": "cp1250",
+    "mac_turkish": "cp1254",
+}
+
 # Python calls these text encodings, too, but no document is written in them.
 _NO_DOCUMENT: Final = frozenset(
     ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7")
@@ -98,8 +106,9 @@ def _guess(content: bytes, first_invalid: int) -> str:
         from charset_normalizer import from_bytes
     except ImportError as error:
         raise MissingExtra("charset-normalizer", "documents") from error
-    best = from_bytes(sample).best()
-    return "cp1252" if best is None else best.encoding
+    guesses = [match.encoding for match in from_bytes(sample)] or ["cp1252"]
+    likelier = _WINDOWS.get(guesses[0])
+    return likelier if likelier and likelier in guesses else guesses[0]
 
 
 def _is_western(sample: bytes) -> bool:

@@ -43,24 +43,20 @@ def normalise(text: str) -> str:
     text = _LINE_ENDS.sub("\n", text).translate(_Invisible())
     lines: list[str] = []
     fence = ""
-    for line in text.split("\n"):
-        if not line:
-            if fence or (lines and lines[-1]):
-                lines.append(line)
-            continue
-        mark = _FENCE.match(line)
+    for raw in text.split("\n"):
+        line = raw.rstrip()
+        mark = _FENCE.match(line) if line else None
         if fence:
-            if mark and mark[1].startswith(fence) and not line[mark.end() :].strip():
+            if mark and mark[1].startswith(fence) and not line[mark.end() :]:
                 fence = ""
-            lines.append(line.rstrip())
-            continue
-        if mark:
-            fence = mark[1]
-            lines.append(line.rstrip())
-            continue
-        line = _prose(line)  # noqa: PLW2901
-        if line or (lines and lines[-1]):
             lines.append(line)
+        elif mark:
+            fence = mark[1]
+            lines.append(line)
+        else:
+            line = _prose(line) if line else ""
+            if line or (lines and lines[-1]):
+                lines.append(line)
     return "\n".join(lines).strip("\n") + "\n"
 
 
@@ -74,4 +70,4 @@ def _prose(line: str) -> str:
         indent, line = "  " * level + "- ", line[bullet.end() :]
     if "](" in line:
         line = _LINK.sub(r"\1", _IMAGE.sub(IMAGE_MARK, line))
-    return (indent + _BLANKS.sub(" ", line).strip()).rstrip()
+    return indent + _BLANKS.sub(" ", line).strip()

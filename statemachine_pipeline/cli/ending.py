@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import typer
 
 from statemachine_pipeline import errors
-from statemachine_pipeline.cli.output import say
+from statemachine_pipeline.cli.output import plain, say
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -35,6 +35,10 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
 
 class UsageError(typer.BadParameter):
     """The command was given something it cannot work with; exit code 2."""
+
+    def format_message(self) -> str:
+        """Return the sentence as it is, made harmless for a terminal."""
+        return plain(self.message)
 
 
 class Failed(errors.PipelineError):

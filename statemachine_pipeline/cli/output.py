@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,12 +27,12 @@ _COLOURS = {
 
 
 def plain(text: object) -> str:
-    """Return text on one line in which no terminal finds an order.
+    r"""Return text on one line in which no terminal finds an order.
 
     White space of any kind becomes one blank; other control characters are shown as escapes.
 
-    >>> plain("two\\nlines and \\x1b[31mred")
-    'two lines and \\\\x1b[31mred'
+    >>> plain("two\nlines and \x1b[31mred")
+    'two lines and \\x1b[31mred'
     """
     words = " ".join(str(text).split())
     return "".join(
@@ -47,6 +49,13 @@ def say(text: str) -> None:
 def line(text: str = "") -> None:
     """Write a line of data, which has to be `plain` already."""
     print(text)  # noqa: T201
+
+
+def paragraph(text: str, indent: str) -> None:
+    """Write text in lines that fit the terminal, or 100 characters."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    for part in textwrap.wrap(plain(text), width, initial_indent=indent, subsequent_indent=indent):
+        line(part)
 
 
 def emit(value: object) -> None:
@@ -78,10 +87,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, state: i
         state: Index of the column to be coloured on a terminal; -1 for none.
     """
     cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [
-        max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))
+    columns = list(zip(headings, *cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [
+        bool(rows) and all(isinstance(row[index], int) for row in rows)
+        for index in range(len(headings))
     ]
-    right = [bool(rows) and all(isinstance(row[n], int) for row in rows) for n in range(len(widths))]
 
     def shown(row: Sequence[str]) -> list[str]:
         return [

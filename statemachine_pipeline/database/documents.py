@@ -19,7 +19,7 @@ from statemachine_pipeline.graph import CANCELLED, DELETED, REVISE
 from statemachine_pipeline.records import Refusal, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -99,10 +99,12 @@ class Documents:
             )
         move = plan(self._stages, held, REVISE, by=submission.by, reason="the source changed")
         values["document"] = submission.id
-        await connection.execute(documents.replace_content(self._t), values)
         keep = documents.forget_blob if submission.content is None else documents.replace_blob
-        await connection.execute(keep(self._t), values)
+        for statement in (documents.replace_content(self._t), keep(self._t)):
+            await connection.execute(statement, _only(values, statement))
         await self._move(connection, [move])
+        schedule = documents.reschedule(self._t)
+        await connection.execute(schedule, _only(values, schedule))
         return Submitted(document_id=submission.id, outcome="changed", state=initial)
 
     async def apply(  # noqa: PLR0913
@@ -205,6 +207,11 @@ class Documents:
         given = {"state": state, "tenant": tenant, "after": after, "limit": limit}
         return [to_document(row) for row in await self._read(documents.listing(self._t), given)]
 
+    async def several(self, ids: Collection[UUID]) -> list[Document]:
+        """Return those of the documents ``ids`` that exist."""
+        rows = await self._read(documents.several(self._t), {"ids": list(ids)})
+        return [to_document(row) for row in rows]
+
     async def history(self, document: UUID) -> list[Transition]:
         """Return the transitions of one document in order.
 
@@ -233,3 +240,8 @@ class Held:
 
     document: Document
     work: Any
+
+
+def _only(values: Mapping[str, Any], statement: Any) -> dict[str, Any]:
+    """Return the values a statement names; SQLAlchemy sets every other that is a column too."""
+    return {name: values[name] for name in statement.compile().params if name in values}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.decide import Decision, ProductKind, output_sha256
+from statemachine_pipeline.decide import Decision, ProductKind
 from statemachine_pipeline.errors import PipelineError
 from statemachine_pipeline.records import (
     Accepted,
@@ -57,6 +57,7 @@ class Proposal:
         claim: The ticket.
         bound: The stage, or None when only hops are settled.
         product: What the hook made.
+        output_sha256: Hash of what later stages read; None unless the hook succeeded.
         reported: What it said for guards.
         facts: What is known before the product is written.
         decide: Turns facts into a decision; called again after the product is written, with the
@@ -70,6 +71,7 @@ class Proposal:
     decide: Callable[[Facts], Decision]
     facts: Facts
     product: object | None = None
+    output_sha256: str | None = None
     reported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     deadline_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     run_seconds: float | None = None
@@ -78,12 +80,6 @@ class Proposal:
     def kind(self) -> ProductKind:
         """Where the product's data goes."""
         return "none" if self.product is None else _KINDS.get(type(self.product), "other")
-
-    @property
-    def output_sha256(self) -> str:
-        """Hash of what later stages read."""
-        read = self.claim.document.input_sha256
-        return output_sha256(self.bound, read, self.product) if self.bound else read
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Claim
-from statemachine_pipeline.records import Facts, idempotency_key
+from statemachine_pipeline.records import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +100,6 @@ class Store:
             worker=row.worker,
             deadline_at=row.deadline_at,
             entered_at=row.entered_at,
-            idempotency_key=idempotency_key(document.id, stage, document.input_sha256, fingerprint),
             fingerprint=fingerprint,
             reader=self._reader,
         )

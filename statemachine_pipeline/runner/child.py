@@ -38,10 +38,8 @@ def main(arguments: list[str]) -> None:
     while content := _read(requests):
         _limit_cpu(cpu_seconds)
         answer = _serve(content)
-        del content
-        answers.write(wire.LENGTH.pack(len(answer)))
-        answers.write(answer)
-        answers.flush()
+        _write(answers, wire.LENGTH.pack(len(answer)))
+        _write(answers, answer)
 
 
 def _serve(content: bytes) -> bytes:
@@ -62,10 +60,20 @@ def _read(requests: BinaryIO) -> bytes:
     return content if len(content) == length else b""
 
 
-def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Move the pipes away from where a hook that prints or reads would disturb them."""
+def _write(answers: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(answers, rest) :]
+
+
+def _claim_pipes() -> tuple[BinaryIO, int]:
+    """Move the pipes away from where a hook that prints or reads would disturb them.
+
+    The second is a bare descriptor: only the end of the process closes it, so that the parent sees
+    the pipe closed exactly when there is an exit code.
+    """
     requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

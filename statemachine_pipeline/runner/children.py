@@ -26,8 +26,10 @@ T = TypeVar("T")
 MEBIBYTE: Final = 1024 * 1024
 ANSWER_LIMIT_BYTES: Final = 512 * MEBIBYTE
 STDERR_TAIL_BYTES: Final = 4_000
-_REAP_SECONDS: Final = 5.0
-_STDERR_SECONDS: Final = 1.0
+# A process that was killed is gone within milliseconds, unless a disk or a network holds it.
+_LOOK_SECONDS: Final = 0.02
+_LOOKS: Final = 250
+_STDERR_SECONDS: Final = 0.5
 
 
 class ChildCrashed(PipelineError):
@@ -91,6 +93,7 @@ class Children:
         self._arguments = (str(memory_bytes), str(cpu_seconds))
         self._memory_bytes = memory_bytes
         self._recycle_after = recycle_after
+        self._size = size
         self._slots = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
@@ -147,6 +150,10 @@ class Children:
         self._closed = True
         for child in (*self._idle, *self._busy):
             self._discard(child)
+        for _ in range(self._size):  # whoever has or awaits a slot fails now, and gives it back
+            await self._slots.acquire()
+        for _ in range(self._size):
+            self._slots.release()
         while self._reaping:
             await asyncio.wait(self._reaping)
 
@@ -157,6 +164,8 @@ class Children:
             async with asyncio.timeout(timeout_seconds):
                 child = await self._take()
                 self._busy.add(child)
+                if self._closed:
+                    raise EOFError
                 answer = await asyncio.to_thread(wire.decode_answer, await child.ask(request))
             if isinstance(answer, wire.Raised) and answer.type_name == "MemoryError":
                 raise ChildCrashed(f"went over its limit of {self._memory_bytes:,} bytes of memory")
@@ -171,12 +180,11 @@ class Children:
             return answer
         finally:
             # Whatever went wrong, cancellation too: that child is not to be spoken to again.
-            if child is not None:
+            if child is not None and is_sound:
                 self._busy.discard(child)
-                if is_sound:
-                    self._idle.append(child)
-                else:
-                    self._discard(child)
+                self._idle.append(child)
+            elif child is not None:
+                self._discard(child)
 
     async def _take(self) -> _Child:
         if self._closed:
@@ -193,15 +201,17 @@ class Children:
             return ChildCrashed(f"could not be started: {error}")
         if self._closed:
             return ChildCrashed("was killed: the pool was closed")
+        child.kill()  # it has its exit code already; what it started has not
         exit_code = await child.wait()
         return ChildCrashed(_cause(exit_code), exit_code, child.stderr)
 
     def _discard(self, child: _Child) -> None:
         """Kill a child now and reap it in the background."""
+        if child.is_alive:  # else its number may be another's by now
+            child.kill()
         self._busy.discard(child)
         if child in self._idle:
             self._idle.remove(child)
-        child.kill()
         task = asyncio.get_running_loop().create_task(child.reap())
         self._reaping.add(task)
         task.add_done_callback(self._reaping.discard)
@@ -270,18 +280,20 @@ class _Child:
 
     async def wait(self) -> int | None:
         """Return its exit code once it is dead, or None if it lives on for seconds."""
-        # wait() alone would also wait for the pipes, which a grandchild may hold open.
-        await asyncio.wait({asyncio.ensure_future(self._process.wait())}, timeout=_REAP_SECONDS)
+        # wait() alone would also wait for the pipes, which a process that it started may hold open.
+        waiting = asyncio.ensure_future(self._process.wait())
+        for _ in range(_LOOKS):
+            if self.is_alive:
+                await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
+        waiting.cancel()
         await asyncio.wait({self._drain}, timeout=_STDERR_SECONDS)
         return self._process.returncode
 
     async def reap(self) -> None:
         """Collect a killed child's exit code and close its pipes."""
-        waiting = asyncio.ensure_future(self._process.wait())
-        await asyncio.wait({waiting}, timeout=_REAP_SECONDS)
-        for task in (waiting, self._drain):
-            task.cancel()
-        # A grandchild in a group of its own may hold the pipes; nobody else closes them then.
+        await self.wait()
+        self._drain.cancel()
+        # A process that it started, in a group of its own, may hold them; nobody else closes them.
         self._process._transport.close()  # type: ignore[attr-defined]
 
     async def _read_stderr(self) -> None:

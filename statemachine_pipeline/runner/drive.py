@@ -19,10 +19,11 @@ from statemachine_pipeline.decide import (
     Standing,
     Succeeded,
     decide,
+    output_sha256,
     resume,
 )
 from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
-from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated, idempotency_key
+from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.proposal import Settled
@@ -154,19 +155,11 @@ class Drive:
         admitted: frozenset[str],
         elapsed: float,
     ) -> Proposal:
-        succeeded = isinstance(outcome, Succeeded)
         draw = random.random()  # noqa: S311 - jitter, not a secret
-        proposal = Proposal(
-            claim=claim,
-            bound=bound,
-            product=outcome.product if isinstance(outcome, Succeeded) else None,
-            reported=outcome.reported if isinstance(outcome, Succeeded) else {},
-            decide=lambda _: Decision(state=bound.state),
-            facts=facts,
-            deadline_seconds=self._deadlines,
-            run_seconds=elapsed,
-        )
-        output = proposal.output_sha256 if succeeded else None
+        succeeded = isinstance(outcome, Succeeded)
+        product = outcome.product if succeeded else None
+        read = claim.document.input_sha256
+        output = output_sha256(bound, read, product) if succeeded else None
 
         def decision(seen: Facts) -> Decision:
             return decide(
@@ -180,7 +173,17 @@ class Drive:
                 input_sha256=output,
             )
 
-        return dataclasses.replace(proposal, decide=decision)
+        return Proposal(
+            claim=claim,
+            bound=bound,
+            product=product,
+            reported=outcome.reported if succeeded else {},
+            output_sha256=output,
+            decide=decision,
+            facts=facts,
+            deadline_seconds=self._deadlines,
+            run_seconds=elapsed,
+        )
 
     def _facts(self, claim: Claim, bound: Bound) -> Facts:
         document = claim.document
@@ -212,7 +215,11 @@ class Drive:
             try:
                 return await self._settling.settle(proposal)
             except OwnerChanged:
-                return None if proposal.bound is None else await self._settle_again(proposal)
+                if proposal.bound is None:
+                    # The walk is no longer true: the runner gives the claim back, for a new one.
+                    self.lost_answers = True
+                    return None
+                return await self._settle_again(proposal)
             except ProductFailed as error:
                 proposal = self._failed(proposal, error)
             except DatabaseUnavailable:
@@ -287,6 +294,5 @@ def _next_claim(claim: Claim, following: Bound, settled: Settled, product: objec
         attempt=1,
         deadline_at=settled.deadline_at,
         entered_at=settled.entered_at,
-        idempotency_key=idempotency_key(document.id, following.trigger, read, following.fingerprint),
         fingerprint=following.fingerprint,
     )

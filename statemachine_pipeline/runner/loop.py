@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
-COOLDOWN_SECONDS = 0.005
+COOLDOWN_SECONDS = 0.02
 """Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
 
 

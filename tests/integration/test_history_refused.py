@@ -82,8 +82,15 @@ def test_a_birth_by_submit_is_accepted(psql: Psql) -> None:
         ({"trigger": None}, "trigger"),
         ({"to_state": None, "state": INITIAL}, "to_state"),
         ({"version": 7}, "transition_only_the_first_is_born"),
-        ({"version": 0}, "transition_version_starts_at_one"),
-        ({"version": -1}, "transition_version_starts_at_one"),
+        ({"version": 0}, "transition_only_the_first_is_born"),
+        (
+            {"version": 0, "trigger": "revise", "from_state": "complete"},
+            "transition_version_starts_at_one",
+        ),
+        (
+            {"version": -1, "trigger": "revise", "from_state": "complete"},
+            "transition_version_starts_at_one",
+        ),
         ({"from_state": "complete", "trigger": "revise"}, "transition_only_the_first_is_born"),
         ({"state": "complete"}, "document_stands_at_its_newest_transition"),
     ],
@@ -119,7 +126,7 @@ def test_a_declared_step_is_accepted(psql: Psql) -> None:
             {"trigger": "finish_parse", "from_state": "parse_queued", "to_state": "parse_complete"},
             "transition_continues_its_predecessor",
         ),
-        ({"from_state": None}, "transition_only_the_first_is_born"),
+        ({"from_state": None}, "transition_edge_is_declared"),
     ],
 )
 def test_a_step_that_is_no_edge_is_refused(psql: Psql, changes: dict[str, Any], check: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
-from pathlib import Path
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +21,8 @@ from statemachine_pipeline.records import (
     sha256_hex,
 )
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,42 +43,12 @@ class Held:
 
 
 def claim(source: Source, text: ParsedText, *, content_sha256: str, input_sha256: str) -> Claim:
-    """Return a claim on a document with these hashes."""
-    document = Document(
-        id=UUID(int=1),
-        tenant="t",
-        source_uri="file:///a",
-        name=source.name,
-        state="uploaded",
-        version=1,
-        generation=1,
-        life=1,
-        media_type=None,
-        size_bytes=source.size_bytes,
-        content_sha256=content_sha256,
-        input_sha256=input_sha256,
-        text_sha256=None,
-        text_chars=0,
-        chunk_count=0,
-        vector_count=0,
-        correlation_id="c",
-        last_error=None,
-        metadata={},
-        created_at=NOW,
-        updated_at=NOW,
-    )
-    return Claim(
-        document=document,
-        stage="s",
-        sequence=1,
-        attempt=1,
-        crashes=0,
-        worker=1,
-        deadline_at=NOW,
-        idempotency_key=UUID(int=2),
-        fingerprint="f",
-        reader=Held(source, text),
-    )
+    """Return a claim on a document with these hashes; nothing else on it is read."""
+    unread: dict[str, Any] = {field.name: None for field in dataclasses.fields(Document)}
+    hashes = {"content_sha256": content_sha256, "input_sha256": input_sha256}
+    document = Document(**unread | hashes)
+    unread = {field.name: None for field in dataclasses.fields(Claim)}
+    return Claim(**unread | {"document": document, "reader": Held(source, text)})
 
 
 async def intake(content: bytes, name: str = "a.txt", *, size_limit_bytes: int = 1000) -> Done:
@@ -159,7 +128,7 @@ async def test_validation_refuses_a_text_that_was_changed() -> None:
     [(0, "no text"), (1, "no text on 1 page: a scan?"), (12, "no text on 12 pages: a scan?")],
 )
 async def test_validation_refuses_what_has_no_text(pages: int, reason: str) -> None:
-    """No text on 12 pages: a scan?"""  # noqa: D400, D415 - the promise is a question
+    """The sentence says how many pages there are."""
     spans = tuple(Span(page=page, start=0, end=0) for page in range(1, pages + 1))
     with pytest.raises(Reject) as caught:
         await validate(ParsedText(" \u200b\n" if not pages else "", spans))

@@ -66,21 +66,24 @@ def test_the_name_decides_only_between_kinds_of_text(name: str, text: str, expec
     assert sniff(name, text.encode()) == expected
 
 
+TYPES = "[Content_Types].xml"
+ODT = "application/vnd.oasis.opendocument.text"
+EPUB = "application/epub+zip"
 BINARIES = [
     ("notes.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", PDF),
     ("late.pdf", b"\x00\x01junk" * 20 + b"%PDF-1.4\n" + bytes(100), PDF),
-    ("a.bin", archive("[Content_Types].xml", "word/document.xml"), OFFICE + "wordprocessingml.document"),
-    ("a.bin", archive("[Content_Types].xml", "ppt/presentation.xml"), OFFICE + "presentationml.presentation"),
-    ("a.bin", archive("[Content_Types].xml", "xl/workbook.xml"), OFFICE + "spreadsheetml.sheet"),
+    ("a", archive(TYPES, "word/document.xml"), OFFICE + "wordprocessingml.document"),
+    ("a", archive(TYPES, "ppt/presentation.xml"), OFFICE + "presentationml.presentation"),
+    ("a", archive(TYPES, "xl/workbook.xml"), OFFICE + "spreadsheetml.sheet"),
     ("a.docx", archive("word/document.xml"), "application/zip"),
-    ("a", archive("c.xml", mimetype="application/vnd.oasis.opendocument.text"), "application/vnd.oasis.opendocument.text"),
-    ("a", archive("c.xml", mimetype="application/epub+zip"), "application/epub+zip"),
+    ("a", archive("c.xml", mimetype=ODT), ODT),
+    ("a", archive("c.xml", mimetype=EPUB), EPUB),
     ("a", archive("c.xml", mimetype="no type at all"), "application/zip"),
     ("a", archive("c.xml")[:40], "application/zip"),
     ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50), "image/png"),
     ("a.md", gzip.compress(b"words" * 100), "application/x-gzip"),
     ("a.pdf", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "application/msword"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), BINARIES)
@@ -120,7 +123,7 @@ def test_a_stream_is_read_only_at_its_ends() -> None:
             self.count += len(content)
             return content
 
-    stream = Counting(archive("[Content_Types].xml", *(f"{n}.xml" for n in range(20_000))))
+    stream = Counting(archive("[Content_Types].xml", *(f"{n}.xml" for n in range(3_000))))
     assert sniff("a.docx", stream) == "application/zip"
     assert stream.count <= 2 * 64 * 1024
 

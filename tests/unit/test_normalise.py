@@ -1,4 +1,4 @@
-"""The form whose hash tells duplicates: equal for texts that say the same, linear in their length."""
+"""The form whose hash tells duplicates: equal for texts that say the same, and quick."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ RULES = {
     "one space after the marks of a heading": ("##\t Title\n###Other", "## Title\n### Other\n"),
     "an image becomes a fixed mark": ("![a cat](cat.png) sat", "(image) sat\n"),
     "a link keeps its text": ("see [here](https://x.org/a?b=c)", "see here\n"),
+    "a link without words leaves nothing": ("a\n\n[](x)\n\nb", "a\n\nb\n"),
     "a linked image": ("[![a](b.png)](https://x.org)", "(image)\n"),
     "bullets are dashes, levels two spaces": ("* a\n\t+ b\n    • c", "- a\n    - b\n    - c\n"),
     "runs of blanks are one space": ("a \t  b\u00a0c", "a b c\n"),
@@ -52,13 +53,13 @@ def test_texts_that_differ_stay_different(other: str) -> None:
     assert normalise("# a\n\n- b") != normalise(other)
 
 
-@given(st.text(alphabet=st.characters(categories=("L", "N", "P")), min_size=1))
+@given(st.text(alphabet="aé図.1-#`(*", min_size=1, max_size=20))
 def test_line_ends_and_trailing_blanks_never_matter(word: str) -> None:
     """Two texts have the same hash when only line ends and blanks at line ends differ."""
     assert normalise(f"{word}\nnext") == normalise(f"{word}  \r\nnext\t\n\n")
 
 
-@given(st.text())
+@given(st.text(alphabet="ab\n\r\t #-`[]()\u200b\u00a0", max_size=60))
 def test_any_text_has_a_form_that_ends_in_one_line_feed(text: str) -> None:
     """One line feed at the end."""
     form = normalise(text)

@@ -111,7 +111,10 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
         legs.append(leg.cte(f"stage_{number}").prefix_with("MATERIALIZED"))
     picked = sa.union_all(*(sa.select(leg) for leg in legs)).cte("picked")
     me = sa.bindparam("worker", type_=sa.BigInteger)
-    deadline = sa.select(picked.c.deadline).where(picked.c.document_id == t.work.c.document_id)
+    # Where ways fork behind a waiting state, two stages may pick the same document.
+    deadline = sa.select(sa.func.max(picked.c.deadline)).where(
+        picked.c.document_id == t.work.c.document_id
+    )
     claimed = (
         sa.update(t.work)
         .where(
@@ -367,19 +370,41 @@ def promote(t: Tables) -> Any:
 
 
 def overdue(t: Tables) -> Any:
-    """Lock claims of dead workers, and claims past deadline and ``grace`` seconds; at most 100."""
+    """Lock claims of dead workers, and claims past deadline and ``grace`` seconds; at most 100.
+
+    They are found first, or the order would make the planner read the queue by its key. Locking
+    compares fence and deadline again: a claim that somebody else got or extended in the same moment
+    is not taken from them.
+    """
     w, k = t.work, t.worker
-    late = w.c.deadline_at + seconds(sa.bindparam("grace", type_=sa.Double))
-    return (
-        sa.select(*_held_columns(t), *_document_columns(t), k.c.dead_at, k.c.id.label("known"))
-        .join(t.document, t.document.c.id == w.c.document_id)
+    passed = w.c.deadline_at + seconds(sa.bindparam("grace", type_=sa.Double))
+    late = (
+        sa.select(
+            w.c.document_id, w.c.claim_seq, w.c.deadline_at, k.c.dead_at, k.c.id.label("known")
+        )
         .outerjoin(k, k.c.id == w.c.worker)
         .where(
             w.c.lane == LANE_CLAIMED,
             sa.or_(
-                k.c.id.is_(None), k.c.dead_at.is_not(None), late < sa.func.statement_timestamp()
+                k.c.id.is_(None), k.c.dead_at.is_not(None), passed < sa.func.statement_timestamp()
             ),
         )
+        .cte("late")
+        .prefix_with("MATERIALIZED")
+    )
+    return (
+        sa.select(*_held_columns(t), *_document_columns(t), late.c.dead_at, late.c.known)
+        .select_from(
+            w.join(t.document, t.document.c.id == w.c.document_id).join(
+                late,
+                sa.and_(
+                    late.c.document_id == w.c.document_id,
+                    late.c.claim_seq == w.c.claim_seq,
+                    late.c.deadline_at == w.c.deadline_at,
+                ),
+            )
+        )
+        .where(w.c.document_id == any_of(sa.select(late.c.document_id)))
         .order_by(w.c.document_id)
         .limit(100)
         .with_for_update(key_share=True, skip_locked=True, of=(w, t.document))

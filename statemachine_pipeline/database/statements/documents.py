@@ -86,18 +86,39 @@ def submit(t: Tables) -> Any:
             born.c.id,
             born.c.tenant,
             born.c.state,
-            sa.bindparam("lane", type_=sa.Text),
-            sa.bindparam("priority", type_=sa.SmallInteger),
-            sa.func.coalesce(sa.bindparam("run_at", type_=t.work.c.run_at.type), clock()),
+            *_schedule(t),
         ),
     )
-    content = sa.bindparam("content", type_=BYTEA)
+    # Without the cast PostgreSQL cannot tell the type of a parameter that is only compared.
+    content = sa.cast(sa.bindparam("content", type_=BYTEA), BYTEA)
     kept = insert(t.blob).from_select(
         ["document_id", "sha256", "content"],
         sa.select(born.c.id, born.c.content_sha256, content).where(content.is_not(None)),
     )
     return sa.select(born.c.id, sa.func.pg_notify(t.channel, "").label("notified")).add_cte(
         told.cte("told"), queued.cte("queued"), kept.cte("kept")
+    )
+
+
+def _schedule(t: Tables) -> tuple[Any, Any, Any]:
+    """Return lane, priority and time of a document that a caller hands over."""
+    lane = sa.bindparam("lane", type_=sa.Text)
+    run_at = sa.bindparam("run_at", type_=t.work.c.run_at.type)
+    later = sa.and_(lane == "ready", run_at > clock())
+    return (
+        sa.case((later, "deferred"), else_=lane),
+        sa.bindparam("priority", type_=sa.SmallInteger),
+        sa.func.coalesce(run_at, clock()),
+    )
+
+
+def reschedule(t: Tables) -> Any:
+    """Give a document that was handed over again the priority and time it was given now."""
+    lane, priority, run_at = _schedule(t)
+    return (
+        sa.update(t.work)
+        .where(t.work.c.document_id == sa.bindparam("document", type_=ID))
+        .values(lane=lane, priority=priority, run_at=run_at)
     )
 
 
@@ -295,6 +316,12 @@ def one(t: Tables) -> Any:
         .outerjoin(t.duplicate_of, t.duplicate_of.c.document_id == t.document.c.id)
         .where(t.document.c.id == sa.bindparam("document", type_=ID))
     )
+
+
+def several(t: Tables) -> Any:
+    """Read the documents ``ids``, those that exist."""
+    ids = sa.any_(sa.bindparam("ids", type_=ARRAY(ID)))
+    return sa.select(t.document).where(t.document.c.id == ids).order_by(t.document.c.id)
 
 
 def listing(t: Tables) -> Any:

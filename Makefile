@@ -1,0 +1,74 @@
+# One word each. `make demo` and `make test` make their own virtual environment in .venv.
+#
+#   make demo     documents become searchable passages on an embedded PostgreSQL
+#   make test     the test suite
+#   make check    what has to pass before a change is merged: everything, and the wheel
+#   make docs     write the generated pages anew
+#   make bench    documents per second through the lifecycle, beside a plain psycopg script
+#   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
+
+PYTHON ?= python3
+VENV ?= .venv
+CORPUS ?=
+
+BIN := $(VENV)/bin
+RUNNABLE := $(VENV)/.runnable
+DEVELOPABLE := $(VENV)/.developable
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check docs bench corpus wheel clean
+
+demo: $(RUNNABLE)
+	$(BIN)/python examples/demo.py
+
+test: $(DEVELOPABLE)
+	$(BIN)/python -m pytest
+
+check: $(DEVELOPABLE)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy examples docs/generate.py
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+	$(MAKE) --no-print-directory wheel
+	$(BIN)/python -m pytest
+
+docs: $(DEVELOPABLE)
+	$(BIN)/python docs/generate.py
+
+bench: $(DEVELOPABLE)
+	$(BIN)/python tests/benchmarks/bench.py
+
+corpus: $(DEVELOPABLE)
+	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }
+	$(BIN)/python tests/benchmarks/corpus.py "$(CORPUS)"
+
+# Built, installed where nothing of this folder can be imported, and used.
+wheel: $(DEVELOPABLE)
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --no-isolation --outdir dist . > build.log 2>&1 || { cat build.log; exit 1; }
+	rm -f build.log
+	$(BIN)/python -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet "$$(echo dist/*.whl)[embedded,documents]"
+	mkdir build/wheel/empty
+	cd build/wheel/empty && sh ../../../.ci/use-wheel ../venv/bin
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNNABLE): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,documents]'
+	@touch $@
+
+# Dependency groups need a pip of 2025.
+$(DEVELOPABLE): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@ $(RUNNABLE)
+
+clean:
+	rm -rf $(VENV) build dist .statemachine-pipeline

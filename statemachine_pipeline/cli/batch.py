@@ -1,0 +1,198 @@
+"""The documents of one `ingest`: handed over, and watched until all of them rest."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.errors import DatabaseUnavailable, SourceRefused
+from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping
+    from pathlib import Path
+    from uuid import UUID
+
+    from statemachine_pipeline.cli.walking import Found
+    from statemachine_pipeline.pipeline import Pipeline
+    from statemachine_pipeline.records import Document
+
+PAGE = 1000
+"""Documents looked at in one query."""
+LOOK_SECONDS = 0.2
+LOOK_SHARE = 10
+"""Looking may take this part of the time at most: the runner shares the event loop."""
+OUTAGE_SECONDS = 60.0
+SUBMITTERS = 2
+"""Files read and stored at the same time; each may hold 25 MB."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Item:
+    """One path and what became of it.
+
+    Attributes:
+        path: As it was found.
+        outcome: ``refused``, or what ``submit`` did: new, changed, unchanged.
+        document: As last seen; None when refused.
+        reason: Why it is not simply complete.
+    """
+
+    path: Path
+    outcome: str
+    id: UUID | None = None
+    document: Document | None = None
+    reason: str | None = None
+
+
+async def together(*work: Coroutine[None, None, None]) -> None:
+    """Run until all are done or one raises; then the others are stopped, and its error is told.
+
+    Unlike a task group it raises that error itself, which is what gives the exit code.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Batch:
+    """Submits files and follows their documents.
+
+    Args:
+        pipeline: An open pipeline; somebody runs it meanwhile.
+        tenant: Whose documents these are.
+    """
+
+    def __init__(self, pipeline: Pipeline, tenant: str) -> None:
+        self._pipeline, self._tenant = pipeline, tenant
+        self._submitted: dict[UUID, Item] = {}
+        self._refused: list[Item] = []
+        self._moving: collections.deque[UUID] = collections.deque()
+        self._order: dict[Path, int] = {}
+        self._held: dict[str, str | None] = {}
+        self.is_submitting = True
+
+    @property
+    def items(self) -> list[Item]:
+        """Every path that was dealt with, in the order they were found."""
+        found = (*self._submitted.values(), *self._refused)
+        return sorted(found, key=lambda item: self._order[item.path])
+
+    @property
+    def total(self) -> int:
+        """Documents handed over."""
+        return len(self._submitted)
+
+    @property
+    def moving(self) -> int:
+        """Documents that do not rest yet."""
+        return len(self._moving)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many of these documents stood in each state when last seen."""
+        seen = (item.document.state for item in self._submitted.values() if item.document)
+        return collections.Counter(seen)
+
+    async def submit(self, found: Iterable[Found]) -> None:
+        """Hand over files; what is refused is kept with its reason and stops nothing else."""
+        entries, turn = enumerate(found), asyncio.Lock()
+        await together(*(self._submit_some(entries, turn) for _ in range(SUBMITTERS)))
+        self.is_submitting = False
+
+    async def _submit_some(self, entries: enumerate[Found], turn: asyncio.Lock) -> None:
+        while True:
+            async with turn:  # a generator serves one at a time
+                entry = await asyncio.to_thread(next, entries, None)
+            if entry is None:
+                return
+            number, found = entry
+            self._order[found.path] = number
+            if found.refused is not None:
+                item = Item(path=found.path, outcome="refused", reason=found.refused)
+                self._refused.append(item)
+                continue
+            try:
+                sent = await self._pipeline.submit(found.path, tenant=self._tenant)
+            except SourceRefused as error:
+                reason = str(error).removeprefix(f"cannot take {error.source!r}: ")
+                item = Item(path=found.path, outcome="refused", reason=reason)
+                self._refused.append(item)
+                continue
+            self._submitted[sent.document_id] = Item(
+                path=found.path, outcome=sent.outcome, id=sent.document_id
+            )
+            self._moving.append(sent.document_id)
+
+    async def watch(self) -> None:
+        """Look at the documents until all of them rest, or wait for a person.
+
+        Raises:
+            DatabaseUnavailable: It has not answered for a minute; the runner may still go on.
+        """
+        answered = time.monotonic()
+        while self.is_submitting or self._moving:
+            began = time.monotonic()
+            try:
+                await self.look()
+                answered = time.monotonic()
+            except DatabaseUnavailable:
+                if time.monotonic() - answered > OUTAGE_SECONDS:
+                    raise
+            taken = time.monotonic() - began
+            await asyncio.sleep(max(LOOK_SECONDS, LOOK_SHARE * taken))
+
+    async def look(self) -> None:
+        """Look once at the next page of the documents that moved when last seen."""
+        page = [self._moving.popleft() for _ in range(min(PAGE, len(self._moving)))]
+        still = dict.fromkeys(page)
+        try:
+            for document in await self._pipeline.documents(ids=page) if page else ():
+                item = self._submitted[document.id]
+                item.document = document
+                if self._pipeline.graph.is_resting(document.state):
+                    del still[document.id]
+                elif (waits := await self._waits_for_a_person(document)) is not None:
+                    item.reason = waits
+                    del still[document.id]
+        finally:
+            self._moving.extend(still)
+
+    async def look_at_all(self) -> None:
+        """See every moving document once more, for a report that is up to date."""
+        for _ in range(-(-len(self._moving) // PAGE)):
+            await self.look()
+
+    async def _waits_for_a_person(self, document: Document) -> str | None:
+        """Ask once per state whether documents wait there for somebody to apply a trigger."""
+        if document.state not in self._held:
+            found = await self._pipeline.explain(document.id)
+            if found.document.state != document.state:
+                return None  # it moved on meanwhile
+            self._held[document.state] = found.sentence if found.lane == "held" else None
+        return self._held[document.state]
+
+    async def give_reasons(self) -> None:
+        """Say of every document that is not simply complete why."""
+        for item in self._submitted.values():
+            document = item.document
+            if document is None or item.reason is not None:
+                continue
+            if document.state in {DEAD_LETTER, CANCELLED}:
+                again = f"; to try again: statemachine-pipeline requeue {document.id}"
+                hint = again if item.outcome == "unchanged" else ""
+                item.reason = f"{document.last_error or document.state}{hint}"
+            elif document.state == DELETED:
+                item.reason = "it was deleted"
+            elif not self._pipeline.graph.is_resting(document.state):
+                item.reason = f"not finished: {document.last_error or 'still on its way'}"
+            elif document.chunk_count == 0 and MARK_DUPLICATE in self._pipeline.graph.triggers:
+                explained = (await self._pipeline.explain(document.id)).sentence
+                item.reason = explained.partition(": ")[2]

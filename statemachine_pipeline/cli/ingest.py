@@ -1,0 +1,109 @@
+"""`ingest`: hand files over, run them in this process until they rest, say what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.batch import Batch, together
+from statemachine_pipeline.cli.ending import FAILED, OK, UsageError
+from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.cli.progress import reporting
+from statemachine_pipeline.cli.signals import stopping
+from statemachine_pipeline.cli.walking import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from statemachine_pipeline.cli.batch import Item
+    from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.cli.signals import Stops
+    from statemachine_pipeline.pipeline import Pipeline
+
+
+async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json: bool) -> int:
+    """Ingest files and folders.
+
+    Returns:
+        0 when every document ended well, 1 when one did not or a path was refused, 130 or 143
+        after a signal.
+    """
+    if not tenant.strip() or not tenant.isprintable():
+        raise UsageError(f"tenant {tenant!r}: use a name of printable characters")
+    async with opened(target, "new") as pipeline:
+        batch, began = Batch(pipeline, tenant), time.monotonic()
+        stops = await _until_at_rest(pipeline, batch, paths)
+        if stops:
+            await batch.look_at_all()
+        await batch.give_reasons()
+        _print(batch, as_json=as_json)
+        _summarise(batch, time.monotonic() - began, stops)
+        if stops:
+            return stops.exit_code
+        # As run_until_idle does after a load.
+        await pipeline._after_load()
+        return OK if all(_went_well(pipeline, item) for item in batch.items) else FAILED
+
+
+async def _until_at_rest(pipeline: Pipeline, batch: Batch, paths: Sequence[Path]) -> Stops:
+    runner = pipeline.runner()
+    with stopping(runner) as stops, reporting(batch):
+        running = asyncio.create_task(runner.run())
+        following = asyncio.create_task(together(batch.submit(walk(paths)), batch.watch()))
+        await asyncio.wait({running, following}, return_when=asyncio.FIRST_COMPLETED)
+        following.cancel()
+        await asyncio.wait({following})
+        runner.stop()
+        await running
+        if not following.cancelled():
+            following.result()
+    return stops
+
+
+def _went_well(pipeline: Pipeline, item: Item) -> bool:
+    return item.document is not None and item.document.state in pipeline.graph.ends
+
+
+def _print(batch: Batch, *, as_json: bool) -> None:
+    if as_json:
+        for item in batch.items:
+            document = item.document
+            output.emit(
+                {
+                    "document_id": item.id,
+                    "source_uri": document.source_uri if document else str(item.path),
+                    "name": document.name if document else item.path.name,
+                    "outcome": item.outcome,
+                    "state": document.state if document else None,
+                    "reason": item.reason,
+                    "chunks": document.chunk_count if document else 0,
+                }
+            )
+        return
+    rows = [
+        (
+            item.id or "-",
+            item.outcome,
+            item.document.state if item.document else "-",
+            item.document.chunk_count if item.document else 0,
+            f"{item.path}: {item.reason}" if item.reason else item.path,
+        )
+        for item in batch.items
+    ]
+    output.table(("DOCUMENT", "OUTCOME", "STATE", "CHUNKS", "PATH"), rows, state=2)
+
+
+def _summarise(batch: Batch, seconds: float, stops: Stops) -> None:
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(batch.counts.items()))
+    refused = len(batch.items) - batch.total
+    also = f"; {refused} paths refused" if refused else ""
+    rate = f"{batch.total / seconds:.1f} documents/s"
+    output.say(f"ingested in {seconds:.1f} s ({rate}): {counts or 'nothing'}{also}")
+    if stops:
+        output.say(
+            f"stopped early with {batch.moving} documents on their way; they are kept, and "
+            "the next ingest or worker goes on with them"
+        )

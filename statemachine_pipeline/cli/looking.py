@@ -1,0 +1,155 @@
+"""Verbs that only look: status, list, show, search, graph."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.ending import OK, UsageError
+from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.cli.userapp import find_app, load
+from statemachine_pipeline.lifecycle import DocumentLifecycle
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.pipeline import Pipeline
+    from statemachine_pipeline.records import Document, Hit
+
+PAGE = 500
+
+
+async def status(target: Target, *, tenant: str | None, as_json: bool) -> int:
+    """Print how many documents stand in each state, in the lifecycle's order."""
+    async with opened(target, "stored") as pipeline:
+        counts = await pipeline.counts(tenant=tenant)
+        known = [*pipeline.graph.states, *sorted(set(counts) - set(pipeline.graph.states))]
+        states = {state: counts[state] for state in known if state in counts}
+    if as_json:
+        output.emit({"states": states})
+    else:
+        rows = [*states.items(), ("total", sum(states.values()))]
+        output.table(("STATE", "DOCUMENTS"), rows, state=0)
+    return OK
+
+
+async def listing(
+    target: Target, *, state: str | None, tenant: str | None, limit: int, as_json: bool
+) -> int:
+    """Print documents in the order they came."""
+    async with opened(target, "stored") as pipeline:
+        if state is not None:
+            check_state(pipeline, state)
+        found: list[Document] = []
+        while len(found) <= limit:  # one more than wanted tells whether there are more
+            page = await pipeline.documents(
+                state=state,
+                tenant=tenant,
+                after=found[-1].id if found else None,
+                limit=min(PAGE, limit + 1 - len(found)),
+            )
+            found += page
+            if not page:
+                break
+    if as_json:
+        for document in found[:limit]:
+            output.emit(document)
+    else:
+        rows = [
+            (
+                one.id,
+                one.state,
+                one.chunk_count,
+                f"{one.updated_at:%Y-%m-%d %H:%M:%S}",
+                f"{one.name}: {one.last_error}" if one.last_error else one.name,
+            )
+            for one in found[:limit]
+        ]
+        output.table(("DOCUMENT", "STATE", "CHUNKS", "UPDATED (UTC)", "NAME"), rows, state=1)
+    if len(found) > limit:
+        output.say(f"there are more than these {limit}; --limit shows them")
+    return OK
+
+
+async def search(target: Target, text: str, *, limit: int, tenant: str, as_json: bool) -> int:
+    """Print the passages nearest to a question."""
+    if not text.strip():
+        raise UsageError("search wants a question, got nothing but white space")
+    async with opened(target, "hooks") as pipeline:
+        hits = await pipeline.search(text, tenant=tenant, limit=limit)
+    for number, hit in enumerate(hits, start=1):
+        if as_json:
+            output.emit(hit)
+        else:
+            _print_hit(number, hit)
+    if not hits:
+        output.say("no passages found; `status` tells what is published")
+    return OK
+
+
+def _print_hit(number: int, hit: Hit) -> None:
+    page = f", page {hit.page}" if hit.page else ""
+    above = " > ".join(hit.headings)
+    output.line(f"{number}. {hit.score:.3f}  {output.plain(hit.document.name)}{page}")
+    if above:
+        output.line(f"   {output.plain(above)}")
+    output.paragraph(hit.text, "   ")
+    output.line(f"   document {hit.document.id}")
+    output.line()
+
+
+async def graph(target: Target, *, stored: bool, form: str) -> int:
+    """Print a lifecycle: the app's, the shipped one, or the one in the database."""
+    found: Graph
+    if stored:
+        async with opened(target, "stored") as pipeline:
+            found = pipeline.graph
+    elif name := find_app(target.app):
+        found = load(name).graph
+    else:
+        found = DocumentLifecycle.graph
+    if form == "json":
+        output.line(json.dumps(found.to_json(), indent=2))
+    else:
+        output.line(found.mermaid().rstrip())
+    return OK
+
+
+def check_state(pipeline: Pipeline, state: str) -> None:
+    """Refuse a state that the lifecycle does not have: an empty answer would hide a slip.
+
+    Raises:
+        UsageError: There is no such state.
+    """
+    if state not in pipeline.graph.states:
+        raise UsageError(f"no state {state!r}; there are {', '.join(pipeline.graph.states)}")
+
+
+async def show(target: Target, document: UUID, *, as_json: bool) -> int:
+    """Print one document, its history, why it stands where it stands and what comes next."""
+    from statemachine_pipeline.cli import portrait
+
+    async with opened(target, "stored") as pipeline:
+        explanation = await pipeline.explain(document)
+        history = await pipeline.history(document)
+        graph = pipeline.graph
+    steps = portrait.progress(graph, history)
+    if as_json:
+        explained = output.jsonable(explanation)
+        del explained["document"]  # told beside it
+        for option, record in zip(explained["options"], explanation.options, strict=True):
+            option["is_open"] = record.is_open
+        output.emit(
+            {
+                "document": explanation.document,
+                "history": history,
+                "explanation": explained,
+                "progress": steps,
+            }
+        )
+    else:
+        portrait.draw(explanation, history, steps)
+    return OK

@@ -1,0 +1,81 @@
+"""Verbs that move documents by hand: requeue, reprocess, cancel, delete. And migrate."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.ending import OK, REFUSED, UsageError
+from statemachine_pipeline.cli.looking import check_state
+from statemachine_pipeline.cli.opening import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.records import Applied
+
+
+async def move(
+    target: Target,
+    trigger: str,
+    documents: Sequence[UUID],
+    *,
+    state: str | None,
+    tenant: str | None,
+    reason: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Apply a trigger to the documents named, or to all in a state.
+
+    Returns:
+        0, or 4 when a document may not take the trigger.
+    """
+    if bool(documents) == bool(state):
+        raise UsageError(f"{trigger} wants document IDs, or else --state")
+    if tenant is not None and state is None:
+        raise UsageError("--tenant narrows --state down; IDs need none")
+    async with opened(target, "stored") as pipeline:
+        if state is not None:
+            check_state(pipeline, state)
+        applied = await pipeline.apply(
+            trigger,
+            *documents,
+            state=state,
+            tenant=tenant,
+            reason=reason or "asked for on the command line",
+            by=_who(),
+            dry_run=dry_run,
+        )
+    _print(trigger, applied, dry_run=dry_run, as_json=as_json)
+    return REFUSED if applied.refused else OK
+
+
+def _print(trigger: str, applied: Applied, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        output.emit({"trigger": trigger, "dry_run": dry_run} | output.jsonable(applied))
+    else:
+        done = f"would {trigger}" if dry_run else trigger
+        rows: list[tuple[object, ...]] = [(one, done, "") for one in applied.moved]
+        rows += [(one.document_id, "refused", one.reason) for one in applied.refused]
+        if rows:
+            output.table(("DOCUMENT", "DONE", "REASON"), rows, state=1)
+    would = "would be moved" if dry_run else "moved"
+    output.say(f"{trigger}: {len(applied.moved)} {would}, {len(applied.refused)} refused")
+
+
+async def migrate(target: Target) -> int:
+    """Create or update the tables and register the lifecycle."""
+    async with opened(target, "migrate") as pipeline:
+        output.line(output.plain(await pipeline.migrate()))
+    return OK
+
+
+def _who() -> str:
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # an account without a name
+        return "cli"

@@ -1,0 +1,62 @@
+"""The first SIGINT or SIGTERM drains a runner, the second ends it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.cli.ending import OK, SIGNALLED
+from statemachine_pipeline.cli.output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from statemachine_pipeline.runner.loop import Runner
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stops:
+    """Signals received so far."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._received: list[signal.Signals] = []
+
+    def __len__(self) -> int:
+        return len(self._received)
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that this signal ended; 0 without one."""
+        return SIGNALLED + self._received[0] if self._received else OK
+
+    def receive(self, number: signal.Signals) -> None:
+        """Drain at the first signal, abort at the second; a third has its usual effect."""
+        self._received.append(number)
+        self._runner.stop()
+        if len(self) == 1:
+            say(f"{number.name}: finishing what runs, taking nothing new; again to stop at once")
+        else:
+            say(f"{number.name}: giving everything back")
+            _leave_to_python()
+
+
+@contextlib.contextmanager
+def stopping(runner: Runner) -> Iterator[Stops]:
+    """Let signals stop a runner for as long as this context lasts."""
+    loop = asyncio.get_running_loop()
+    stops = Stops(runner)
+    for number in _STOPPING:
+        loop.add_signal_handler(number, stops.receive, number)
+    try:
+        yield stops
+    finally:
+        _leave_to_python()
+
+
+def _leave_to_python() -> None:
+    for number in _STOPPING:
+        asyncio.get_running_loop().remove_signal_handler(number)

@@ -1,0 +1,262 @@
+"""The verbs and their options, as typer reads them; each imports its work when it is run."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.cli.opening import Target
+
+app = typer.Typer(
+    help=(
+        "Turn documents into searchable chunks, each on a lifecycle that PostgreSQL enforces. "
+        "Without a database it uses an embedded one in .statemachine-pipeline/."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+App = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        metavar="MODULE:PIPELINE",
+        help="Your own Pipeline object; else SMP_APP, or app = in [tool.statemachine-pipeline] "
+        "of pyproject.toml.",
+    ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database", metavar="URL", help="PostgreSQL; else SMP_DATABASE, DATABASE_URL, embedded."
+    ),
+]
+Schema = Annotated[
+    str | None, typer.Option("--schema", metavar="NAME", help="Else SMP_SCHEMA, or smp.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents.")]
+AnyTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
+State = Annotated[str | None, typer.Option("--state", help="Only those in this state.")]
+Ids = Annotated[list[UUID] | None, typer.Argument(metavar="ID", show_default=False)]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+class GraphFormat(enum.StrEnum):
+    """How `graph` prints."""
+
+    mermaid = "mermaid"
+    json = "json"
+
+
+@app.callback()
+def everywhere(
+    *, context: typer.Context, app: App = None, database: Database = None, schema: Schema = None
+) -> None:
+    """Take what holds for every verb, when it is given before the verb."""
+    context.obj = (app, database, schema)
+
+
+def _target(
+    context: typer.Context, app: str | None, database: str | None, schema: str | None
+) -> Target:
+    from statemachine_pipeline.cli.opening import Target
+
+    before = context.obj
+    return Target(app=app or before[0], database=database or before[1], schema=schema or before[2])
+
+
+@app.command()
+def ingest(
+    *,
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)],
+    tenant: Tenant = "default",
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Hand over files and folders, run them until they rest, and say what became of each.
+
+    Hidden files in folders are left out. The same bytes again change nothing. Exit code 1 when a
+    document ended neither complete nor duplicate, or a path was refused.
+    """
+    from statemachine_pipeline.cli import ending, ingest
+
+    target = _target(context, app, database, schema)
+    ending.run(ingest.ingest(target, paths, tenant=tenant, as_json=json))
+
+
+@app.command()
+def worker(
+    *,
+    context: typer.Context,
+    triggers: Annotated[
+        str | None,
+        typer.Option(
+            "--triggers", metavar="A,B", help="Serve only the stages that earn these triggers."
+        ),
+    ] = None,
+    drain: Annotated[
+        float, typer.Option("--drain", min=0, metavar="SECONDS", help="Time to finish on SIGTERM.")
+    ] = 30.0,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Serve documents until SIGTERM or Ctrl-C: the first drains, the second stops at once."""
+    from statemachine_pipeline.cli import ending, worker
+
+    names = None if triggers is None else [one.strip() for one in triggers.split(",")]
+    ending.run(worker.work(_target(context, app, database, schema), names, drain))
+
+
+@app.command()
+def status(
+    *,
+    context: typer.Context,
+    tenant: AnyTenant = None,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Count the documents in each state."""
+    from statemachine_pipeline.cli import ending, looking
+
+    target = _target(context, app, database, schema)
+    ending.run(looking.status(target, tenant=tenant, as_json=json))
+
+
+@app.command("list")
+def list_documents(
+    *,
+    context: typer.Context,
+    state: State = None,
+    tenant: AnyTenant = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most documents.")] = 100,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """List documents in the order they came."""
+    from statemachine_pipeline.cli import ending, looking
+
+    target = _target(context, app, database, schema)
+    ending.run(looking.listing(target, state=state, tenant=tenant, limit=limit, as_json=json))
+
+
+@app.command()
+def show(
+    *,
+    context: typer.Context,
+    document: Annotated[UUID, typer.Argument(metavar="ID", show_default=False)],
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Show one document: its history, why it is where it is, what comes next."""
+    from statemachine_pipeline.cli import ending, looking
+
+    target = _target(context, app, database, schema)
+    ending.run(looking.show(target, document, as_json=json))
+
+
+@app.command()
+def search(
+    *,
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Most passages.")] = 5,
+    tenant: Tenant = "default",
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Find the published passages nearest to a question."""
+    from statemachine_pipeline.cli import ending, looking
+
+    target = _target(context, app, database, schema)
+    ending.run(looking.search(target, text, limit=limit, tenant=tenant, as_json=json))
+
+
+def _mover(trigger: str, effect: str) -> None:
+    """Make the verb of a trigger that people apply; they differ in nothing but their name."""
+
+    def move(
+        *,
+        context: typer.Context,
+        ids: Ids = None,
+        state: State = None,
+        tenant: AnyTenant = None,
+        reason: Reason = None,
+        dry_run: DryRun = False,
+        json: Json = False,
+        app: App = None,
+        database: Database = None,
+        schema: Schema = None,
+    ) -> None:
+        from statemachine_pipeline.cli import ending, moving
+
+        ending.run(
+            moving.move(
+                _target(context, app, database, schema),
+                trigger,
+                ids or (),
+                state=state,
+                tenant=tenant,
+                reason=reason,
+                dry_run=dry_run,
+                as_json=json,
+            )
+        )
+
+    move.__doc__ = f"{effect} Exit code 4 when a document may not take it."
+    app.command(trigger)(move)
+
+
+_mover("requeue", "Take dead letters and cancelled documents up again where they stopped.")
+_mover("reprocess", "Run finished documents again from the first stage that changed.")
+_mover("cancel", "Stop documents that are being worked on.")
+_mover("delete", "Remove documents with everything made of them; their history stays.")
+
+
+@app.command()
+def graph(
+    *,
+    context: typer.Context,
+    form: Annotated[GraphFormat, typer.Option("--format", help="How.")] = GraphFormat.mermaid,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="The one the database was migrated to.")
+    ] = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Draw the lifecycle: your app's, or the shipped one."""
+    from statemachine_pipeline.cli import ending, looking
+
+    target = _target(context, app, database, schema)
+    ending.run(looking.graph(target, stored=stored, form=form.value))
+
+
+@app.command()
+def migrate(
+    *, context: typer.Context, app: App = None, database: Database = None, schema: Schema = None
+) -> None:
+    """Create or update the tables, and register the lifecycle. Harmless when repeated."""
+    from statemachine_pipeline.cli import ending, moving
+
+    ending.run(moving.migrate(_target(context, app, database, schema)))

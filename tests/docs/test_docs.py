@@ -1,0 +1,117 @@
+"""The README and every page: what can be run is run, what is generated is current, links lead on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from pages import ROOT, agrees, blocks, is_run, pages, run_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_LINES = 25
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)(?P<to>[^)\s#]*)(?:#(?P<part>[^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
+NEEDS_DATABASE = "<!-- needs: DATABASE_URL -->"
+
+PAGES = pages()
+RUN = [page for page in PAGES if any(map(is_run, blocks(page)))]
+
+
+def named(page: Path) -> str:
+    """Return a page's path as a test id."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", RUN, ids=named)
+def test_every_block_of_a_page_runs_and_prints_what_it_says(
+    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """STYLE: README, docs and examples run."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    given = {}
+    if NEEDS_DATABASE in page.read_text():
+        given["DATABASE_URL"] = request.getfixturevalue("empty_url")
+
+    run_page(page, tmp_path, given)
+
+
+def test_generated_parts_are_current() -> None:
+    """The diagram, the lifecycle page and the CLI page say what the code says."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=named)
+def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
+    """A file, and the heading or test in it; so each guarantee has its proof."""
+    for link in LINK.finditer(page.read_text()):
+        target = (page.parent / link["to"]).resolve() if link["to"] else page
+        assert target.exists(), f"{named(page)}: {link[0]} leads nowhere"
+        if link["part"] and target.suffix == ".md":
+            titles = [anchor(found["title"]) for found in HEADING.finditer(target.read_text())]
+            assert link["part"] in titles, f"{named(page)}: {link[0]} names no heading"
+
+
+def test_every_guarantee_names_a_test_that_exists() -> None:
+    """Each of the seven promises links a file below tests, and names tests in it."""
+    page = ROOT / "docs" / "explanation" / "guarantees.md"
+    promises = re.split(r"^## (?=\d\. )", page.read_text(), flags=re.MULTILINE)[1:]
+
+    assert len(promises) == 7
+    for promise in promises:
+        proofs = re.findall(r"\[`(?P<test>\w+)`\]\((?P<file>[^)]*/tests/[^)]+\.py)\)", promise)
+        assert proofs, f"no test is linked for promise {promise[:60]!r}"
+        for test, file in proofs:
+            source = (page.parent / file).read_text()
+            assert re.search(rf"(def|class) {test}\b", source), f"{file} has no {test}"
+
+
+def test_the_readme_shows_the_shortest_example_word_for_word() -> None:
+    """The program on the first screen is examples/shortest.py, at most 25 lines long."""
+    program = next(b for b in blocks(ROOT / "README.md") if b.language == "python").body
+    example = (ROOT / "examples" / "shortest.py").read_text()
+
+    assert program == example.split('"""\n\n', 1)[1]
+    assert len(program.splitlines()) <= MOST_LINES
+
+
+def test_every_public_name_is_in_the_docs() -> None:
+    """What can be imported is explained or used on some page."""
+    import statemachine_pipeline
+
+    written = "".join(page.read_text() for page in PAGES)
+    missing = [n for n in statemachine_pipeline.__all__ if not re.search(rf"\b{n}\b", written)]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "same"),
+    [
+        ("0.23 a\n", "0.24  a\n", True),
+        ("3 a\n", "4 a\n", False),
+        ("a\n...\nc\n", "a\nb\nb\nc\n", True),
+        ("a\nc\n", "a\nb\nc\n", False),
+        ("at 2025-01-02 03:04:05\n", "at 2026-11-24 00:16:01.123\n", True),
+    ],
+)
+def test_output_is_compared_but_for_what_varies(expected: str, actual: str, *, same: bool) -> None:
+    """The comparison itself can fail."""
+    assert agrees(expected, actual) is same
+
+
+def anchor(title: str) -> str:
+    """Return the name by which a heading is linked to."""
+    kept = re.sub(r"[^\w\- ]", "", title.strip().lower().replace("`", ""))
+    return kept.replace(" ", "-")

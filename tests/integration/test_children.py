@@ -1,0 +1,283 @@
+"""Real child processes that crash, hang, hog, forge and outlive, and a pool that stands it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import child_functions as functions
+import pytest
+
+from statemachine_pipeline.adapters.parsers import DocumentParser
+from statemachine_pipeline.hooks import Reject, Retry
+from statemachine_pipeline.records import ParsedText, Source, Span
+from statemachine_pipeline.runner.children import (
+    ChildCrashed,
+    Children,
+    ChildTimedOut,
+    HookRaised,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+LONG = 30.0
+DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
+
+
+@pytest.fixture
+async def children() -> AsyncIterator[Children]:
+    """A pool of one, so that every call meets what the one before left."""
+    async with Children(1, memory_bytes=400 * 1024 * 1024, cpu_seconds=20) as pool:
+        yield pool
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> str:
+    """A named pipe: reading waits for the writer, and the other way round."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return str(path)
+
+
+def has_ended(process_id: int) -> bool:
+    """Wait until a process is gone; False if it is still there after ten seconds."""
+    try:
+        descriptor = os.pidfd_open(process_id)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(10_000))
+    finally:
+        os.close(descriptor)
+
+
+async def read(fifo: str) -> list[int]:
+    """Return the numbers that a child writes, once it does."""
+    text = await asyncio.to_thread(Path(fifo).read_text, encoding="ascii")
+    return [int(number) for number in text.split()]
+
+
+async def test_results_keep_their_types(children: Children) -> None:
+    """Returns what it returned: texts, chunks and products of them."""
+    assert await children.call(functions.parsed, timeout_seconds=LONG) == ParsedText(
+        "é\x00", (Span(page=1, start=0, end=2),), ("lost",)
+    )
+
+
+async def test_a_parser_runs_in_a_child(children: Children) -> None:
+    """A bound method of a picklable object."""
+    path = DOCUMENTS / "annual-report-2024.pdf"
+    source = Source(name="a", media_type="application/pdf", size_bytes=1, path=path)
+    parser = DocumentParser()
+    assert await children.call(parser.parse, source, timeout_seconds=LONG) == parser.parse(source)
+
+
+async def test_a_child_imports_only_what_its_calls_need(children: Children) -> None:
+    """It imports next to nothing until a call names what it needs."""
+    modules = set(await children.call(functions.loaded, timeout_seconds=LONG))
+    assert not modules & {"sqlalchemy", "psycopg", "statemachine", "numpy", "httpx"}
+
+
+async def test_large_payloads_pass_both_ways(children: Children) -> None:
+    """With data as bytes through the pipe."""
+    data = bytes(30_000_000)
+    source = Source(name="a", media_type=None, size_bytes=len(data), data=data)
+    assert await children.call(functions.length, source, timeout_seconds=LONG) == len(data)
+    assert len(await children.call(functions.large, 10_000_000, timeout_seconds=LONG)) == 10_000_000
+
+
+async def test_signals_are_raised_again(children: Children) -> None:
+    """Raises Signal: The function raised it."""
+    with pytest.raises(Reject) as rejected:
+        await children.call(functions.reject, timeout_seconds=LONG)
+    assert (rejected.value.reason, rejected.value.code) == ("no pages", "empty")
+    with pytest.raises(Retry) as retried:
+        await children.call(functions.retry, timeout_seconds=LONG)
+    assert retried.value.after == timedelta(seconds=7)
+
+
+async def test_other_exceptions_are_told(children: Children) -> None:
+    """Raises HookRaised: The function raised anything else."""
+    with pytest.raises(HookRaised) as caught:
+        await children.call(functions.fail, timeout_seconds=LONG)
+    assert (caught.value.type_name, caught.value.message) == ("KeyError", "'missing'")
+    assert "child_functions.py" in caught.value.traceback
+    with pytest.raises(HookRaised, match="TypeError: Object of type set"):
+        await children.call(functions.set_of_numbers, timeout_seconds=LONG)
+
+
+CRASHES: list[tuple[Any, str, int]] = [
+    (functions.abort, "the child process died of SIGABRT", -signal.SIGABRT),
+    (functions.fault, "the child process died of SIGSEGV", -signal.SIGSEGV),
+    (functions.leave, "the child process exited with code 3 in the middle of a call", 3),
+]
+
+
+@pytest.mark.parametrize(("function", "message", "exit_code"), CRASHES)
+async def test_a_crash_is_told_and_the_next_call_gets_another_child(
+    children: Children, function: Any, message: str, exit_code: int
+) -> None:
+    """Raises ChildCrashed: The child died."""
+    before = await children.call(functions.process_id, timeout_seconds=LONG)
+    with pytest.raises(ChildCrashed) as caught:
+        await children.call(function, timeout_seconds=LONG)
+    assert str(caught.value) == message
+    assert caught.value.exit_code == exit_code
+    assert ("last words" in caught.value.stderr) == (function is functions.abort)
+    assert await children.call(functions.process_id, timeout_seconds=LONG) != before
+
+
+async def test_what_a_crashed_child_started_ends_with_it(children: Children, fifo: str) -> None:
+    """A process group of its own that is killed whole."""
+    reading = asyncio.create_task(read(fifo))
+    with pytest.raises(ChildCrashed):
+        await children.call(functions.tell_and_abort, fifo, timeout_seconds=LONG)
+    (grandchild,) = await reading
+    assert has_ended(grandchild)
+
+
+async def test_a_child_over_its_memory_is_replaced(children: Children) -> None:
+    """memory_bytes: Most memory that each may write to."""
+    with pytest.raises(ChildCrashed, match="went over its limit of 419,430,400 bytes of memory"):
+        await children.call(functions.take_memory, 1_000_000_000, timeout_seconds=LONG)
+    assert await children.call(functions.take_memory, 100_000, timeout_seconds=LONG) == 100_000
+
+
+async def test_processor_time_is_limited_for_each_call() -> None:
+    """cpu_seconds: Most processor time of one call: a backstop behind its timeout."""
+    async with Children(1, cpu_seconds=1) as pool:
+        with pytest.raises(ChildCrashed, match="died of SIGXCPU: too much processor time"):
+            await pool.call(functions.spin, timeout_seconds=LONG)
+
+
+async def test_prints_and_reads_of_a_hook_disturb_nothing(children: Children) -> None:
+    """The pipes are moved away from where a hook that prints or reads would disturb them."""
+    assert await children.call(functions.disturb, timeout_seconds=LONG) == "heard ''"
+
+
+async def test_a_child_taken_over_is_not_believed(children: Children) -> None:
+    """Answers are rebuilt field by field, never unpickled."""
+    with pytest.raises(ChildCrashed, match="answered nonsense"):
+        await children.call(functions.forge, timeout_seconds=LONG)
+
+
+async def test_a_call_out_of_time_is_killed_with_all_it_started(
+    children: Children, fifo: str
+) -> None:
+    """A call that timed out kills its child with everything that it started."""
+    await children.call(functions.process_id, timeout_seconds=LONG)  # its start takes no time then
+    reading = asyncio.create_task(read(fifo))
+    with pytest.raises(ChildTimedOut, match="no answer within 1 s"):
+        await children.call(functions.tell_and_pause, fifo, timeout_seconds=1)
+    for process_id in await reading:
+        assert has_ended(process_id)
+
+
+async def test_a_cancelled_call_kills_its_child_and_frees_its_slot(
+    children: Children, fifo: str
+) -> None:
+    """A call that is cancelled kills its child with everything that it started."""
+    call = asyncio.create_task(children.call(functions.tell_and_pause, fifo, timeout_seconds=LONG))
+    process_ids = await read(fifo)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    other = await children.call(functions.process_id, timeout_seconds=LONG)
+    assert other not in process_ids
+    for process_id in process_ids:
+        assert has_ended(process_id)
+
+
+async def test_a_call_waits_for_a_free_child(children: Children, fifo: str) -> None:
+    """Most children at one time; a call that is done, or cancelled, makes room for the next."""
+    first = asyncio.create_task(children.call(functions.tell_and_pause, fifo, timeout_seconds=LONG))
+    process_ids = await read(fifo)
+    second = asyncio.create_task(children.call(functions.process_id, timeout_seconds=LONG))
+    first.cancel()
+    assert await second not in process_ids
+    assert first.cancelled()
+
+
+async def test_calls_run_at_the_same_time_up_to_the_size(fifo: str) -> None:
+    """size: Most children at one time."""
+    async with Children(2) as pool:
+        results = await asyncio.gather(
+            pool.call(functions.send, fifo, timeout_seconds=LONG),
+            pool.call(functions.receive, fifo, timeout_seconds=LONG),
+        )
+    assert list(results) == ["sent", "hello"]
+
+
+async def test_children_are_reused_and_replaced_in_time() -> None:
+    """recycle_after: Calls after which a child is replaced, so that leaks end with it."""
+    async with Children(1, recycle_after=2) as pool:
+        seen = [await pool.call(functions.process_id, timeout_seconds=LONG) for _ in range(4)]
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+async def test_a_child_that_died_while_idle_is_nobodys_failure(children: Children) -> None:
+    """Each call gets a child that has not been seen dead."""
+    process_id = await children.call(functions.process_id, timeout_seconds=LONG)
+    os.kill(process_id, signal.SIGKILL)
+    assert await children._idle[0].wait() == -signal.SIGKILL
+    assert await children.call(functions.process_id, timeout_seconds=LONG) != process_id
+
+
+async def test_closing_ends_every_child_and_every_call(fifo: str) -> None:
+    """Kill every child and wait until they are gone; calls under way fail."""
+    pool = Children(2)
+    idle = await pool.call(functions.process_id, timeout_seconds=LONG)
+    call = asyncio.create_task(pool.call(functions.tell_and_pause, fifo, timeout_seconds=LONG))
+    waiting = asyncio.create_task(pool.call(functions.spin, timeout_seconds=LONG))
+    busy = await read(fifo)
+    await pool.close()
+    for task in (call, waiting):
+        with pytest.raises(ChildCrashed, match=r"the pool (was|is) closed"):
+            await task
+    assert all(has_ended(process_id) for process_id in (idle, *busy))
+    with pytest.raises(ChildCrashed, match="the pool is closed"):
+        await pool.call(functions.process_id, timeout_seconds=LONG)
+
+
+SCRIPT = """
+import asyncio, sys
+from statemachine_pipeline.runner.children import Children
+import child_functions
+
+async def main():
+    async with Children(1) as pool:
+        await pool.call(child_functions.tell_and_pause, sys.argv[1], timeout_seconds=1000)
+
+asyncio.run(main())
+"""
+
+
+def start_parent(fifo: str) -> subprocess.Popen[bytes]:
+    """Start a process that has a child of its own at work."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), fifo],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+async def test_no_child_outlives_a_parent_that_was_killed(fifo: str) -> None:
+    """A child dies with its parent, even within a long call into C."""
+    parent = start_parent(fifo)
+    child, grandchild = await read(fifo)
+    try:
+        parent.kill()
+        parent.wait()
+        assert has_ended(child)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)

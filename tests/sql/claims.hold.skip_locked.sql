@@ -1,0 +1,6 @@
+SELECT given.id
+FROM json_to_recordset(CAST(%(given)s::VARCHAR AS JSON)) AS given(id UUID, seq BIGINT)
+JOIN smp.work ON smp.work.document_id = given.id AND smp.work.claim_seq = given.seq AND smp.work.lane = 'claimed'
+JOIN smp.document ON smp.document.id = given.id
+ORDER BY given.id
+FOR NO KEY UPDATE OF work, document SKIP LOCKED;

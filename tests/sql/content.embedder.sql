@@ -1,0 +1,3 @@
+SELECT smp.embedder.id, smp.embedder.dimensions
+FROM smp.embedder
+WHERE smp.embedder.fingerprint = %(fingerprint)s::VARCHAR;

@@ -1,0 +1,3 @@
+INSERT INTO smp.blob (document_id, sha256, content)
+VALUES (%(document)s::UUID, %(content_sha256)s::VARCHAR, %(content)s)
+ON CONFLICT (document_id) DO UPDATE SET sha256 = excluded.sha256, content = excluded.content;

@@ -1,0 +1,4 @@
+SELECT smp.document.id, smp.document.tenant, smp.document.source_uri, smp.document.name, smp.document.state, smp.document.version, smp.document.life, smp.document.generation, smp.document.media_type, smp.document.size_bytes, smp.document.path, smp.document.content_sha256, smp.document.input_sha256, smp.document.text_sha256, smp.document.published_sha256, smp.document.text_chars, smp.document.chunk_count, smp.document.vector_count, smp.document.correlation_id, smp.document.last_error, smp.document.metadata, smp.document.created_at, smp.document.updated_at
+FROM smp.document
+WHERE smp.document.id = ANY (%(ids)s::UUID[])
+ORDER BY smp.document.id;

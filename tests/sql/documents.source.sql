@@ -1,0 +1,4 @@
+SELECT smp.document.path, smp.blob.sha256, smp.blob.content
+FROM smp.document
+LEFT OUTER JOIN smp.blob ON smp.blob.document_id = smp.document.id
+WHERE smp.document.id = %(document)s::UUID;

@@ -1,0 +1,3 @@
+UPDATE smp.worker
+SET draining=%(draining)s
+WHERE smp.worker.id = %(me)s::BIGINT;

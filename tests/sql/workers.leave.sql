@@ -1,0 +1,2 @@
+DELETE FROM smp.worker
+WHERE smp.worker.id = %(me)s::BIGINT;

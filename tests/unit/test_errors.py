@@ -1,0 +1,99 @@
+"""Messages say what was asked, what was found and what to do."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from statemachine_pipeline import errors
+from statemachine_pipeline.errors import (
+    DatabaseUnavailable,
+    DefinitionError,
+    DocumentNotFound,
+    EmbeddedServerError,
+    LifecycleMismatch,
+    MissingExtra,
+    PipelineError,
+    SchemaMissing,
+    SourceRefused,
+    StaleClaim,
+    TransitionRefused,
+)
+
+ID = UUID("5d2f5b0e-5f0a-5c55-9a36-3f1d9f1d2a01")
+
+SENTENCES = [
+    (DefinitionError("L.go: wrong"), "L.go: wrong"),
+    (
+        SourceRefused("/tmp/x", "there is no such file", "check the path"),
+        "cannot take '/tmp/x': there is no such file; check the path",
+    ),
+    (
+        TransitionRefused("complete", "cancel", "wrong_state", ("revise", "delete")),
+        "'cancel' refused in state 'complete' (wrong_state); possible here: delete, revise",
+    ),
+    (
+        TransitionRefused("nowhere", "go", "unknown_trigger", ()),
+        "'go' refused in state 'nowhere' (unknown_trigger); possible here: nothing",
+    ),
+    (
+        StaleClaim(ID, "finish_parse", 41),
+        f"claim 41 on document {ID} at 'finish_parse' is no longer held; its work was dropped and "
+        "whoever holds the document now goes on",
+    ),
+    (
+        DocumentNotFound(ID),
+        f"no document {ID} in this pipeline; `list` shows those there are",
+    ),
+    (
+        SchemaMissing("smp", "revision none"),
+        "schema 'smp' is not ready: revision none; run `statemachine-pipeline migrate`",
+    ),
+    (
+        LifecycleMismatch("Short", ["only in the code: a>go>b", "only in the database: a>go>c"]),
+        "lifecycle 'Short' differs from the one in the database (only in the code: a>go>b; only in "
+        "the database: a>go>c); run `statemachine-pipeline migrate` with this lifecycle, or use "
+        "another schema",
+    ),
+    (
+        DatabaseUnavailable("claiming", "connection refused"),
+        "the database did not answer while claiming: connection refused",
+    ),
+    (
+        MissingExtra("pypdfium2", "documents"),
+        "pypdfium2 is not installed; pip install 'statemachine-pipeline[documents]'",
+    ),
+    (EmbeddedServerError("it did not start"), "it did not start"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"), SENTENCES, ids=[type(error).__name__ for error, _ in SENTENCES]
+)
+def test_an_error_says_what_was_asked_found_and_to_do(error: Exception, sentence: str) -> None:
+    """'A message says what was asked, what was found and what to do.'"""  # noqa: D415
+    assert str(error) == sentence
+
+
+def test_every_error_is_a_pipeline_error_and_compared_here() -> None:
+    """'Every exception raised on purpose, in one tree.'"""  # noqa: D415
+    tree = {
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert all(issubclass(error, PipelineError) for error in tree)
+    assert tree - {PipelineError} == {type(error) for error, _ in SENTENCES}
+
+
+def test_an_error_keeps_the_values_it_was_built_from() -> None:
+    """'Constructors take values and build the sentence', and callers can read the values."""
+    refused = TransitionRefused("complete", "cancel", "wrong_state", ("delete",))
+    assert (refused.state, refused.trigger, refused.reason) == ("complete", "cancel", "wrong_state")
+    stale = StaleClaim(ID, "finish_parse", 41)
+    assert (stale.document_id, stale.stage, stale.sequence) == (ID, "finish_parse", 41)
+    assert SourceRefused("x", "f", "a").source == "x"
+    assert DocumentNotFound(ID).document_id == ID
+    assert SchemaMissing("smp", "old").schema == "smp"
+    assert LifecycleMismatch("L", iter(["one", "two"])).difference == ("one", "two")
