@@ -95,8 +95,8 @@ def _failures() -> Iterator[str]:
     yield f"By default a stage has {policy.attempts} attempts, a life {policy.crashes} crashes."
     yield f"The wait after failed attempt *n* is drawn evenly between 0 and {base:g} s x 2^(n-1),"
     yield f"at most {cap:g} s."
-    yield f"`{DEAD_LETTER}` keeps the reason; `requeue` begins a new life that hops over every stage"
-    yield "whose product is still current."
+    yield f"`{DEAD_LETTER}` keeps the reason; `requeue` begins a new life that hops over every"
+    yield "stage whose product is still current."
 
 
 def _restarts() -> Iterator[str]:

@@ -15,7 +15,7 @@ from statemachine_pipeline.database.proposal import OwnerChanged, ProductFailed,
 from statemachine_pipeline.database.statements import claims, keys
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import StaleClaim
-from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER
+from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, FAIL
 from statemachine_pipeline.records import Accepted, ParsedText, Validated
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.decide import Decision
     from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.stages import Bound
 
 Answer: TypeAlias = Settled | StaleClaim | OwnerChanged | ProductFailed | None
 """None: its document is locked by someone else; settle it alone."""
@@ -172,10 +173,7 @@ class Settlement:
     ) -> list[Answer]:
         pairs = list(zip(proposals, decisions, strict=True))
         values = (
-            parameters("given", (_settled(p, d) for p, d in pairs))
-            | parameters("step", (s for p, d in pairs for s in _steps(p, d)))
-            | parameters("earned", (e for p, d in pairs for e in _earned(p, d)))
-            | {"worker": worker}
+            parameters("given", (_settled(p, d) for p, d in pairs)) | {"worker": worker}
         )
         found = {row.id: row for row in await connection.execute(self._settle[skip], values)}
         answers: list[Answer] = []
@@ -225,30 +223,40 @@ def _key(proposal: Proposal, decision: Decision) -> tuple[str, str, str]:
 
 
 def _settled(proposal: Proposal, decision: Decision) -> dict[str, Any]:
+    """One record of the settle statement."""
     product, claim = proposal.product, proposal.claim
-    return {
-        "id": claim.document.id,
+    record = {
+        "id": str(claim.document.id),
         "seq": claim.sequence,
         "state": decision.state,
-        "steps": len(decision.steps),
+        "steps": _steps(proposal, decision),
+        "step_count": len(decision.steps),
         "lane": decision.lane,
         "after": decision.after.total_seconds(),
         "give_back": int(decision.give_back),
         "crashed": int(decision.crashed),
         "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
-        "input_sha256": decision.input_sha256,
+        "next_input_sha256": decision.input_sha256,
         "error": decision.error,
-        "media_type": product.media_type if isinstance(product, Accepted) else None,
-        "text_sha256": product.text_sha256 if isinstance(product, Validated) else None,
-        "text_chars": len(product.text) if isinstance(product, ParsedText) else None,
     }
+    if isinstance(product, Accepted):
+        record["media_type"] = product.media_type
+    elif isinstance(product, Validated):
+        record["text_sha256"] = product.text_sha256
+    elif isinstance(product, ParsedText):
+        record["text_chars"] = len(product.text)
+    last = decision.steps[-1] if decision.steps else None
+    if last is not None and last.edge.trigger == FAIL:
+        record |= {"failed_in": last.edge.from_state, "code": last.error, "attempt": claim.attempt}
+    elif proposal.bound is not None and decision.input_sha256 is not None:
+        record |= _earned(proposal, proposal.bound, decision)
+    return record
 
 
 def _steps(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
     ran = proposal.bound is not None
     return [
         {
-            "id": proposal.claim.document.id,
             "offset": number,
             "trigger": step.edge.trigger,
             "from_state": step.edge.from_state,
@@ -263,23 +271,17 @@ def _steps(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
     ]
 
 
-def _earned(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
-    """The product row, if the stage's own edge was taken."""
-    succeeded = decision.input_sha256 is not None and proposal.bound is not None
-    if not succeeded or proposal.bound is None:
-        return []
+def _earned(proposal: Proposal, bound: Bound, decision: Decision) -> dict[str, Any]:
+    """The product row of the stage whose edge was taken."""
     key = getattr(proposal.product, "key", None) or (None, None)
-    return [
-        {
-            "id": proposal.claim.document.id,
-            "stage": proposal.bound.trigger,
-            "input_sha256": proposal.claim.document.input_sha256,
-            "fingerprint": proposal.bound.fingerprint,
-            "output_sha256": proposal.output_sha256,
-            "kind": proposal.kind,
-            "key_kind": key[0],
-            "key_sha256": key[1],
-            "reported": dict(proposal.reported),
-            "facts": dict(decision.counts),
-        }
-    ]
+    return {
+        "stage": bound.trigger,
+        "input_sha256": proposal.claim.document.input_sha256,
+        "fingerprint": bound.fingerprint,
+        "output_sha256": proposal.output_sha256,
+        "kind": proposal.kind,
+        "key_kind": key[0],
+        "key_sha256": key[1],
+        "reported": dict(proposal.reported),
+        "facts": dict(decision.counts),
+    }

@@ -113,60 +113,49 @@ def script(server: EmbeddedServer, name: str, documents: int, *, checked: bool) 
         taken = {"free_0": BATCH, "deadline_0": 600.0, "worker": worker[0]}
         while rows := connection.execute(str(claim), claim.params | taken).fetchall():  # type: ignore[arg-type]
             held = {row[0]: row[1] for row in rows}
-            for values in _walk(sorted(held)):
+            for values in _walk():
                 given = bound | values(held) | {"worker": worker[0]}
                 answers = connection.execute(settle, given)  # type: ignore[arg-type]
                 held = {row[0]: row[1] for row in answers}
     return rate(url)
 
 
-def _walk(ids: list[UUID]) -> Iterator[Callable[[dict[UUID, int]], dict[str, Any]]]:
+def _walk() -> Iterator[Callable[[dict[UUID, int]], dict[str, Any]]]:
     """Return what makes the parameters of six settles, which are eight transitions, from fences."""
     graph = noop.PlainLifecycle.graph
     main = [edge for edge in graph.edges if edge.trigger in graph.forward_triggers()]
     fused = [main[0:1], main[1:2], main[2:3], main[3:6], main[6:7], main[7:8]]
     for edges in fused:
         state = edges[-1].to_state
-        given = {
-            "state": state,
-            "steps": len(edges),
-            "lane": None if graph.is_resting(state) else "claimed",
-            "after": 0.0,
-            "give_back": 0,
-            "crashed": 0,
-            "deadline": 600.0,
-        } | dict.fromkeys(("input_sha256", "error", "media_type", "text_sha256", "text_chars"))
         steps = [
             {
-                "id": one,
                 "offset": number,
                 "trigger": edge.trigger,
                 "from_state": edge.from_state,
                 "to_state": edge.to_state,
                 "hop": number > 1,
-                "attempt": 1,
-                "error": None,
-                "reason": None,
-                "run_seconds": 0.0,
             }
-            for one in ids
             for number, edge in enumerate(edges, start=1)
         ]
-        earned = {
+        given = {
+            "state": state,
+            "steps": steps,
+            "step_count": len(edges),
+            "lane": None if graph.is_resting(state) else "claimed",
+            "after": 0.0,
+            "give_back": 0,
+            "crashed": 0,
+            "deadline": 600.0,
             "stage": edges[0].trigger,
             "input_sha256": "x",
             "fingerprint": "x",
             "output_sha256": "x",
             "kind": "none",
-            "key_kind": None,
-            "key_sha256": None,
             "reported": {},
             "facts": {},
         }
-        yield lambda held, given=given, steps=steps, earned=earned: (
-            parameters("given", ({"id": i, "seq": seq} | given for i, seq in held.items()))
-            | parameters("step", steps)
-            | parameters("earned", ({"id": i} | earned for i in held))
+        yield lambda held, given=given: parameters(
+            "given", ({"id": i, "seq": seq} | given for i, seq in held.items())
         )
 
 

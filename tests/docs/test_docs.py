@@ -52,7 +52,9 @@ def test_generated_parts_are_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=named)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=named
+)
 def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
     """A file, and the heading or test in it; so each guarantee has its proof."""
     for link in LINK.finditer(page.read_text()):

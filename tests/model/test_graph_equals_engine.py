@@ -31,9 +31,9 @@ from statemachine_pipeline.records import Facts
 if TYPE_CHECKING:
     from statemachine_pipeline.graph import Graph
 
-# Each example asks about every state and trigger: 60 are some 8,000 comparisons of a lifecycle.
-always_alike = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-lives = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+# Each example asks about every state and trigger: 20 are some 3,000 comparisons of a lifecycle.
+always_alike = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+lives = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
 def is_clean(facts: Facts) -> bool:

@@ -72,12 +72,12 @@ SENTENCES = [
     ("error", "sentence"), SENTENCES, ids=[type(error).__name__ for error, _ in SENTENCES]
 )
 def test_an_error_says_what_was_asked_found_and_to_do(error: Exception, sentence: str) -> None:
-    """'A message says what was asked, what was found and what to do.'"""  # noqa: D415
+    """'A message says what was asked, what was found and what to do'."""
     assert str(error) == sentence
 
 
 def test_every_error_is_a_pipeline_error_and_compared_here() -> None:
-    """'Every exception raised on purpose, in one tree.'"""  # noqa: D415
+    """'Every exception raised on purpose, in one tree'."""
     tree = {
         value
         for value in vars(errors).values()

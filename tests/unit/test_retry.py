@@ -14,7 +14,7 @@ from statemachine_pipeline.retry import Policy
 
 
 def test_the_defaults_are_five_attempts_and_three_crashes() -> None:
-    """'Defaults: 5 attempts, 3 crashes, full jitter over 2 s x 2^n, cap 300 s.'"""  # noqa: D415
+    """'Defaults: 5 attempts, 3 crashes, full jitter over 2 s x 2^n, cap 300 s'."""
     policy = Policy()
     assert (policy.attempts, policy.crashes) == (5, 3)
     assert (policy.base, policy.cap) == (timedelta(seconds=2), timedelta(seconds=300))
@@ -28,7 +28,7 @@ def test_the_example_in_the_docstring_is_true() -> None:
 
 @pytest.mark.parametrize(("attempts", "crashes"), [(0, 3), (5, 0), (-1, -1)])
 def test_less_than_one_try_or_crash_is_refused(attempts: int, crashes: int) -> None:
-    """'Tries at one stage before the document is parked; at least 1.'"""  # noqa: D415
+    """'Tries at one stage before the document is parked; at least 1'."""
     with pytest.raises(ValueError, match="must be at least 1") as caught:
         Policy(attempts=attempts, crashes=crashes)
     assert str(caught.value) == (
@@ -50,7 +50,7 @@ def test_one_try_and_one_crash_are_enough() -> None:
 
 
 def test_the_ceiling_doubles_up_to_the_cap() -> None:
-    """'Evenly between zero and base * 2**(n - 1), at most cap.'"""  # noqa: D415
+    """'Evenly between zero and base * 2**(n - 1), at most cap'."""
     ceilings = [Policy().delay(attempt=n, draw=1.0).total_seconds() for n in range(1, 11)]
     assert ceilings == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 

@@ -27,32 +27,18 @@ SETTLED = {
     "id": ID,
     "seq": sa.BigInteger,
     "state": sa.Text,
-    "steps": sa.Integer,
+    "steps": sa.JSON,
+    "step_count": sa.Integer,
     "lane": sa.Text,
     "after": sa.Double,
     "give_back": sa.Integer,
     "crashed": sa.Integer,
     "deadline": sa.Double,
-    "input_sha256": sa.Text,
+    "next_input_sha256": sa.Text,
     "error": sa.Text,
     "media_type": sa.Text,
     "text_sha256": sa.Text,
     "text_chars": sa.Integer,
-}
-STEPS = {
-    "id": ID,
-    "offset": sa.Integer,
-    "trigger": sa.Text,
-    "from_state": sa.Text,
-    "to_state": sa.Text,
-    "hop": sa.Boolean,
-    "attempt": sa.Integer,
-    "error": sa.Text,
-    "reason": sa.Text,
-    "run_seconds": sa.Double,
-}
-EARNED = {
-    "id": ID,
     "stage": sa.Text,
     "input_sha256": sa.Text,
     "fingerprint": sa.Text,
@@ -62,7 +48,34 @@ EARNED = {
     "key_sha256": sa.Text,
     "reported": JSONB,
     "facts": JSONB,
+    "failed_in": sa.Text,
+    "code": sa.Text,
+    "attempt": sa.Integer,
 }
+"""One settled claim. ``steps`` holds one object per transition, in order."""
+
+STEPS = {
+    "offset": sa.Integer,
+    "trigger": sa.Text,
+    "from_state": sa.Text,
+    "to_state": sa.Text,
+    "hop": sa.Boolean,
+    "attempt": sa.SmallInteger,
+    "error": sa.Text,
+    "reason": sa.Text,
+    "run_seconds": sa.Double,
+}
+_PRODUCT = (
+    "stage",
+    "input_sha256",
+    "fingerprint",
+    "output_sha256",
+    "kind",
+    "key_kind",
+    "key_sha256",
+    "reported",
+    "facts",
+)
 
 
 def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool) -> Any:
@@ -198,9 +211,11 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
     """Write history, document, products and work of a batch of held claims, in one statement.
 
     Rows whose claim is gone, or with ``skip_locked`` whose document someone else has locked, are
-    left out; the answer names those that were written.
+    left out; the answer names those that were written. Steps lie inside their record and nothing
+    is joined to anything but by primary key: the planner takes each CTE for one row, and would
+    compare every row of a batch with every other.
     """
-    given, step, earned = rows("given", SETTLED), rows("step", STEPS), rows("earned", EARNED)
+    given = rows("given", SETTLED)
     held = (
         sa.select(given, t.document.c.version.label("base"))
         .select_from(
@@ -210,27 +225,11 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
         .with_for_update(key_share=True, skip_locked=skip_locked, of=(t.work, t.document))
         .cte("held")
     )
-    moved = _move_documents(t, held)
     me = sa.bindparam("worker", type_=sa.BigInteger)
-    told = insert(t.transition).from_select(
-        [*_STEP_COLUMNS, "version", "life", "generation", "worker", "claim_seq", "correlation_id"],
-        sa.select(
-            *(step.c[name] for name in ("id", *_STEP_COLUMNS[1:])),
-            held.c.base + step.c.offset,
-            moved.c.life,
-            moved.c.generation,
-            me,
-            held.c.seq,
-            moved.c.correlation_id,
-        )
-        .select_from(step)
-        .join(held, held.c.id == step.c.id)
-        .join(moved, moved.c.id == step.c.id),
-    )
+    moved = _move_documents(t, held)
     kept = _keep_work(t, held, me)
-    rested = sa.delete(t.work).where(
-        t.work.c.document_id == any_of(sa.select(held.c.id).where(held.c.lane.is_(None)))
-    )
+    resting = sa.select(held.c.id).where(held.c.lane.is_(None))
+    rested = sa.delete(t.work).where(t.work.c.document_id == any_of(resting))
     handed_over = (
         sa.select(sa.func.pg_notify(t.channel, ""))
         .select_from(kept)
@@ -238,46 +237,67 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
         .limit(1)
         .scalar_subquery()
     )
-    return (
-        sa.select(held.c.id, kept.c.claim_seq, kept.c.deadline_at, kept.c.entered_at, kept.c.entered_at, handed_over.label("notified"))
-        .select_from(held.outerjoin(kept, kept.c.document_id == held.c.id))
-        .add_cte(
-            told.cte("told"),
-            rested.cte("rested"),
-            _keep_products(t, held, earned).cte("kept_products"),
-            _park(t, held, step).cte("parked"),
-        )
+    gone_on = sa.select(
+        kept.c.document_id.label("id"),
+        kept.c.claim_seq,
+        kept.c.deadline_at,
+        kept.c.entered_at,
+        handed_over.label("notified"),
     )
-
-
-_STEP_COLUMNS = (
-    "document_id",
-    "trigger",
-    "from_state",
-    "to_state",
-    "hop",
-    "attempt",
-    "error",
-    "reason",
-    "run_seconds",
-)
+    ended = resting.add_columns(*(sa.null() for _ in range(4)))
+    return gone_on.union_all(ended).add_cte(
+        _tell(t, moved, me).cte("told"),
+        rested.cte("rested"),
+        _keep_products(t, held).cte("kept_products"),
+        _park(t, held).cte("parked"),
+    )
 
 
 def _move_documents(t: Tables, held: Any) -> Any:
     d = t.document
-    coalesced = ("input_sha256", "media_type", "text_sha256", "text_chars")
+    coalesced = ("media_type", "text_sha256", "text_chars")
     return (
         sa.update(d)
         .where(d.c.id == held.c.id)
         .values(
             state=held.c.state,
-            version=held.c.base + held.c.steps,
+            version=held.c.base + held.c.step_count,
+            input_sha256=sa.func.coalesce(held.c.next_input_sha256, d.c.input_sha256),
             last_error=held.c.error,
             updated_at=clock(),
             **{name: sa.func.coalesce(held.c[name], d.c[name]) for name in coalesced},
         )
-        .returning(d.c.id, d.c.life, d.c.generation, d.c.correlation_id)
+        .returning(
+            d.c.id,
+            d.c.life,
+            d.c.generation,
+            d.c.correlation_id,
+            held.c.base,
+            held.c.seq,
+            held.c.steps,
+        )
         .cte("moved")
+    )
+
+
+def _tell(t: Tables, moved: Any, me: Any) -> Any:
+    named = [sa.column(name, kind) for name, kind in STEPS.items()]
+    step = sa.func.json_to_recordset(moved.c.steps).table_valued(*named)
+    step = step.render_derived(name="step", with_types=True)
+    own = [name for name in STEPS if name != "offset"]
+    return insert(t.transition).from_select(
+        ["document_id", "version", "life", "generation", "worker", "claim_seq", "correlation_id"]
+        + own,
+        sa.select(
+            moved.c.id,
+            moved.c.base + step.c.offset,
+            moved.c.life,
+            moved.c.generation,
+            me,
+            moved.c.seq,
+            moved.c.correlation_id,
+            *(step.c[name] for name in own),
+        ).select_from(moved.join(step, sa.true())),
     )
 
 
@@ -302,42 +322,39 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
             ),
             crashes=w.c.crashes + held.c.crashed,
         )
-        .returning(
-            w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.entered_at, w.c.lane
-        )
+        .returning(w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.entered_at, w.c.lane)
         .cte("kept")
     )
 
 
-def _keep_products(t: Tables, held: Any, earned: Any) -> Any:
-    columns = [name for name in EARNED if name != "id"]
+def _keep_products(t: Tables, held: Any) -> Any:
     stored = insert(t.product).from_select(
-        ["document_id", *columns],
-        sa.select(earned).join(held, held.c.id == earned.c.id),
+        ["document_id", *_PRODUCT],
+        sa.select(held.c.id, *(held.c[name] for name in _PRODUCT)).where(
+            held.c.stage.is_not(None)
+        ),
     )
+    changed = {name: stored.excluded[name] for name in _PRODUCT if name != "stage"}
     return stored.on_conflict_do_update(
-        index_elements=["document_id", "stage"],
-        set_={name: stored.excluded[name] for name in columns if name != "stage"} | {"at": clock()},
+        index_elements=["document_id", "stage"], set_=changed | {"at": clock()}
     )
 
 
-def _park(t: Tables, held: Any, step: Any) -> Any:
+def _park(t: Tables, held: Any) -> Any:
+    columns = ("state", "code", "reason", "attempts")
     stored = insert(t.dead_letter).from_select(
-        ["document_id", "state", "code", "reason", "attempts"],
+        ["document_id", *columns],
         sa.select(
-            step.c.id,
-            step.c.from_state,
-            step.c.error,
+            held.c.id,
+            held.c.failed_in,
+            held.c.code,
             held.c.error,
-            sa.func.coalesce(step.c.attempt, 0),
-        )
-        .join(held, held.c.id == step.c.id)
-        .where(step.c.trigger == "fail"),
+            sa.func.coalesce(held.c.attempt, 0),
+        ).where(held.c.failed_in.is_not(None)),
     )
+    changed = {name: stored.excluded[name] for name in columns}
     return stored.on_conflict_do_update(
-        index_elements=["document_id"],
-        set_={name: stored.excluded[name] for name in ("state", "code", "reason", "attempts")}
-        | {"at": clock()},
+        index_elements=["document_id"], set_=changed | {"at": clock()}
     )
 
 

@@ -1,0 +1,364 @@
+"""The command line as people and scripts use it: real processes on one embedded server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from statemachine_pipeline.database.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+PATIENCE_SECONDS = 30
+
+TINY = """
+import asyncio
+from pathlib import Path
+from statemachine_pipeline import Done, Lifecycle, Pipeline, State
+
+class Letters(Lifecycle):
+    received = State(initial=True)
+    filed = State(final=True)
+    file = received.to(filed)
+
+async def file(claim):
+    if "slow" in claim.document.name:
+        Path("began").touch()
+        await asyncio.sleep(0.5 if "finishes" in claim.document.name else 60)
+    return Done()
+
+pipeline = Pipeline("embedded", lifecycle=Letters, hooks={"file": file}, schema="letters")
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What a finished command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Its standard output as JSON Lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Shell:
+    """A folder in which commands are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        ours = {"SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ours}
+        return subprocess.Popen(
+            [sys.executable, "-m", "statemachine_pipeline", *map(str, arguments)],
+            cwd=self.folder,
+            env=inherited | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str | Path, **environment: str) -> Ended:
+        with self.start(*arguments, **environment) as process:
+            return end(process)
+
+
+def end(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a command, and see to it that it is gone."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()
+    return Ended(code=process.returncode, out=out, err=err)
+
+
+@contextlib.contextmanager
+def reachable() -> Iterator[Path]:
+    """Make a folder that a server's account can enter, in memory where there is room."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
+    folder = Path(tempfile.mkdtemp(dir=memory if roomy else None))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Shell]:
+    """Return a folder with documents and an app; its server is held, so commands only join it."""
+    with reachable() as folder:
+        docs = folder / "docs"
+        docs.mkdir()
+        (docs / "garden.md").write_text(
+            "# Garden\n\n## Apples\n\nThe apple tree is pruned in March.\n"
+        )
+        (docs / "kitchen.html").write_text("<h1>Kitchen</h1><p>Bread bakes for forty minutes.</p>")
+        (docs / "roof.txt").write_text("The roof was mended by a carpenter in October.\n")
+        (docs / "roof-again.txt").write_text("The roof was mended by a carpenter in October.\n")
+        (docs / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(64)))
+        (docs / "empty.txt").touch()
+        (docs / ".hidden.txt").write_text("nobody looks here")
+        (docs / "loop").symlink_to("loop")
+        (docs / "inner").mkdir()
+        (docs / "inner" / "up").symlink_to("..", target_is_directory=True)
+        (folder / "letters.py").write_text(TINY)
+        (folder / "quick.txt").write_text("a letter")
+        (folder / "slow-finishes.txt").write_text("a letter that takes a moment")
+        (folder / "slow.txt").write_text("a letter that takes for ever")
+        with EmbeddedServer(folder / ".statemachine-pipeline"):
+            yield Shell(folder)
+
+
+@pytest.fixture(scope="module")
+def ingested(shell: Shell) -> Ended:
+    """Return how the ingest of the documents ended; later tests look at what it left."""
+    return shell.run("ingest", "docs", "missing.md", "--json")
+
+
+def of(ingested: Ended, name: str) -> dict[str, Any]:
+    """Return what was told of the file called ``name``."""
+    return next(record for record in ingested.records if record["name"] == name)
+
+
+def test_each_document_is_told_with_its_end_and_its_reason(ingested: Ended) -> None:
+    """Every file ends in a state with a true reason; bad ones disturb nobody and give code 1."""
+    told = {record["name"]: (record["state"], record["reason"]) for record in ingested.records}
+    assert ingested.code == 1, ingested.err
+    assert told["garden.md"] == ("complete", None)
+    assert told["kitchen.html"] == ("complete", None)
+    assert {told["roof.txt"][0], told["roof-again.txt"][0]} == {"complete", "duplicate"}
+    assert told["empty.txt"] == ("dead_letter", "the file is empty")
+    assert told["photo.png"][0] == "dead_letter"
+    assert "not supported" in told["photo.png"][1]
+    assert told["missing.md"] == (None, "there is no such file; check the path")
+    assert told["loop"] == (None, "its links form a loop; submit the real file")
+    assert "loop" in told["up"][1]
+    assert ".hidden.txt" not in told
+
+
+def test_ingest_writes_json_lines_to_stdout_and_talk_to_stderr(
+    shell: Shell, ingested: Ended
+) -> None:
+    """One object per document with document_id, source_uri, state, reason, chunks."""
+    wanted = {"document_id", "source_uri", "state", "reason", "chunks", "name", "outcome"}
+    assert all(set(record) == wanted for record in ingested.records)
+    garden = of(ingested, "garden.md")
+    assert garden["source_uri"] == (shell.folder / "docs" / "garden.md").as_uri()
+    assert (garden["outcome"], garden["chunks"]) == ("new", 1)
+    assert str(shell.folder / ".statemachine-pipeline") in ingested.err
+
+
+def test_the_same_bytes_again_are_unchanged_and_say_how_to_requeue(
+    shell: Shell, ingested: Ended
+) -> None:
+    """Again: `unchanged`, the present state and, for a dead letter, the command to type."""
+    again = shell.run("ingest", "docs/garden.md", "docs/empty.txt")
+    garden, empty = again.out.splitlines()[1:]
+    assert again.code == 1
+    assert garden.split()[1:4] == ["unchanged", "complete", "1"]
+    assert f"statemachine-pipeline requeue {of(ingested, 'empty.txt')['document_id']}" in empty
+
+
+@pytest.mark.usefixtures("ingested")
+def test_status_counts_documents_by_state(shell: Shell) -> None:
+    """`status --json` is {"states": {state: count}}."""
+    assert shell.run("status", "--json").records == [
+        {"states": {"complete": 3, "duplicate": 1, "dead_letter": 2}}
+    ]
+
+
+@pytest.mark.usefixtures("ingested")
+def test_list_filters_by_state_and_says_when_there_is_more(shell: Shell) -> None:
+    """`list` shows as many as asked for, of one state, and is not silent about the rest."""
+    listed = shell.run("list", "--state", "complete", "--limit", "2", "--json")
+    assert [record["state"] for record in listed.records] == ["complete", "complete"]
+    assert "more than these 2" in listed.err
+    slip = shell.run("list", "--state", "finished")
+    assert slip.code == 2
+    assert "no state 'finished'" in slip.err
+
+
+def test_show_tells_history_and_why(shell: Shell, ingested: Ended) -> None:
+    """`show --json` has the document, each step of its history, and the explanation."""
+    empty = of(ingested, "empty.txt")["document_id"]
+    (shown,) = shell.run("show", empty, "--json").records
+    assert shown["document"]["state"] == "dead_letter"
+    assert [step["trigger"] for step in shown["history"]] == ["submit", "fail"]
+    assert (
+        shown["history"][1] | {"from_state": "uploaded", "to_state": "dead_letter"}
+        == (shown["history"][1])
+    )
+    assert "T" in shown["history"][0]["at"]
+    assert "the file is empty" in shown["explanation"]["sentence"]
+    assert "requeue" in [option["trigger"] for option in shown["explanation"]["options"]]
+
+
+def test_show_draws_a_document_for_people(shell: Shell, ingested: Ended) -> None:
+    """`show ID` answers: how far is it, why is it here, what comes next."""
+    shown = shell.run("show", of(ingested, "garden.md")["document_id"])
+    assert "progress: uploaded > parse_queued > " in shown.out
+    assert "complete: 1 chunks and 1 vectors are published" in shown.out
+    assert "reprocess" in shown.out
+
+
+@pytest.mark.usefixtures("ingested")
+def test_search_finds_the_passage(shell: Shell) -> None:
+    """`search` prints the nearest passages, nearest first."""
+    found = shell.run("search", "when are apples pruned?", "--limit", "2", "--json").records
+    assert found[0]["document"]["name"] == "garden.md"
+    assert found[0]["headings"] == ["Garden", "Apples"]
+    assert found[0]["score"] > found[1]["score"]
+
+
+def test_a_requeued_dead_letter_is_taken_up_by_a_worker_that_drains(
+    shell: Shell, ingested: Ended
+) -> None:
+    """`requeue` starts another life; a worker runs it, and SIGTERM lets the worker end well."""
+    empty = of(ingested, "empty.txt")["document_id"]
+    requeued = shell.run("requeue", empty, "--reason", "try again", "--json")
+    assert (requeued.code, requeued.records[0]["moved"]) == (0, [empty])
+    with shell.start("worker", "--drain", "5") as worker:
+        assert worker.stderr is not None
+        assert "embedded" in worker.stderr.readline()
+        assert "all stages" in worker.stderr.readline()
+        time.sleep(1)  # for a claim; should it not come, ingest below takes it
+        worker.send_signal(signal.SIGTERM)
+        stopped = end(worker)
+    assert (stopped.code, stopped.out) == (0, "")
+    assert "nothing is held" in stopped.err
+    (shown,) = shell.run("ingest", "docs/empty.txt", "--json").records
+    assert (shown["state"], shown["outcome"]) == ("dead_letter", "unchanged")
+
+
+def test_a_finished_document_cannot_be_cancelled(shell: Shell, ingested: Ended) -> None:
+    """What may not take a trigger stays, is named with the reason, and gives code 4."""
+    garden = of(ingested, "garden.md")["document_id"]
+    refused = shell.run("cancel", garden, "--json")
+    assert refused.code == 4
+    assert refused.records[0]["moved"] == []
+    assert refused.records[0]["refused"][0]["document_id"] == garden
+    assert "wrong_state" in refused.records[0]["refused"][0]["reason"]
+
+
+@pytest.mark.usefixtures("ingested")
+def test_an_unknown_document_is_not_found_and_a_malformed_id_is_a_slip(shell: Shell) -> None:
+    """Exit codes: 3 for an id that nobody has, 2 for what is no id."""
+    assert shell.run("show", UNKNOWN).code == 3
+    malformed = shell.run("show", "garden.md")
+    assert malformed.code == 2
+    assert "UUID" in malformed.err
+
+
+def test_an_unreachable_database_gives_code_5_and_no_password(shell: Shell) -> None:
+    """A closed port is told at once, and the password nowhere."""
+    gone = shell.run("status", DATABASE_URL="postgres://me:swordfish@127.0.0.1:1/documents")
+    assert gone.code == 5
+    assert "documents on 127.0.0.1:1" in gone.err
+    assert "swordfish" not in gone.out + gone.err
+    assert "Traceback" not in gone.err
+
+
+def test_a_database_has_to_be_migrated_first(shell: Shell, empty_url: str) -> None:
+    """On a database of one's own nothing is created unasked; the error names the command."""
+    before = shell.run("ingest", "quick.txt", "--database", empty_url)
+    assert before.code == 1
+    assert "statemachine-pipeline migrate" in before.err
+    migrated = shell.run("--database", empty_url, "migrate")
+    assert (migrated.code, "DocumentLifecycle" in migrated.out) == (0, True)
+    assert shell.run("status", "--json", SMP_DATABASE=empty_url).records == [{"states": {}}]
+
+
+def test_looking_where_nothing_was_ingested_makes_no_server(shell: Shell) -> None:
+    """`status` in a wrong folder says so, and leaves nothing behind."""
+    empty = shell.folder / "elsewhere"
+    empty.mkdir()
+    looked = Shell(empty).run("status")
+    assert looked.code == 1
+    assert "nothing was ingested yet" in looked.err
+    assert list(empty.iterdir()) == []
+
+
+def test_graph_in_both_formats(shell: Shell) -> None:
+    """`graph` draws the shipped lifecycle without a database, or the app's."""
+    assert shell.run("graph").out.startswith("stateDiagram-v2\n    [*] --> uploaded: submit\n")
+    own = json.loads(shell.run("graph", "--format", "json", "--app", "letters:pipeline").out)
+    assert (own["name"], own["initial"]) == ("Letters", "received")
+
+
+def test_an_app_brings_its_lifecycle_hooks_and_schema(shell: Shell) -> None:
+    """With --app every verb uses the user's Pipeline; without, looking works from the graph."""
+    filed = shell.run("ingest", "quick.txt", "--json", SMP_APP="letters:pipeline")
+    assert (filed.code, filed.records[0]["state"]) == (0, "filed")
+    looked = shell.run("list", "--schema", "letters", "--json")
+    assert [record["name"] for record in looked.records] == ["quick.txt"]
+    forgotten = shell.run("ingest", "quick.txt", "--schema", "letters")
+    assert forgotten.code == 2
+    assert "--app" in forgotten.err
+
+
+def test_an_interrupted_ingest_gives_its_documents_back(shell: Shell) -> None:
+    """First signal drains, second aborts: code 130, and the document is there for the next."""
+    arguments = ("--app", "letters:pipeline", "ingest", "slow.txt", "--json")
+    with shell.start(*arguments) as process:
+        until(shell.folder / "began")
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)  # two at once may arrive as one
+        process.send_signal(signal.SIGINT)
+        stopped = end(process)
+    assert stopped.code == 130, stopped.err
+    assert "goes on with them" in stopped.err
+    assert stopped.records[0]["state"] == "received"
+    cancelled = shell.run("cancel", "--state", "received", "--schema", "letters", "--json")
+    assert cancelled.records[0]["moved"] == [stopped.records[0]["document_id"]]
+
+
+def test_a_terminated_ingest_finishes_what_runs(shell: Shell) -> None:
+    """SIGTERM lets the hooks that run come to their end, and gives code 143."""
+    (shell.folder / "began").unlink(missing_ok=True)
+    with shell.start("ingest", "slow-finishes.txt", "--app", "letters:pipeline") as process:
+        until(shell.folder / "began")
+        process.send_signal(signal.SIGTERM)
+        stopped = end(process)
+    assert stopped.code == 143, stopped.err
+    assert "filed" in stopped.out
+
+
+@pytest.mark.usefixtures("ingested")
+def test_a_reader_that_leaves_early_is_no_error(shell: Shell) -> None:
+    """`list | head` ends quietly."""
+    with shell.start("list") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        told = process.stderr.read()
+        process.wait(PATIENCE_SECONDS)
+    assert "Error" not in told
+    assert "Traceback" not in told
+
+
+def until(path: Path) -> None:
+    """Wait until a process has made a file."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
+        time.sleep(0.01)
