@@ -142,36 +142,54 @@ def cli_page() -> str:
     from statemachine_pipeline.cli import app
 
     group: Any = typer.main.get_command(app)
+    everywhere = {parameter.name for parameter in group.params}
+    verbs = {name: verb for name, verb in group.commands.items() if not verb.hidden}
     lines = [NOTE, "# The command line\n", *_about(group), ""]
     lines += ["Also `python -m statemachine_pipeline`. stdout carries data, stderr talk.\n"]
     lines += ["| verb | what it does |", "|---|---|"]
-    verbs = {name: verb for name, verb in group.commands.items() if not verb.hidden}
     lines += [f"| [`{name}`](#{name}) | {_about(verb)[0]} |" for name, verb in verbs.items()]
-    if group.params:
-        lines += ["\n## Before the verb\n", *_parameters(group)]
+    lines += ["\n## Every verb\n", "Before the verb or after it:\n", *_parameters(group.params)]
+    lines += ["\n## Exit codes\n", *_exit_codes()]
     for name, verb in verbs.items():
+        own = [p for p in verb.params if p.name not in everywhere]
         lines += [f"\n## {name}\n", *_about(verb)]
-        if verb.params:
-            lines += ["", *_parameters(verb)]
+        if own:
+            lines += ["", *_parameters(own)]
     return "\n".join(lines) + "\n"
 
 
 def _about(command: Any) -> list[str]:
-    return [line.replace("\b", "").rstrip() for line in inspect.cleandoc(command.help).splitlines()]
+    return [line.rstrip() for line in inspect.cleandoc(command.help).splitlines()]
 
 
-def _parameters(command: Any) -> Iterator[str]:
+def _parameters(parameters: Sequence[Any]) -> Iterator[str]:
     yield "| argument or option | meaning |"
     yield "|---|---|"
-    for parameter in command.params:
-        if getattr(parameter, "hidden", False) or "--help" in parameter.opts:
+    for parameter in parameters:
+        if "--help" in parameter.opts:
             continue
         is_option = parameter.param_type_name == "option"
-        names = (
-            [*parameter.opts, *parameter.secondary_opts] if is_option else [parameter.name.upper()]
+        name = (
+            ", ".join(parameter.opts) if is_option else parameter.metavar or parameter.name.upper()
         )
-        meaning = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
-        yield f"| {', '.join(f'`{name}`' for name in names)} | {meaning} |"
+        if is_option and parameter.metavar:
+            name += f" {parameter.metavar}"
+        meaning = " ".join((getattr(parameter, "help", None) or "").split())
+        yield f"| `{name}` | {meaning} |"
+
+
+def _exit_codes() -> Iterator[str]:
+    from statemachine_pipeline.cli import ending
+
+    yield "| code | meaning |"
+    yield "|---|---|"
+    yield f"| {ending.OK} | done |"
+    yield f"| {ending.FAILED} | a document ended badly, or something else could not be done |"
+    yield f"| {ending.USAGE} | the command cannot work as it was given |"
+    yield f"| {ending.NOT_FOUND} | there is no such document |"
+    yield f"| {ending.REFUSED} | a document may not take the trigger |"
+    yield f"| {ending.UNREACHABLE} | the database did not answer |"
+    yield f"| {ending.SIGNALLED} + *n* | ended by signal *n* |"
 
 
 def pages() -> dict[Path, str]:

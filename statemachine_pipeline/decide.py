@@ -109,7 +109,7 @@ class Earned:
     kind: ProductKind
     key: tuple[KeyKind, str] | None = None
     reported: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NONE)
-    facts: Mapping[str, int] = dataclasses.field(default_factory=lambda: _NONE)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NONE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

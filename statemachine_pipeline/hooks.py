@@ -122,7 +122,7 @@ class Done:
         return f"Done({self.product!r}, reported={dict(self.reported)!r})"
 
 
-class Signal(Exception):  # noqa: N818 - a signal tells an outcome, it is no error
+class Signal(Exception):
     """Base of what a hook raises to tell its outcome."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Documents looked at in one query."""
-LOOK_SECONDS = 0.2
+LOOK_SECONDS_FIRST, LOOK_SECONDS_LAST = 0.2, 1.0
 LOOK_SHARE = 10
-"""Looking may take this part of the time at most: the runner shares the event loop."""
+"""A slow look is followed by a longer pause: the runner shares the event loop."""
 OUTAGE_SECONDS = 60.0
 SUBMITTERS = 2
 """Files read and stored at the same time; each may hold 25 MB."""
@@ -74,7 +75,7 @@ class Batch:
         self._pipeline, self._tenant = pipeline, tenant
         self._submitted: dict[UUID, Item] = {}
         self._refused: list[Item] = []
-        self._moving: collections.deque[UUID] = collections.deque()
+        self._moving: dict[UUID, None] = {}  # those not looked at for longest come first
         self._order: dict[Path, int] = {}
         self._held: dict[str, str | None] = {}
         self.is_submitting = True
@@ -129,7 +130,7 @@ class Batch:
             self._submitted[sent.document_id] = Item(
                 path=found.path, outcome=sent.outcome, id=sent.document_id
             )
-            self._moving.append(sent.document_id)
+            self._moving[sent.document_id] = None
 
     async def watch(self) -> None:
         """Look at the documents until all of them rest, or wait for a person.
@@ -147,23 +148,20 @@ class Batch:
                 if time.monotonic() - answered > OUTAGE_SECONDS:
                     raise
             taken = time.monotonic() - began
-            await asyncio.sleep(max(LOOK_SECONDS, LOOK_SHARE * taken))
+            pause = min(LOOK_SHARE * taken, LOOK_SECONDS_LAST)
+            await asyncio.sleep(max(LOOK_SECONDS_FIRST, pause))
 
     async def look(self) -> None:
         """Look once at the next page of the documents that moved when last seen."""
-        page = [self._moving.popleft() for _ in range(min(PAGE, len(self._moving)))]
-        still = dict.fromkeys(page)
-        try:
-            for document in await self._pipeline.documents(ids=page) if page else ():
-                item = self._submitted[document.id]
-                item.document = document
-                if self._pipeline.graph.is_resting(document.state):
-                    del still[document.id]
-                elif (waits := await self._waits_for_a_person(document)) is not None:
-                    item.reason = waits
-                    del still[document.id]
-        finally:
-            self._moving.extend(still)
+        page = list(itertools.islice(self._moving, PAGE))
+        for document in await self._pipeline.documents(ids=page) if page else ():
+            item = self._submitted[document.id]
+            item.document = document
+            if not self._pipeline.graph.is_resting(document.state):
+                item.reason = await self._waits_for_a_person(document)
+            del self._moving[document.id]
+            if not self._pipeline.graph.is_resting(document.state) and item.reason is None:
+                self._moving[document.id] = None
 
     async def look_at_all(self) -> None:
         """See every moving document once more, for a report that is up to date."""

@@ -40,13 +40,13 @@ async def lock_owners(
 
 
 async def _owners(
-    connection: AsyncConnection, t: Tables, given: dict[str, list[Any]], *, lock: bool
+    connection: AsyncConnection, t: Tables, given: dict[str, str], *, lock: bool
 ) -> dict[Key, UUID]:
     found = await connection.execute(keys.owners(t, lock=lock), given)
     return {(row.tenant, row.kind, row.sha256): row.document_id for row in found}
 
 
-def _given(wanted: Sequence[tuple[Key, UUID]]) -> dict[str, list[Any]]:
+def _given(wanted: Sequence[tuple[Key, UUID]]) -> dict[str, str]:
     records = [
         {"tenant": tenant, "kind": kind, "sha256": sha256, "document_id": document}
         for (tenant, kind, sha256), document in wanted

@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from statemachine_pipeline.database.checks import guard_edges
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
@@ -38,7 +38,7 @@ def quoted(schema: str) -> str:
         raise DefinitionError(
             f"schema {schema!r}: use at most 51 lower case letters, digits and underscores"
         )
-    return dialect().identifier_preparer.quote(schema)
+    return PGDialect().identifier_preparer.quote(schema)  # type: ignore[no-untyped-call]
 
 
 def migrate(connection: Connection, schema: str, graph: Graph) -> str:

@@ -51,8 +51,9 @@ def _having(proposals: Sequence[Proposal], product: type) -> list[Proposal]:
 
 
 async def _write_own(connection: AsyncConnection, proposal: Proposal) -> None:
+    product: Any = proposal.product
     try:
-        await proposal.product.write(connection, proposal.claim)  # type: ignore[union-attr]
+        await product.write(connection, proposal.claim)
     except Exception as error:  # a user's product may raise anything
         raise ProductFailed(proposal.claim, error) from error
 
@@ -111,14 +112,15 @@ async def _write_chunks(
     ids = sorted(p.claim.document.id for p in proposals)
     found = await connection.execute(content.count_chunks(t), {"ids": ids})
     stored = {row.document_id: row.stored for row in found}
-    return {
-        p.claim.document.id: dataclasses.replace(
+    facts = {}
+    for p in proposals:
+        product = p.product
+        facts[p.claim.document.id] = dataclasses.replace(
             p.facts,
-            chunks_expected=len(p.product.chunks),  # type: ignore[union-attr]
+            chunks_expected=len(product.chunks),
             chunks_stored=stored.get(p.claim.document.id, 0),
         )
-        for p in proposals
-    }
+    return facts
 
 
 async def _count_vectors(

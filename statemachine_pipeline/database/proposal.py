@@ -19,6 +19,7 @@ from statemachine_pipeline.records import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound
@@ -82,18 +83,23 @@ class Proposal:
         return "none" if self.product is None else _KINDS.get(type(self.product), "other")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Continuation:
+    """What a claim on the next stage is made of; times are the database's."""
+
+    sequence: int
+    deadline_at: datetime
+    entered_at: datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Settled:
     """What was written.
 
     Attributes:
         decision: The decision that was taken in the end.
-        sequence: The new fence when the claim goes on, else None.
-        deadline_at: The new deadline when the claim goes on.
-        entered_at: When it came to stand there, by the database's clock.
+        continuation: The claim on the next stage, when the same worker goes on.
     """
 
     decision: Decision
-    sequence: int | None
-    deadline_at: Any
-    entered_at: Any
+    continuation: Continuation | None

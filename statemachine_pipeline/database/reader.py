@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import content, documents
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from sqlalchemy import Row, Select
-    from sqlalchemy.ext.asyncio import AsyncEngine
+        from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.hooks import Claim
@@ -76,7 +75,7 @@ class ContentReader:
         return [
             Chunk(
                 id=row.id,
-                index=row.index,
+                index=row._mapping["index"],
                 text=row.text,
                 start=row.start,
                 end=row.end,
@@ -87,7 +86,7 @@ class ContentReader:
             for row in rows
         ]
 
-    async def _read(self, statement: Select[tuple[object, ...]], document: UUID) -> Sequence[Row]:
+    async def _read(self, statement: Any, document: UUID) -> Sequence[Any]:
         with answering("reading a document"):
             async with self._engine.connect() as connection:
                 return (await connection.execute(statement, {"document": document})).all()

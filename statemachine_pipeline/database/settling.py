@@ -11,7 +11,12 @@ import sqlalchemy as sa
 
 from statemachine_pipeline.database import products
 from statemachine_pipeline.database.keys import hand_on, lock_owners
-from statemachine_pipeline.database.proposal import OwnerChanged, ProductFailed, Settled
+from statemachine_pipeline.database.proposal import (
+    Continuation,
+    OwnerChanged,
+    ProductFailed,
+    Settled,
+)
 from statemachine_pipeline.database.statements import claims, keys
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import StaleClaim
@@ -182,15 +187,8 @@ class Settlement:
             if row is None:
                 answers.append(None if skip else _stale(proposal))
                 continue
-            goes_on = decision.goes_on
-            answers.append(
-                Settled(
-                    decision=decision,
-                    sequence=row.claim_seq if goes_on else None,
-                    deadline_at=row.deadline_at if goes_on else None,
-                    entered_at=row.entered_at if goes_on else None,
-                )
-            )
+            following = Continuation(row.claim_seq, row.deadline_at, row.entered_at)
+            answers.append(Settled(decision, following if decision.goes_on else None))
         return answers
 
 

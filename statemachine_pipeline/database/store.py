@@ -357,19 +357,23 @@ def _present(row: Any, earned: Mapping[str, Earned]) -> dict[Any, set[str]]:
     """Output hashes whose data is still stored."""
     published = row.published_sha256 if row.is_whole else None
     chunk_sets = {sha for sha in (row.buffered_sha256, published) if sha}
-    vectors, publications = set(), set()
+    vectors, shown = set(), set()
     for e in earned.values():
         if e.kind == "vectors":
             in_buffer = row.buffered_sha256 is not None and row.without_vector == 0
-            buffered = in_buffer and e.fingerprint in (row.buffered_embedders or ())
-            shown = published is not None and e.fingerprint in (row.published_embedders or ())
-            if buffered or shown:
+            if in_buffer and e.fingerprint in (row.buffered_embedders or ()):
                 vectors.add(e.output_sha256)
-        if e.kind == "publication" and published is not None and e.input_sha256 in vectors:
-            publications.add(e.output_sha256)
+            if published is not None and e.fingerprint in (row.published_embedders or ()):
+                shown.add(e.output_sha256)
+    # Products come in no order, so publications are looked at once all vectors are known.
+    publications = {
+        e.output_sha256
+        for e in earned.values()
+        if e.kind == "publication" and e.input_sha256 in shown
+    }
     return {
         "text": {row.text_sha256} if row.text_sha256 else set(),
         "chunks": chunk_sets,
-        "vectors": vectors,
+        "vectors": vectors | shown,
         "publication": publications,
     }

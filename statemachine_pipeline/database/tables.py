@@ -71,13 +71,13 @@ def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[Any
 
 
 def _count(name: str, default: int | None = 0, kind: Any = sa.Integer) -> sa.Column[Any]:
-    given = {} if default is None else {"server_default": str(default)}
-    return sa.Column(name, kind, nullable=False, **given)
+    given = None if default is None else str(default)
+    return sa.Column(name, kind, nullable=False, server_default=given)
 
 
 def _time(name: str, *, nullable: bool = False, default: bool = True) -> sa.Column[Any]:
-    given = {"server_default": _now} if default else {}
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable, **given)
+    given = _now if default else None
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable, server_default=given)
 
 
 def _owned(*, primary_key: bool = True) -> sa.Column[Any]:

@@ -90,7 +90,8 @@ class Pulse:
 
     def __init__(self, arguments: dict[str, Any], t: Tables) -> None:
         self._arguments = arguments
-        self._statement = str(workers.beat(t).compile(dialect=dialects.dialect()))
+        dialect = dialects.dialect()  # type: ignore[no-untyped-call]
+        self._statement = str(workers.beat(t).compile(dialect=dialect))
         self._connection: psycopg.Connection[Any] | None = None
 
     def beat(self, worker: int) -> bool:
@@ -107,7 +108,7 @@ class Pulse:
                 self._connection = psycopg.connect(
                     **{"connect_timeout": 5} | self._arguments, autocommit=True
                 )
-            found = self._connection.execute(self._statement, {"me": worker})  # type: ignore[arg-type]
+            found = self._connection.execute(self._statement, {"me": worker})
             return found.fetchone() is not None
         except psycopg.Error:
             self.close()

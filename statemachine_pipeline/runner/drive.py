@@ -26,9 +26,10 @@ from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated
 
 if TYPE_CHECKING:
-    from statemachine_pipeline.database.proposal import Settled
+    from statemachine_pipeline.database.proposal import Continuation, Settled
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.records import Document
     from statemachine_pipeline.runner.perform import Performer
     from statemachine_pipeline.runner.settling import Settling
     from statemachine_pipeline.runner.slots import Slots
@@ -90,16 +91,17 @@ class Drive:
         used: frozenset[str] = frozenset()
         try:
             settled = await self._settle(proposal)
-            if settled is None or not settled.decision.goes_on:
+            if settled is None or settled.continuation is None:
                 return None
             following = self._stages.at(settled.decision.state)
-            if following is None or settled.sequence is None:
+            if following is None:
                 return None
             if following.state in taken:
                 used = frozenset({following.state})
             else:
                 self._slots.claim(following.state)
-            return _next_claim(claim, following, settled, proposal.product), following
+            document = _moved(claim.document, settled.decision, proposal.product)
+            return _next_claim(claim, document, following, settled.continuation), following
         finally:
             self._slots.give_back(taken - used)
 
@@ -156,10 +158,10 @@ class Drive:
         elapsed: float,
     ) -> Proposal:
         draw = random.random()  # noqa: S311 - jitter, not a secret
-        succeeded = isinstance(outcome, Succeeded)
-        product = outcome.product if succeeded else None
+        done = outcome if isinstance(outcome, Succeeded) else None
+        product = done.product if done else None
         read = claim.document.input_sha256
-        output = output_sha256(bound, read, product) if succeeded else None
+        output = output_sha256(bound, read, product) if done else None
 
         def decision(seen: Facts) -> Decision:
             return decide(
@@ -177,7 +179,7 @@ class Drive:
             claim=claim,
             bound=bound,
             product=product,
-            reported=outcome.reported if succeeded else {},
+            reported=done.reported if done else {},
             output_sha256=output,
             decide=decision,
             facts=facts,
@@ -273,26 +275,30 @@ class Drive:
             raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
 
 
-def _next_claim(claim: Claim, following: Bound, settled: Settled, product: object) -> Claim:
-    decision, before = settled.decision, claim.document
-    read = decision.input_sha256 or before.input_sha256
-    document = dataclasses.replace(
+def _moved(before: Document, decision: Decision, product: object) -> Document:
+    """Return the document as the settle left it, without reading it again."""
+    return dataclasses.replace(
         before,
         state=decision.state,
         version=before.version + len(decision.steps),
-        input_sha256=read,
+        input_sha256=decision.input_sha256 or before.input_sha256,
         text_chars=decision.counts.get("text_chars", before.text_chars),
         media_type=product.media_type if isinstance(product, Accepted) else before.media_type,
         text_sha256=product.text_sha256 if isinstance(product, Validated) else before.text_sha256,
         last_error=None,
     )
+
+
+def _next_claim(
+    claim: Claim, document: Document, following: Bound, continuation: Continuation
+) -> Claim:
     return dataclasses.replace(
         claim,
         document=document,
         stage=following.trigger,
-        sequence=settled.sequence,
+        sequence=continuation.sequence,
         attempt=1,
-        deadline_at=settled.deadline_at,
-        entered_at=settled.entered_at,
+        deadline_at=continuation.deadline_at,
+        entered_at=continuation.entered_at,
         fingerprint=following.fingerprint,
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from loguru import logger
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound, Stages
+
+# A library says nothing until its user asks for it: logger.enable("statemachine_pipeline").
+logger.disable("statemachine_pipeline")
 
 POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
@@ -162,7 +166,7 @@ class Runner:
             worker,
             interval=self._liveness.beat,
             dead_after=self._liveness.dead_after,
-            on_fenced=lambda: loop.call_soon_threadsafe(self._on_fenced),
+            on_fenced=functools.partial(self._fence_from, loop),
         )
         heartbeat.start()
         settling = Settling(self._store)
@@ -190,6 +194,10 @@ class Runner:
                 await self._workers.leave(worker)
             await asyncio.to_thread(heartbeat.stop)
         return not self._fenced.is_set()
+
+    def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop this worker; called from the heartbeat's thread."""
+        loop.call_soon_threadsafe(self._on_fenced)
 
     def _on_fenced(self) -> None:
         self._fenced.set()
@@ -266,21 +274,15 @@ class Runner:
         """Wait for what runs, at most ``drain`` seconds, unless told or fenced meanwhile."""
         if self._fenced.is_set():
             return
+        self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
-        running = set(self._driving.values())
-        if not running:
-            return
-        told = asyncio.create_task(self._aborting.wait())
-        fenced = asyncio.create_task(self._fenced.wait())
-        finished = asyncio.gather(*running, return_exceptions=True)
+        waiting = asyncio.create_task(_all_ended(list(self._driving.values())))
+        stops = [asyncio.create_task(event.wait()) for event in (self._aborting, self._fenced)]
         await asyncio.wait(
-            {told, fenced, finished}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
+            {waiting, *stops}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
         )
-        await _end([told, fenced])
-        finished.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await finished
+        await _end([waiting, *stops])
 
     async def _promote(self) -> None:
         if await self._store.promote():
@@ -304,7 +306,12 @@ class Runner:
             await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - jitter
 
 
-async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:
+async def _all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,7 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
-from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
+from statemachine_pipeline.errors import (
+    DatabaseUnavailable,
+    DefinitionError,
+    MissingExtra,
+    PipelineError,
+    StaleClaim,
+)
 from statemachine_pipeline.hooks import (
     Done,
     RateLimited,
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
 
 STAGE_FAULT_PAUSE = timedelta(minutes=5)
 DETAIL_CHARS = 500
+_OF_THE_STAGE = {"MissingExtra", "DefinitionError"}
+"""Raised in a child, these say that no document could pass."""
 
 
 class Performer:
@@ -71,10 +79,15 @@ class Performer:
         """
         deadline = bound.stage.deadline.total_seconds()
         outcome = await call_user(self._run, claim, bound, deadline)
-        waited = datetime.now(UTC) - claim.entered_at
-        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
+        if isinstance(outcome, Postponed):
+            return await self._postponed(claim, bound, outcome)
+        return outcome
+
+    async def _postponed(self, claim: Claim, bound: Bound, outcome: Postponed) -> Outcome:
+        if outcome.code == "stage_fault":
             await self._store.pause(bound.trigger, outcome.reason, "pipeline", outcome.after)
-        elif isinstance(outcome, Postponed) and outcome.code == "waiting" and waited > bound.stage.wait:
+        waited = datetime.now(UTC) - claim.entered_at
+        if outcome.code == "waiting" and waited > bound.stage.wait:
             return Failed(code="waited_too_long", reason=f"still waiting after {waited}")
         return outcome
 
@@ -164,7 +177,11 @@ async def call_user(function: Callable[..., Awaitable[Done]], *arguments: object
         return Failed(code="timed_out", reason="the stage's deadline passed")
     except ChildCrashed as error:
         return Failed(code="child_crashed", reason="the child process died", detail=_detail(error))
+    except (MissingExtra, DefinitionError) as error:
+        return _told(StageFault(str(error)))
     except HookRaised as error:
+        if error.type_name in _OF_THE_STAGE:
+            return _told(StageFault(error.message))
         reason = f"the hook raised {error.type_name}"
         return Failed(code=error.type_name, reason=reason, detail=_detail(error))
     except PipelineError as error:

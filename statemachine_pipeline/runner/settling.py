@@ -62,7 +62,7 @@ class Settling:
             ProductFailed: Its product could not be written.
             DatabaseUnavailable: Whether it was written is unknown.
         """
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         self._queue.append((proposal, future))
         self._arrived.set()
         return await future

@@ -21,6 +21,11 @@ class Slots:
     def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
         self._free = {bound.state: bound.stage.concurrency for bound in served}
         self._on_free = on_free
+        self._closed = False
+
+    def close(self) -> None:
+        """Let nobody go on: documents are left ready at their next stage for other runners."""
+        self._closed = True
 
     @property
     def free(self) -> dict[str, int]:
@@ -29,6 +34,8 @@ class Slots:
 
     def take(self, states: Iterable[str]) -> frozenset[str]:
         """Take a slot at each state that is served and has one; return those."""
+        if self._closed:
+            return frozenset()
         taken = frozenset(state for state in states if self._free.get(state, 0) > 0)
         for state in taken:
             self._free[state] -= 1

@@ -1,9 +1,10 @@
 """Reads the fenced blocks of a page and runs them as a reader would, in one folder, in order.
 
 ``python`` blocks are run; one that begins with a comment naming a file, ``# hooks.py``, is saved
-under that name instead, for the blocks after it. ``bash`` blocks are run too. What a block prints on
-stdout is compared with a ``text output`` block straight after it: ids, times and numbers with
-decimals may differ, and a line of ``...`` stands for any lines. All other languages are only shown.
+under that name instead, for the blocks after it. ``bash`` blocks are run too. What a block prints
+on stdout is compared with a ``text output`` block straight after it: ids, times, users, workers and
+numbers with decimals may differ, and a line of ``...`` stands for any lines. Other languages are
+only shown.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _VARIES = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # an id
     r"|\d{4}-\d\d-\d\d[ T]?|\d\d:\d\d:\d\d(?:[.,]\d+)?(?:\+\d\d:\d\d| UTC|Z)?"
     r"|-?\d+\.\d+"
+    r"|cli:\w+|worker \d+"
 )
 
 

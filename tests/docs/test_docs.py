@@ -1,4 +1,4 @@
-"""The README and every page: what can be run is run, what is generated is current, links lead on."""
+"""The README and every page: what can be run runs, what is generated is current, links lead on."""
 
 from __future__ import annotations
 

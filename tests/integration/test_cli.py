@@ -1,4 +1,8 @@
-"""The command line as people and scripts use it: real processes on one embedded server."""
+"""The command line as people and scripts use it, on one embedded server.
+
+What a process does (signals, pipes, streams, children) is tested with real ones; the other verbs
+run in this one, because importing everything anew takes a second and a half each time.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from statemachine_pipeline.cli import app
 from statemachine_pipeline.database.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 PATIENCE_SECONDS = 30
 
@@ -65,11 +72,11 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-        ours = {"SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL"}
-        inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Begin a command as a process of its own."""
+        inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         return subprocess.Popen(
-            [sys.executable, "-m", "statemachine_pipeline", *map(str, arguments)],
+            [sys.executable, "-m", "statemachine_pipeline", *arguments],
             cwd=self.folder,
             env=inherited | environment,
             stdin=subprocess.DEVNULL,
@@ -78,9 +85,14 @@ class Shell:
             text=True,
         )
 
-    def run(self, *arguments: str | Path, **environment: str) -> Ended:
-        with self.start(*arguments, **environment) as process:
-            return end(process)
+    def run(self, *arguments: str, **environment: str) -> Ended:
+        """Run a command in this process."""
+        with contextlib.chdir(self.folder):
+            env = dict.fromkeys(SETTINGS) | environment
+            result = CliRunner().invoke(app, arguments, env=env)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Ended(code=result.exit_code, out=result.stdout, err=result.stderr)
 
 
 def end(process: subprocess.Popen[str]) -> Ended:
@@ -132,7 +144,8 @@ def shell() -> Iterator[Shell]:
 @pytest.fixture(scope="module")
 def ingested(shell: Shell) -> Ended:
     """Return how the ingest of the documents ended; later tests look at what it left."""
-    return shell.run("ingest", "docs", "missing.md", "--json")
+    with shell.start("ingest", "docs", "missing.md", "--json") as process:
+        return end(process)
 
 
 def of(ingested: Ended, name: str) -> dict[str, Any]:
@@ -271,7 +284,9 @@ def test_an_unknown_document_is_not_found_and_a_malformed_id_is_a_slip(shell: Sh
 
 def test_an_unreachable_database_gives_code_5_and_no_password(shell: Shell) -> None:
     """A closed port is told at once, and the password nowhere."""
-    gone = shell.run("status", DATABASE_URL="postgres://me:swordfish@127.0.0.1:1/documents")
+    url = "postgres://me:swordfish@127.0.0.1:1/documents"
+    with shell.start("status", DATABASE_URL=url) as process:
+        gone = end(process)
     assert gone.code == 5
     assert "documents on 127.0.0.1:1" in gone.err
     assert "swordfish" not in gone.out + gone.err

@@ -31,8 +31,10 @@ from statemachine_pipeline.records import Facts
 if TYPE_CHECKING:
     from statemachine_pipeline.graph import Graph
 
-# Each example asks about every state and trigger: 20 are some 3,000 comparisons of a lifecycle.
-always_alike = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+COMPARISONS = 4000
+"""Of one lifecycle; each example makes one for every state and trigger."""
+
+always_alike = settings(deadline=None, derandomize=True, database=None)
 lives = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
@@ -154,7 +156,7 @@ def disagreements(cls: type[Lifecycle], graph: Graph, facts: Facts) -> list[str]
 def test_engine_and_table_agree_on_every_step(cls: type[Lifecycle]) -> None:
     """'A differential property test drives both with random triggers and facts' finds nothing."""
 
-    @always_alike
+    @settings(always_alike, max_examples=COMPARISONS // len(asks(cls.graph)))
     @given(facts=all_facts)
     def agree(facts: Facts) -> None:
         assert disagreements(cls, cls.graph, facts) == []
@@ -217,7 +219,7 @@ def with_guard_turned_round(graph: Graph, number: int) -> Graph:
 def is_found(cls: type[Lifecycle], wrong: Graph) -> bool:
     """Run the property on a wrong table; tell whether it fails."""
 
-    @settings(always_alike, phases=[Phase.generate])
+    @settings(always_alike, max_examples=100, phases=[Phase.generate])
     @given(facts=all_facts)
     def agree(facts: Facts) -> None:
         if disagreements(cls, wrong, facts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -29,6 +29,9 @@ from statemachine_pipeline.records import (
     identify,
     sha256_hex,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DOCUMENT = document_id("default", "file:///data/report.pdf")
 

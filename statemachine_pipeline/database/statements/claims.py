@@ -94,8 +94,8 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     legs = []
     for number, (stage, states) in enumerate(places):
         free = sa.bindparam(f"free_{number}", type_=sa.Integer)
-        place = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
-        place = place.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
+        own = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
+        place = own.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
         waiting = t.work.alias("w")
         found = (
             sa.select(waiting.c.document_id)
@@ -281,7 +281,7 @@ def _move_documents(t: Tables, held: Any) -> Any:
 
 
 def _tell(t: Tables, moved: Any, me: Any) -> Any:
-    named = [sa.column(name, kind) for name, kind in STEPS.items()]
+    named: list[Any] = [sa.column(name, kind) for name, kind in STEPS.items()]
     step = sa.func.json_to_recordset(moved.c.steps).table_valued(*named)
     step = step.render_derived(name="step", with_types=True)
     own = [name for name in STEPS if name != "offset"]

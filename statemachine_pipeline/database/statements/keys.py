@@ -108,7 +108,7 @@ def drop(t: Tables) -> Any:
 
 def rest_on(t: Tables) -> Any:
     """Record on whom duplicates rest."""
-    given = rows("rest", {"document_id": ID, "owner": ID, "kind": sa.Text, "sha256": sa.Text})
+    given: Any = rows("rest", {"document_id": ID, "owner": ID, "kind": sa.Text, "sha256": sa.Text})
     stored = insert(t.duplicate_of).from_select(
         ["document_id", "owner", "kind", "sha256"], sa.select(given)
     )
