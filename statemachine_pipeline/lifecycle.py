@@ -110,14 +110,14 @@ class _LifecycleMeta(StateMachineMetaclass):
             _check_names(name, body)
             _check_edges(name, states, body)
         if not states:
-            super().__init__(name, bases, body)
+            super().__init__(name, bases, body)  # type: ignore[arg-type]
             return
         working = [s for s in states.values() if not s.final and s.transitions.transitions]
         dead, stopped = State(final=True), State(final=True)
         body |= {graphs.DEAD_LETTER: dead, graphs.CANCELLED: stopped}
         retry = TransitionList()
         for state in working:
-            retry |= state.to.itself(internal=True, cond=may_retry)
+            retry |= state.to.itself(internal=True, cond=may_retry)  # type: ignore[no-untyped-call]
         # A state without an edge of its own gets none of these, so that the engine's check for
         # trap states names it.
         body |= {
@@ -126,7 +126,7 @@ class _LifecycleMeta(StateMachineMetaclass):
             graphs.CANCEL: stopped.from_(*working),
         }
         try:
-            super().__init__(name, bases, body)
+            super().__init__(name, bases, body)  # type: ignore[arg-type]
             cls.graph = graphs.read(cls)  # type: ignore[arg-type]
             cls(Cursor(cls.graph.initial))  # resolves every guard now, not at the first document
         except (StateMachineError, TypeError) as error:  # TypeError: a guard that is no callable

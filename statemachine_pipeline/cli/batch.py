@@ -79,6 +79,11 @@ class Batch:
         self._order: dict[Path, int] = {}
         self._held: dict[str, str | None] = {}
         self.is_submitting = True
+        self._has_given_up = False
+
+    def give_up(self) -> None:
+        """Hand over nothing more and stop watching; the documents are safe where they stand."""
+        self._has_given_up = True
 
     @property
     def items(self) -> list[Item]:
@@ -109,7 +114,7 @@ class Batch:
         self.is_submitting = False
 
     async def _submit_some(self, entries: enumerate[Found], turn: asyncio.Lock) -> None:
-        while True:
+        while not self._has_given_up:
             async with turn:  # a generator serves one at a time
                 entry = await asyncio.to_thread(next, entries, None)
             if entry is None:
@@ -139,7 +144,7 @@ class Batch:
             DatabaseUnavailable: It has not answered for a minute; the runner may still go on.
         """
         answered = time.monotonic()
-        while self.is_submitting or self._moving:
+        while (self.is_submitting or self._moving) and not self._has_given_up:
             began = time.monotonic()
             try:
                 await self.look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
@@ -54,6 +55,8 @@ def run(work: Coroutine[None, None, int]) -> NoReturn:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    # Libraries stay silent, unless an app of the user's has set logging up.
+    logging.lastResort = logging.NullHandler()
     try:
         code = asyncio.run(work)
     except errors.PipelineError as error:

@@ -50,16 +50,20 @@ async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json:
 
 async def _until_at_rest(pipeline: Pipeline, batch: Batch, paths: Sequence[Path]) -> Stops:
     runner = pipeline.runner()
-    with stopping(runner) as stops, reporting(batch):
+
+    def stop() -> None:
+        batch.give_up()
+        runner.stop()
+
+    with stopping(stop) as stops, reporting(batch):
         running = asyncio.create_task(runner.run())
         following = asyncio.create_task(together(batch.submit(walk(paths)), batch.watch()))
         await asyncio.wait({running, following}, return_when=asyncio.FIRST_COMPLETED)
-        following.cancel()
+        batch.give_up()  # not cancelled, which would break off its queries
         await asyncio.wait({following})
         runner.stop()
         await running
-        if not following.cancelled():
-            following.result()
+        following.result()
     return stops
 
 
@@ -100,7 +104,7 @@ def _summarise(batch: Batch, seconds: float, stops: Stops) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in sorted(batch.counts.items()))
     refused = len(batch.items) - batch.total
     also = f"; {refused} paths refused" if refused else ""
-    rate = f"{batch.total / seconds:.1f} documents/s"
+    rate = f"{(batch.total - batch.moving) / seconds:.1f} documents/s"
     output.say(f"ingested in {seconds:.1f} s ({rate}): {counts or 'nothing'}{also}")
     if stops:
         output.say(

@@ -11,18 +11,20 @@ from statemachine_pipeline.cli.ending import OK, SIGNALLED
 from statemachine_pipeline.cli.output import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from statemachine_pipeline.runner.loop import Runner
+    from collections.abc import Callable, Iterator
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stops:
-    """Signals received so far."""
+    """Signals received so far.
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    Args:
+        stop: Called at each of the first two; drains at the first and aborts at the second.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
         self._received: list[signal.Signals] = []
 
     def __len__(self) -> int:
@@ -36,7 +38,7 @@ class Stops:
     def receive(self, number: signal.Signals) -> None:
         """Drain at the first signal, abort at the second; a third has its usual effect."""
         self._received.append(number)
-        self._runner.stop()
+        self._stop()
         if len(self) == 1:
             say(f"{number.name}: finishing what runs, taking nothing new; again to stop at once")
         else:
@@ -45,10 +47,10 @@ class Stops:
 
 
 @contextlib.contextmanager
-def stopping(runner: Runner) -> Iterator[Stops]:
-    """Let signals stop a runner for as long as this context lasts."""
+def stopping(stop: Callable[[], None]) -> Iterator[Stops]:
+    """Let signals call ``stop`` for as long as this context lasts."""
     loop = asyncio.get_running_loop()
-    stops = Stops(runner)
+    stops = Stops(stop)
     for number in _STOPPING:
         loop.add_signal_handler(number, stops.receive, number)
     try:

@@ -26,7 +26,7 @@ async def work(target: Target, triggers: Sequence[str] | None, drain_seconds: fl
         runner = pipeline.runner(triggers=triggers, drain=timedelta(seconds=drain_seconds))
         served = ", ".join(triggers) if triggers else "all stages"
         say(f"worker of {pipeline.graph.name} serves {served}; stop it with Ctrl-C or SIGTERM")
-        with stopping(runner) as stops:
+        with stopping(runner.stop) as stops:
             await runner.run()
         say("worker stopped; nothing is held")
         return stops.exit_code if len(stops) > 1 else OK

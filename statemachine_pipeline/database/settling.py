@@ -17,7 +17,7 @@ from statemachine_pipeline.database.proposal import (
     ProductFailed,
     Settled,
 )
-from statemachine_pipeline.database.statements import claims, keys
+from statemachine_pipeline.database.statements import claims, content, keys
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, FAIL
@@ -69,8 +69,11 @@ class Settlement:
             One answer per proposal, in their order.
         """
         decisions = [None if _has_data(p) else p.decide(p.facts) for p in proposals]
-        if all(d is not None and _is_plain(d) for d in decisions):
+        pairs = list(zip(proposals, decisions, strict=True))
+        if all(d is not None and self._is_plain(p, d) for p, d in pairs):
             async with self._connection(one_statement=True, waits=alone) as connection:
+                if alone:
+                    await _limit_waiting(connection)
                 return await self._move(connection, proposals, decisions, worker, skip=not alone)
         async with self._connection(one_statement=False, waits=alone) as connection:
             return await self._write_with_products(connection, proposals, worker, alone=alone)
@@ -99,10 +102,7 @@ class Settlement:
         alone: bool,
     ) -> list[Answer]:
         if alone:
-            limit = f"{LOCK_TIMEOUT_SECONDS}s"
-            await connection.execute(
-                sa.select(sa.func.set_config("lock_timeout", limit, True))  # noqa: FBT003
-            )
+            await _limit_waiting(connection)
         held = await self._lock(connection, proposals, skip=not alone)
         mine = [p for p in proposals if p.claim.document.id in held]
         counted = await products.write(connection, self._t, mine)
@@ -144,6 +144,16 @@ class Settlement:
         owners = await lock_owners(connection, self._t, wanted)
         return [p for key, p, d in resting if owners.get(key) != d.duplicate_of]
 
+    def _is_plain(self, proposal: Proposal, decision: Decision) -> bool:
+        """Whether the settle statement alone is enough."""
+        ended = decision.state in {DEAD_LETTER, CANCELLED}
+        hopped_out = self._hopped_out(proposal, decision)
+        return decision.duplicate_of is None and not ended and not hopped_out
+
+    def _hopped_out(self, proposal: Proposal, decision: Decision) -> bool:
+        """Whether a document came to its end without running the stage that empties buffers."""
+        return proposal.bound is None and decision.state in self._graph.ends
+
     async def _after(
         self, connection: AsyncConnection, written: Sequence[Proposal], taken: Sequence[Decision]
     ) -> None:
@@ -163,6 +173,12 @@ class Settlement:
                 keys.rest_on(self._t),
                 parameters("rest", rests),
             )
+        for ids, statements in (
+            ([p.claim.document.id for p, d in pairs if _was_another(p, d)], content.withdraw),
+            ([p.claim.document.id for p, d in pairs if self._hopped_out(p, d)], content.forget),
+        ):
+            for statement in statements(self._t) if ids else ():
+                await connection.execute(statement, {"ids": sorted(ids)})
         losing = [p.claim.document.id for p, d in pairs if _may_lose_keys(p, d)]
         if losing:
             await hand_on(connection, self._t, self._graph, sorted(losing))
@@ -197,13 +213,20 @@ def _has_data(proposal: Proposal) -> bool:
     return proposal.kind != "none"
 
 
-def _is_plain(decision: Decision) -> bool:
-    """Whether the settle statement alone is enough."""
-    return decision.duplicate_of is None and decision.state not in {DEAD_LETTER, CANCELLED}
+async def _limit_waiting(connection: AsyncConnection) -> None:
+    limit = f"{LOCK_TIMEOUT_SECONDS}s"
+    await connection.execute(
+        sa.select(sa.func.set_config("lock_timeout", limit, True))  # noqa: FBT003
+    )
+
+
+def _was_another(proposal: Proposal, decision: Decision) -> bool:
+    """Whether a document became a twin that stood for a text of its own in an earlier life."""
+    return decision.duplicate_of is not None and proposal.claim.document.life > 1
 
 
 def _may_lose_keys(proposal: Proposal, decision: Decision) -> bool:
-    ended = decision.state in {DEAD_LETTER, CANCELLED}
+    ended = decision.state in {DEAD_LETTER, CANCELLED} or _was_another(proposal, decision)
     return ended or (proposal.kind == "publication" and proposal.claim.document.life > 1)
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def blocks(page: Path) -> Iterator[Block]:
     """Yield the blocks of a page in order, each with the output that follows it."""
     text = page.read_text()
     found = list(_FENCE.finditer(text))
-    for match, after in zip(found, [*found[1:], None], strict=True):
+    for match, after in zip_longest(found, found[1:]):
         follows = after is not None and after["info"].strip() == "text output"
         yield Block(
             language=match["info"].split()[0],

@@ -284,3 +284,22 @@ async def test_an_owner_that_ends_while_a_twin_comes_to_rest_wakes_it(
     await ending
     assert path_of(psql, twin) == ["submit", "mark_duplicate", "reprocess"]
     assert await completed(pipeline, twin) == ["complete"]
+
+
+async def test_a_document_that_becomes_a_twin_withdraws_its_old_text(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Readers no longer find it, and who rested on its old text takes over."""
+    pipeline = pipeline_with(engine)
+    other = await _send(pipeline, "other", b"another text\n---\n1")
+    changed = await _send(pipeline, "changed", b"text\n---\n1")
+    assert await completed(pipeline, other, changed) == ["complete", "complete"]
+    heir = await _send(pipeline, "heir", b"text\n---\n2")
+    assert await completed(pipeline, heir) == ["duplicate"]
+    await _send(pipeline, "changed", b"another text\n---\n2")
+    states = await completed(pipeline, other, changed, heir)
+    assert states == ["complete", "duplicate", "complete"]
+    assert _rests_on(psql) == {changed: other}
+    shown = psql.execute("SELECT document_id FROM chunk").fetchall()
+    assert {row[0] for row in shown} == {other, heir}
+    assert (await pipeline.get(changed)).chunk_count == 0

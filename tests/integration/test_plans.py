@@ -173,18 +173,13 @@ def test_a_settle_reads_nothing_but_its_batch(
     seqs = psql.execute(
         "SELECT document_id, claim_seq FROM smp.work WHERE lane = 'claimed' LIMIT 20"
     ).fetchall()
+    # As ``Settlement`` writes it: a release, which takes no step.
     given = [
-        dict.fromkeys(claims.SETTLED)
-        | {"id": document, "seq": seq, "state": "uploaded", "steps": 0, "lane": "deferred"}
-        | {"after": 1.0, "give_back": 1, "crashed": 0, "deadline": 0.0}
+        {"id": document, "seq": seq, "state": "uploaded", "lane": "deferred", "after": 1.0}
+        | {"steps": [], "step_count": 0, "give_back": 1, "crashed": 0, "deadline": 0.0}
         for document, seq in seqs
     ]
-    values = (
-        parameters("given", given)
-        | parameters("step", [])
-        | parameters("earned", [])
-        | {"worker": 1}
-    )
+    values = parameters("given", given) | {"worker": 1}
     scans = _scans(psql, claims.settle(T, skip_locked=skip_locked), values)
     assert not _reads_whole(scans, "work", "document", "transition")
 

@@ -29,13 +29,15 @@ from statemachine_pipeline.lifecycle import (
 from statemachine_pipeline.records import Facts
 
 if TYPE_CHECKING:
+    from random import Random
+
     from statemachine_pipeline.graph import Graph
 
-COMPARISONS = 4000
+COMPARISONS = 1500
 """Of one lifecycle; each example makes one for every state and trigger."""
 
 always_alike = settings(deadline=None, derandomize=True, database=None)
-lives = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+lives = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
 def is_clean(facts: Facts) -> bool:
@@ -95,24 +97,32 @@ class BranchingLifecycle(Lifecycle):
 LIFECYCLES = (DocumentLifecycle, RedactedLifecycle, BranchingLifecycle)
 TWIN = UUID(int=7)
 
-few = st.integers(min_value=0, max_value=2)
-tries = st.integers(min_value=1, max_value=3)
-all_facts = st.builds(
-    Facts,
-    attempt=tries,
-    attempts_allowed=tries,
-    crashes=few,
-    crashes_allowed=tries,
-    permanent=st.booleans(),
-    duplicate_of=st.sampled_from([None, TWIN]),
-    duplicate_by=st.sampled_from([None, "bytes", "text"]),
-    text_chars=st.sampled_from([0, 2, 9]),
-    chunks_expected=few,
-    chunks_stored=few,
-    vectors_expected=few,
-    vectors_stored=few,
-    reported=st.sampled_from([{}, {"findings_left": 0}, {"findings_left": 2}]),
-)
+# Drawn field by field, Hypothesis tends to repeat combinations and missed planted mistakes; a seed
+# spreads them evenly.
+seeds = st.randoms(use_true_random=True)
+
+
+def facts_of(random: Random) -> Facts:
+    """Make facts whose guards agree and refuse about as often."""
+    few, tries = range(3), range(1, 4)
+    return Facts(
+        attempt=random.choice(tries),
+        attempts_allowed=random.choice(tries),
+        crashes=random.choice(few),
+        crashes_allowed=random.choice(tries),
+        permanent=random.random() < 0.3,
+        duplicate_of=random.choice([None, TWIN]),
+        duplicate_by=random.choice([None, "bytes", "text"]),
+        text_chars=random.choice([0, 2, 9]),
+        chunks_expected=random.choice(few),
+        chunks_stored=random.choice(few),
+        vectors_expected=random.choice(few),
+        vectors_stored=random.choice(few),
+        reported=random.choice([{}, {"findings_left": 0}, {"findings_left": 2}]),
+    )
+
+
+all_facts = seeds.map(facts_of)
 
 
 def by_engine(cls: type[Lifecycle], state: str, trigger: str, facts: Facts) -> str:

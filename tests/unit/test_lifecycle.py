@@ -299,7 +299,7 @@ def test_the_engine_of_every_lifecycle_is_strict() -> None:
 
 
 def test_a_subclass_with_an_edge_is_refused() -> None:
-    """'Adding an edge to them raises (python-statemachine would silently change the base class)'."""
+    """'Adding an edge raises': python-statemachine would silently change the base class."""
 
     def make() -> None:
         class Odd(DocumentLifecycle):
@@ -366,7 +366,7 @@ def test_an_edge_from_a_state_of_no_class_is_refused() -> None:
 
 
 def test_an_edge_from_any_state_is_refused() -> None:
-    """'from_.any() would give fail and cancel also to a state whose own edge was forgotten'."""
+    """'from_.any() would also give edges to a state whose own edge was forgotten'."""
     first, second, last = State(initial=True), State(), State(final=True)
     names = {"first": first, "second": second, "last": last, "go": first.to(second)}
     assert refusal(lambda: declare(**names, skip=last.from_.any())) == (
@@ -408,7 +408,7 @@ def test_a_state_under_two_names_is_refused() -> None:
 
 
 def test_a_forgotten_edge_is_refused_with_its_state_named() -> None:
-    """'A working state without an outgoing edge gets none of the three', so the engine names it."""
+    """'A working state without an outgoing edge gets none of the three': it is named."""
     first, lost, last = State(initial=True), State(), State(final=True)
     names = {"first": first, "lost": lost, "last": last}
     assert refusal(lambda: declare(**names, go=first.to(lost), end=first.to(last))) == (
@@ -428,7 +428,7 @@ def test_an_unreachable_state_is_refused() -> None:
 
 
 def test_a_loop_that_never_ends_is_refused() -> None:
-    """'Every working state reaches complete-like ends by forward edges', which ``fail`` would hide."""
+    """'Every working state reaches complete-like ends by forward edges'; ``fail`` is none."""
     first, one, two, last = State(initial=True), State(), State(), State(final=True)
     names = {"first": first, "one": one, "two": two, "last": last}
     edges = {"go": first.to(last) | first.to(one), "there": one.to(two), "back": two.to(one)}
@@ -441,8 +441,8 @@ def test_a_loop_that_never_ends_is_refused() -> None:
 def test_a_guard_by_name_is_refused(name: str) -> None:
     """'Guards by name cannot be checked by mypy or followed in an editor', misspelt or not."""
     assert refusal(lambda: declare_line(cond=name)) == (
-        f"Odd.go: guard '{name}' is not a plain function; a name or an expression cannot be checked "
-        "or followed, so pass the function itself"
+        f"Odd.go: guard '{name}' is not a plain function; a name or an expression cannot be "
+        "checked or followed, so pass the function itself"
     )
 
 
@@ -593,7 +593,7 @@ def test_reserved_names_are_refused(name: str) -> None:
 
 
 def test_every_name_that_an_engine_uses_is_refused() -> None:
-    """'send("model") is an AttributeError': a trigger or state must not hide what the engine needs."""
+    """A trigger or state must not hide what the engine needs, such as ``model``."""
     made = declare_line()
     given = {"first", "last", "go", "retry", "fail", "cancel", "dead_letter", "cancelled"}
     used = {name for name in {*dir(StateChart), *dir(made(Cursor("first")))} if name[0] != "_"}
@@ -727,7 +727,7 @@ def test_edges_cannot_be_added_once_the_class_is_finished() -> None:
     before = made.graph
     assert refusal(lambda: made.first.to(made.last)) == f"state first {SEALED}"
     assert refusal(lambda: made.last.to(made.first)) == f"state last {SEALED}"
-    assert refusal(lambda: made.first.to.itself()) == f"state first {SEALED}"
+    assert refusal(made.first.to.itself) == f"state first {SEALED}"
     assert refusal(lambda: made.dead_letter.from_(made.first)) == f"state first {SEALED}"
     assert made.graph is before
     assert [edge.event for edge in made.first.transitions] == ["go", "retry", "fail", "cancel"]

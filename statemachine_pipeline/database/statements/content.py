@@ -280,6 +280,31 @@ def publish(t: Tables) -> list[Any]:
     return [gone, shown, outdated, embedded, counted, *emptied]
 
 
+def forget(t: Tables) -> list[Any]:
+    """Empty the buffers of documents whose content readers see already."""
+    shown = sa.exists().where(t.document.c.published_sha256.is_not(None))
+    return [
+        sa.delete(table).where(
+            table.c.document_id == _ids(), shown.where(t.document.c.id == table.c.document_id)
+        )
+        for table in (t.vector_buffer, t.chunk_buffer)
+    ]
+
+
+def withdraw(t: Tables) -> list[Any]:
+    """Take from readers what documents published before they came to rest on others."""
+    emptied = [
+        sa.delete(table).where(table.c.document_id == _ids())
+        for table in (t.vector_buffer, t.chunk_buffer, t.chunk)
+    ]
+    counted = (
+        sa.update(t.document)
+        .where(t.document.c.id == _ids(), t.document.c.published_sha256.is_not(None))
+        .values(chunk_count=0, vector_count=0, published_sha256=None)
+    )
+    return [*emptied, counted]
+
+
 def products(t: Tables) -> Any:
     """Read what earlier lives of documents earned."""
     return sa.select(t.product).where(t.product.c.document_id == _ids())

@@ -82,7 +82,7 @@ def heir(t: Tables) -> Any:
 def hand_over(t: Tables) -> list[Any]:
     """Make ``heir`` the owner of a key, and let the others rest on it."""
     k, r = t.text_owner, t.duplicate_of
-    given = {name: sa.bindparam(f"key_{name}") for name in ("tenant", "kind", "sha256")}
+    given: dict[str, Any] = {name: sa.bindparam(f"key_{name}") for name in ("tenant", "kind", "sha256")}
     heir_id = sa.bindparam("heir", type_=ID)
     return [
         sa.update(k)

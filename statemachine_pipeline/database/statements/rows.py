@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ID = UUID(as_uuid=True)
-LANE_READY = sa.literal_column("'ready'")
-LANE_DEFERRED = sa.literal_column("'deferred'")
-LANE_CLAIMED = sa.literal_column("'claimed'")
+LANE_READY: sa.ColumnElement[str] = sa.literal_column("'ready'")
+LANE_DEFERRED: sa.ColumnElement[str] = sa.literal_column("'deferred'")
+LANE_CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
 
 
 def rows(name: str, columns: Mapping[str, Any]) -> Any:

@@ -1,0 +1,102 @@
+"""What must hold after any fault, asked of the database; used by the tests and by ``make corpus``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+WORKER = Path(__file__).with_name("worker.py")
+
+BROKEN_HISTORIES = """
+SELECT count(*) FROM smp.transition n LEFT JOIN smp.transition p
+    ON p.document_id = n.document_id AND p.version = n.version - 1
+WHERE (n.version > 1 AND p.to_state IS DISTINCT FROM n.from_state)
+   OR (n.version = 1 AND n.trigger <> 'submit')
+"""
+STANDING_ELSEWHERE = """
+SELECT count(*) FROM smp.document d WHERE NOT EXISTS (
+    SELECT FROM smp.transition t WHERE t.document_id = d.id AND t.version = d.version
+    AND t.to_state = d.state AND NOT EXISTS (
+        SELECT FROM smp.transition later WHERE later.document_id = d.id AND later.version > d.version))
+"""
+TAKEN_TWICE = """
+SELECT count(*) FROM (
+    SELECT FROM smp.transition WHERE trigger NOT IN ('retry', 'submit')
+    GROUP BY document_id, life, trigger, from_state HAVING count(*) > 1) AS twice
+"""
+STUCK = """
+SELECT count(*) FROM smp.document d LEFT JOIN smp.work w ON w.document_id = d.id
+WHERE (w.document_id IS NULL) <> (d.state IN
+    ('complete', 'duplicate', 'dead_letter', 'cancelled', 'deleted'))
+"""
+LEFT_OVER = {
+    "chunk_buffer": "SELECT count(*) FROM smp.chunk_buffer b JOIN smp.document d ON d.id = b.document_id "
+    "WHERE d.state = 'complete'",
+    "vector_buffer": "SELECT count(*) FROM smp.vector_buffer b JOIN smp.document d "
+    "ON d.id = b.document_id WHERE d.state = 'complete'",
+    "work": "SELECT count(*) FROM smp.work",
+}
+PUBLISHED = """
+SELECT d.name, c.index, c.text, c.start, c.end, c.page, c.headings::text, md5(v.vector::text)
+FROM smp.chunk c JOIN smp.document d ON d.id = c.document_id
+LEFT JOIN smp.chunk_vector v ON v.chunk_id = c.id ORDER BY d.source_uri, c.index, c.id
+"""
+
+
+def one(connection: psycopg.Connection[Any], sql: str) -> Any:
+    """Return the only value of a query."""
+    row = connection.execute(sql).fetchone()  # type: ignore[arg-type]
+    return row[0] if row else None
+
+
+def faults(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return how many rows break each promise; empty when all hold and everything rests."""
+    checks = {
+        "broken histories": BROKEN_HISTORIES,
+        "documents beside their history": STANDING_ELSEWHERE,
+        "edges taken twice in a life": TAKEN_TWICE,
+        "documents neither at rest nor at work": STUCK,
+    } | LEFT_OVER
+    found = {name: one(connection, sql) for name, sql in checks.items()}
+    return {name: count for name, count in found.items() if count}
+
+
+def published(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    """Return every text and vector that readers see, in one order."""
+    return connection.execute(PUBLISHED).fetchall()
+
+
+def start(url: str, mode: str) -> subprocess.Popen[bytes]:
+    """Start a worker in a process group of its own."""
+    command = [sys.executable, str(WORKER), url, mode]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    """Poll until a condition holds; return how long it took."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > seconds:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 60) -> int:
+    """Wait for a worker to end by itself; kill it when it does not."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
