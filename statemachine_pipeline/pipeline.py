@@ -349,15 +349,23 @@ class Pipeline:
             liveness: When a worker counts as dead.
         """
         stages, engine = self._known_stages, self.engine
+        alive = liveness or Liveness()
         return Runner(
             prepare=self._ready,
             after_load=self._after_load,
-            store=Store(engine, self._tables, stages, ContentReader(engine, self._tables)),
+            store=Store(
+                engine,
+                self._tables,
+                stages,
+                ContentReader(engine, self._tables),
+                # Well before others take over what a frozen worker held.
+                patience=alive.dead_after / 2,
+            ),
             workers=Workers(engine, self._tables),
             stages=stages,
             served=stages.served(triggers),
             drain=drain,
-            liveness=liveness or Liveness(),
+            liveness=alive,
         )
 
     async def _open(self) -> None:

@@ -18,13 +18,14 @@ from statemachine_pipeline.database.proposal import (
     Settled,
 )
 from statemachine_pipeline.database.statements import claims, content, keys
-from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, FAIL
 from statemachine_pipeline.records import Accepted, ParsedText, Validated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -47,10 +48,12 @@ class Settlement:
         engine: Where to.
         t: The tables.
         graph: For the restarts of heirs.
+        patience: How long locks outlast a worker that was frozen in a transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, t: Tables, graph: Graph) -> None:
+    def __init__(self, engine: AsyncEngine, t: Tables, graph: Graph, patience: timedelta) -> None:
         self._engine, self._t, self._graph = engine, t, graph
+        self._patience = {"patience": milliseconds(patience)}
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settle = {skip: claims.settle(t, skip_locked=skip) for skip in (True, False)}
         self._hold = {skip: claims.hold(t, skip_locked=skip) for skip in (True, False)}
@@ -125,7 +128,7 @@ class Settlement:
     ) -> set[Any]:
         records = [{"id": p.claim.document.id, "seq": p.claim.sequence} for p in proposals]
         found = await connection.execute(
-            self._hold[skip], parameters("given", records)
+            self._hold[skip], parameters("given", records) | self._patience
         )
         return set(found.scalars())
 

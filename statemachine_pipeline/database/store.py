@@ -16,7 +16,7 @@ from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.statements import claims, content, documents, workers
-from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Claim
@@ -44,12 +44,22 @@ class Store:
         t: The pipeline's tables.
         stages: The lifecycle and its hooks.
         reader: Put into claims, so that hooks can read.
+        patience: How long locks outlast a worker that was frozen in a transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, t: Tables, stages: Stages, reader: Reader) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        t: Tables,
+        stages: Stages,
+        reader: Reader,
+        *,
+        patience: timedelta,
+    ) -> None:
         self._engine, self._t, self._stages, self._reader = engine, t, stages, reader
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._settlement = Settlement(engine, t, stages.graph)
+        self._settlement = Settlement(engine, t, stages.graph, patience)
+        self._patience = {"patience": milliseconds(patience)}
         self._claims: dict[tuple[tuple[str, ...], bool], Any] = {}
 
     async def claim(
@@ -262,7 +272,7 @@ class Store:
     async def _rescue(self, worker: int, grace: timedelta) -> int:
         async with self._engine.begin() as connection:
             found = await connection.execute(
-                claims.overdue(self._t), {"grace": grace.total_seconds()}
+                claims.overdue(self._t), {"grace": grace.total_seconds()} | self._patience
             )
             proposals = [self._rescue_proposal(row) for row in found]
             if proposals:
@@ -320,11 +330,11 @@ class Store:
         if deadline is None:
             held = await connection.execute(
                 claims.hold(self._t, skip_locked=False),
-                parameters("given", [given]),
+                parameters("given", [given]) | self._patience,
             )
         else:
             given["deadline"] = deadline.total_seconds()
-            held = await connection.execute(claims.extend(self._t), given)
+            held = await connection.execute(claims.extend(self._t), given | self._patience)
         if held.first() is None:
             raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
 

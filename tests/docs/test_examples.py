@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import signal
 import socket
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
-import pytest
 from pages import ROOT, environment_of_a_reader
 from psycopg import sql
 from sqlalchemy.engine import make_url
@@ -59,59 +57,44 @@ def statemachine_pipeline(*words: str, folder: Path, code: int = 0, **variables:
 
 
 def test_the_shortest_program_answers_its_question(tmp_path: Path) -> None:
-    """PROTOTYPES: submit, run until idle, search. Twice: the second run finds all done."""
+    """PROTOTYPES: submit, run until idle, search."""
     (tmp_path / "examples").symlink_to(EXAMPLES)
 
-    first, second = (
-        run(sys.executable, "examples/shortest.py", folder=tmp_path).splitlines() for _ in range(2)
-    )
+    printed = run(sys.executable, "examples/shortest.py", folder=tmp_path).splitlines()
 
-    assert first[0] == "{'complete': 2, 'dead_letter': 1}"
-    assert first[1].startswith("scanned-letter.pdf: no text on 1 page")
-    scores = [float(re.match(r"-?\d\.\d\d", line)[0]) for line in first[2:]]  # type: ignore[index]
+    assert printed[0] == "{'complete': 2, 'dead_letter': 1}"
+    assert printed[1].startswith("scanned-letter.pdf: no text on 1 page")
+    scores = [float(line.split()[0]) for line in printed[2:]]
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)
-    assert first[2].split(" ", 1)[1].startswith("annual-report-2024.pdf, page 2: 'Money")
-    assert second == first
+    assert "annual-report-2024.pdf, page 2: 'Money" in printed[2]
 
 
-class TestRedacted:
-    """The custom lifecycle, wholly by the command line with ``--app``."""
+def test_a_secret_is_nowhere_but_in_the_source(tmp_path: Path) -> None:
+    """The custom lifecycle, wholly by the command line with ``--app``.
 
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        shutil.copy(EXAMPLES / "redacted.py", tmp_path)
-        (tmp_path / "letter.md").write_text(LETTER)
-        return tmp_path
+    The hook's product replaces the unredacted text, so no table but ``blob`` keeps it; and what
+    still looks suspicious is not let on by the guard.
+    """
+    shutil.copy(EXAMPLES / "redacted.py", tmp_path)
+    (tmp_path / "letter.md").write_text(LETTER)
+    (tmp_path / "suspect.md").write_text("Write to mira@localhost, please.")
+    app = ("--app", "redacted:pipeline")
 
-    @staticmethod
-    def by_cli(*words: str, folder: Path, code: int = 0) -> str:
-        return statemachine_pipeline("--app", "redacted:pipeline", *words, folder=folder, code=code)
+    told = statemachine_pipeline(
+        *app, "ingest", "letter.md", "suspect.md", "--json", folder=tmp_path, code=1
+    )
+    letter, suspect = map(json.loads, told.splitlines())
+    shown = statemachine_pipeline(*app, "show", letter["document_id"], "--json", folder=tmp_path)
 
-    def test_a_secret_is_nowhere_but_in_the_source(self, folder: Path) -> None:
-        """The product replaces the unredacted text, so no table but ``blob`` ever keeps it."""
-        told = json.loads(self.by_cli("ingest", "letter.md", "--json", folder=folder))
-        shown = json.loads(self.by_cli("show", told["document_id"], "--json", folder=folder))
-
-        assert told["state"] == "complete"
-        assert "pii_redacted" in [step["to_state"] for step in shown["history"]]
-        rows = dict(rows_of_every_table(folder / ".statemachine-pipeline"))
-        for secret in SECRETS:
-            holding = {table for table, text in rows.items() if secret in text}
-            assert holding <= {"blob"}
-        assert "[e-mail]" in rows["chunk"]
-        assert "[telephone]" in rows["chunk"]
-        assert "[account]" in rows["chunk"]
-        assert SECRETS[0] in rows["blob"]
-
-    def test_what_still_looks_suspicious_is_not_let_on(self, folder: Path) -> None:
-        """The guard reads what the hook reported; a refused document is a dead letter."""
-        (folder / "letter.md").write_text("Write to mira@localhost, please.")
-
-        told = json.loads(self.by_cli("ingest", "letter.md", "--json", folder=folder, code=1))
-
-        assert told["state"] == "dead_letter"
-        assert "guard_refused:is_clean" in told["reason"]
+    assert (letter["state"], suspect["state"]) == ("complete", "dead_letter")
+    assert "guard_refused:is_clean" in suspect["reason"]
+    assert "pii_redacted" in [step["to_state"] for step in json.loads(shown)["history"]]
+    rows = dict(rows_of_every_table(tmp_path / ".statemachine-pipeline"))
+    for secret in SECRETS:
+        assert {table for table, text in rows.items() if secret in text} == {"blob"}
+    for label in ("[e-mail]", "[telephone]", "[account]"):
+        assert label in rows["chunk"]
 
 
 def rows_of_every_table(directory: Path) -> Iterator[tuple[str, str]]:
@@ -124,9 +107,8 @@ def rows_of_every_table(directory: Path) -> Iterator[tuple[str, str]]:
             ).fetchall()
             assert len(tables) > 10
             for (table,) in tables:
-                query = sql.SQL("SELECT string_agg(t::text, ' ') FROM smp.{} t")
-                if table == "blob":
-                    query = sql.SQL("SELECT convert_from(content, 'UTF8') FROM smp.{}")
+                row = "convert_from(content, 'UTF8')" if table == "blob" else "t::text"
+                query = sql.SQL(f"SELECT string_agg({row}, ' ') FROM smp.{{}} t")
                 found = connection.execute(query.format(sql.Identifier(table))).fetchone()
                 yield table, (found and found[0]) or ""
 

@@ -177,7 +177,7 @@ def hold(t: Tables, *, skip_locked: bool) -> Any:
     """
     given = rows("given", {"id": ID, "seq": sa.BigInteger})
     return (
-        sa.select(given.c.id)
+        sa.select(given.c.id, _patience())
         .join(t.work, _is_held(t, given))
         .join(t.document, t.document.c.id == given.c.id)
         .order_by(given.c.id)
@@ -195,8 +195,18 @@ def extend(t: Tables) -> Any:
             t.work.c.lane == LANE_CLAIMED,
         )
         .values(deadline_at=clock() + seconds(sa.bindparam("deadline", type_=sa.Double)))
-        .returning(t.work.c.document_id)
+        .returning(t.work.c.document_id, _patience())
     )
+
+
+def _patience() -> Any:
+    """Bound, in this transaction, how long its locks outlast a worker that was frozen inside it.
+
+    Rescue skips locked rows, so without it a stopped process would keep its documents for ever.
+    """
+    limit = sa.bindparam("patience", type_=sa.Text)
+    is_local = sa.true()
+    return sa.func.set_config("idle_in_transaction_session_timeout", limit, is_local)
 
 
 def _is_held(t: Tables, given: Any) -> Any:

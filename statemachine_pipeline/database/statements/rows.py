@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import timedelta
 
 ID = UUID(as_uuid=True)
 LANE_READY: sa.ColumnElement[str] = sa.literal_column("'ready'")
@@ -36,6 +37,11 @@ def parameters(name: str, records: Iterable[Mapping[str, Any]]) -> dict[str, str
 def seconds(amount: Any) -> Any:
     """Return a number of seconds as an interval."""
     return amount * sa.literal_column("interval '1 second'", sa.Interval)
+
+
+def milliseconds(duration: timedelta) -> str:
+    """Return a duration as PostgreSQL's settings take it."""
+    return f"{round(duration.total_seconds() * 1000)}ms"
 
 
 def any_of(subquery: Any) -> Any:
