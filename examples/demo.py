@@ -6,6 +6,7 @@ data lie in ``build/demo``; a second run finds everything unchanged. Run it by h
     python examples/demo.py
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from statemachine_pipeline.records import document_id
 
 HERE = Path(__file__).resolve().parent
 SCRATCH = HERE.parent / "build" / "demo"
-REPORT = HERE / "documents" / "annual-report-2024.pdf"
+MINUTES = HERE / "documents" / "board-minutes-2025-03.md"
 
 
 def step(saying: str, *words: str, may_exit: tuple[int, ...] = (0,)) -> int:
@@ -27,6 +28,14 @@ def step(saying: str, *words: str, may_exit: tuple[int, ...] = (0,)) -> int:
     if code not in may_exit:
         sys.exit(f"the command ended with exit code {code}")
     return code
+
+
+def parked() -> list[str]:
+    """Return the names of documents that were given up."""
+    command = [sys.executable, "-m", "statemachine_pipeline", "list", "--json"]
+    listed = subprocess.run(command, cwd=SCRATCH, check=True, capture_output=True, text=True).stdout
+    documents = [json.loads(line) for line in listed.splitlines()]
+    return [one["name"] for one in documents if one["state"] == "dead_letter"]
 
 
 def main() -> None:
@@ -42,14 +51,16 @@ def main() -> None:
     if code == 1:
         print(
             "\n# Exit code 1 is right: the folder holds a scanned letter without text. It was not\n"
-            "# forgotten but parked with its reason. The copy of the annual report is a duplicate."
+            "# forgotten but parked with its reason. Of the two equal reports one is a duplicate."
         )
     step("How many documents stand where.", "status")
+    if parked() != ["scanned-letter.pdf"]:
+        sys.exit(f"only the scanned letter should have been parked, but {parked()} were")
     step("What was parked.", "list", "--state", "dead_letter")
     step(
         "The life of one document, every row written in the transaction that moved it.",
         "show",
-        str(document_id("default", REPORT.as_uri())),
+        str(document_id("default", MINUTES.as_uri())),
     )
     step(
         "The three best passages for a question.",

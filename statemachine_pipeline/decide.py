@@ -425,7 +425,7 @@ def _rest(
 def output_sha256(bound: Bound, input_sha256: str, product: object | None) -> str:
     """Hash what later stages read of a product.
 
-    None, a key or a publication passes its input on; a product with ``sha256`` is asked; any other
+    None or a key passes its input on; a product with ``sha256`` is asked; any other
     counts as changed exactly when its input or hook did.
     """
     own = getattr(product, "sha256", None)

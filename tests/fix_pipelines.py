@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.settling import Answer
 
+PATIENCE = timedelta(seconds=30)
 BRIEFLY = timedelta(seconds=20)
 """Longest wait for what happens at once unless something is broken."""
 
@@ -189,7 +190,9 @@ class Hand:
         self.pipeline, self.worker, self.workers = pipeline, worker, workers
         self.stages = pipeline._known_stages
         t = tables(pipeline.schema)
-        self.store = Store(pipeline.engine, t, self.stages, ContentReader(pipeline.engine, t))
+        self.store = Store(
+            pipeline.engine, t, self.stages, ContentReader(pipeline.engine, t), patience=PATIENCE
+        )
         # Proposals are those of the runner; nothing is performed or settled by it.
         self._drive = Drive(self.store, self.stages, None, None, None)  # type: ignore[arg-type]
 

@@ -61,7 +61,8 @@ async def _until_at_rest(pipeline: Pipeline, batch: Batch, paths: Sequence[Path]
         await asyncio.wait({running, following}, return_when=asyncio.FIRST_COMPLETED)
         batch.give_up()  # not cancelled, which would break off its queries
         await asyncio.wait({following})
-        runner.stop()
+        if not stops:  # a second stop would break off the drain that a signal began
+            runner.stop()
         await running
         following.result()
     return stops

@@ -110,7 +110,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, state: i
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text("  ".join(shown(headings)).rstrip(), style="bold"))
     for row in cells:
-        styled = [Text(cell) for cell in shown(row)]
+        styled = [Text(cell) for cell in (*shown(row)[:-1], row[-1])]
         if state >= 0:
             styled[state].stylize(_COLOURS.get(row[state], ""))
         console.print(Text("  ").join(styled))

@@ -107,7 +107,7 @@ class Documents:
         await connection.execute(schedule, _only(values, schedule))
         return Submitted(document_id=submission.id, outcome="changed", state=initial)
 
-    async def apply(  # noqa: PLR0913
+    async def apply(
         self,
         trigger: str,
         ids: Sequence[UUID],

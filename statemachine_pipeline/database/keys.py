@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from statemachine_pipeline.database.statements import documents, keys
 from statemachine_pipeline.database.statements.rows import parameters

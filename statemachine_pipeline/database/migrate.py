@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from alembic import command
 from statemachine_pipeline.database.checks import guard_edges
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
 from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, SchemaMissing

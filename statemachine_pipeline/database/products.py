@@ -33,6 +33,12 @@ async def write(
         ProductFailed: A user's product raised.
     """
     facts: dict[UUID, Facts] = {}
+    # What needs no count is written only if it is earned: a refused guard keeps nothing of it.
+    proposals = [
+        p
+        for p in proposals
+        if p.kind in {"chunks", "vectors"} or p.decide(p.facts).input_sha256 is not None
+    ]
     await _write_texts(connection, t, _having(proposals, ParsedText))
     facts |= await _write_chunks(connection, t, _having(proposals, Chunks))
     facts |= await _count_vectors(connection, t, _having(proposals, Vectors))
@@ -103,12 +109,8 @@ async def _write_chunks(
             }
             for chunk in identify(document, product.chunks)
         ]
-    await connection.execute(
-        content.drop_other_chunks(t), parameters("chunk_set", sets)
-    )
-    await connection.execute(
-        content.put_chunks(t), parameters("passage", passages)
-    )
+    await connection.execute(content.drop_other_chunks(t), parameters("chunk_set", sets))
+    await connection.execute(content.put_chunks(t), parameters("passage", passages))
     ids = sorted(p.claim.document.id for p in proposals)
     found = await connection.execute(content.count_chunks(t), {"ids": ids})
     stored = {row.document_id: row.stored for row in found}

@@ -14,12 +14,17 @@ from statemachine_pipeline.records import Hit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
 
 WORTH_AN_INDEX = 1000
 """Vectors below which reading all of them is as fast as an index."""
+
+
+_IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+_TRY_LOCK = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
+_UNLOCK = sa.text("SELECT pg_advisory_unlock(hashtext(:name))")
 
 
 class Passages:
@@ -90,25 +95,43 @@ class Passages:
                     content.embedder(self._t), {"fingerprint": embedder}
                 )
                 known = found.first()
-                if known is None:
+                if known is None or not await self._is_wanted(connection, known.id):
                     return False
-                name = f"chunk_vector_embedder_{known.id}_idx"
-                present = {"name": f'"{self._t.schema}"."{name}"'}
-                there = await connection.execute(sa.text("SELECT to_regclass(:name)"), present)
-                few = await connection.execute(
-                    content.has_vectors(self._t), {"embedder": known.id, "least": WORTH_AN_INDEX}
-                )
-                if there.scalar() is not None or not few.scalar():
+                # Two builders at once would wait for each other's snapshots for ever.
+                name = {"name": f"{self._t.schema}.{_index(known.id)}"}
+                locked = await connection.execute(_TRY_LOCK, name)
+                if not locked.scalar():
                     return False
-                vectors = f'"{self._t.schema}".chunk_vector'
                 try:
-                    await connection.execute(
-                        sa.text(
-                            f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {vectors} USING hnsw "
-                            f"((vector::vector({known.dimensions})) vector_cosine_ops) "
-                            f"WHERE embedder_id = {known.id}"
-                        )
-                    )
-                except exc.ProgrammingError:
-                    return False
+                    return await self._build(connection, known.id, known.dimensions)
+                finally:
+                    await connection.execute(_UNLOCK, name)
+
+    async def _is_wanted(self, connection: AsyncConnection, embedder: int) -> bool:
+        """Whether there are enough vectors, and no index that works."""
+        name = {"name": f'"{self._t.schema}"."{_index(embedder)}"'}
+        if (await connection.execute(_IS_VALID, name)).scalar():
+            return False
+        enough = {"embedder": embedder, "least": WORTH_AN_INDEX}
+        found = await connection.execute(content.has_vectors(self._t), enough)
+        return bool(found.scalar())
+
+    async def _build(self, connection: AsyncConnection, embedder: int, dimensions: int) -> bool:
+        schema, name = f'"{self._t.schema}"', _index(embedder)
+        try:
+            # One that was left half built by a crash is in nobody's way, but does not work either.
+            await connection.execute(sa.text(f"DROP INDEX IF EXISTS {schema}.{name}"))
+            await connection.execute(
+                sa.text(
+                    f"CREATE INDEX CONCURRENTLY {name} ON {schema}.chunk_vector USING hnsw "
+                    f"((vector::vector({dimensions})) vector_cosine_ops) "
+                    f"WHERE embedder_id = {embedder}"
+                )
+            )
+        except exc.ProgrammingError:
+            return False
         return True
+
+
+def _index(embedder: int) -> str:
+    return f"chunk_vector_embedder_{embedder}_idx"

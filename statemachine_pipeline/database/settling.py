@@ -196,9 +196,7 @@ class Settlement:
         skip: bool,
     ) -> list[Answer]:
         pairs = list(zip(proposals, decisions, strict=True))
-        values = (
-            parameters("given", (_settled(p, d) for p, d in pairs)) | {"worker": worker}
-        )
+        values = parameters("given", (_settled(p, d) for p, d in pairs)) | {"worker": worker}
         found = {row.id: row for row in await connection.execute(self._settle[skip], values)}
         answers: list[Answer] = []
         for proposal, decision in pairs:
@@ -218,9 +216,7 @@ def _has_data(proposal: Proposal) -> bool:
 
 async def _limit_waiting(connection: AsyncConnection) -> None:
     limit = f"{LOCK_TIMEOUT_SECONDS}s"
-    await connection.execute(
-        sa.select(sa.func.set_config("lock_timeout", limit, True))  # noqa: FBT003
-    )
+    await connection.execute(sa.select(sa.func.set_config("lock_timeout", limit, True)))
 
 
 def _was_another(proposal: Proposal, decision: Decision) -> bool:

@@ -15,7 +15,7 @@ from statemachine_pipeline.database.keys import take_keys
 from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.settling import Answer, Settlement
-from statemachine_pipeline.database.statements import claims, content, documents, workers
+from statemachine_pipeline.database.statements import claims, content, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
 from statemachine_pipeline.errors import StaleClaim
@@ -239,6 +239,12 @@ class Store:
                 await connection.execute(
                     claims.pause(self._t), values | {"pause_seconds": duration.total_seconds()}
                 )
+
+    async def paused(self) -> set[str]:
+        """Return the stages that are paused now."""
+        with answering("looking at pauses"):
+            async with self._autocommit.connect() as connection:
+                return set((await connection.execute(claims.paused(self._t))).scalars())
 
     async def promote(self) -> int:
         """Make ready what was deferred and is due; any worker may, at any time."""

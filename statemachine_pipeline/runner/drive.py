@@ -16,6 +16,7 @@ from statemachine_pipeline.decide import (
     Decision,
     Failed,
     Outcome,
+    Postponed,
     Standing,
     Succeeded,
     decide,
@@ -144,6 +145,8 @@ class Drive:
         started = time.monotonic()
         outcome = await self._performer.perform(claim, bound)
         elapsed = time.monotonic() - started
+        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
+            self._slots.paused |= {bound.state}
         facts = await self._facts_with_key(claim, bound, outcome)
         taken = self._slots.take(self._stages.after(bound.state) - {bound.state})
         return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
@@ -205,9 +208,7 @@ class Drive:
         if isinstance(product, Accepted | Validated):
             owner = await self._store.take_key(claim, product.key)
             if owner != claim.document.id:
-                return dataclasses.replace(
-                    facts, duplicate_of=owner, duplicate_by=product.key[0]
-                )
+                return dataclasses.replace(facts, duplicate_of=owner, duplicate_by=product.key[0])
         return facts
 
     async def _settle(self, proposal: Proposal) -> Settled | None:

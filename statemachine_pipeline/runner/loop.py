@@ -82,7 +82,7 @@ class Runner:
         liveness: When this worker counts as dead.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         prepare: Callable[[], Awaitable[None]],
@@ -216,7 +216,11 @@ class Runner:
         while not (self._stopping.is_set() or self._fenced.is_set()):
             self._wake.clear()
             claimed = await self._claim(drive, worker)
-            if not claimed and not self._driving and not await self._store.outstanding(self._served):
+            if (
+                not claimed
+                and not self._driving
+                and not await self._store.outstanding(self._served)
+            ):
                 self._stopping.set()
                 return
             await self._doze(POLL_SECONDS_FIRST)
@@ -287,6 +291,8 @@ class Runner:
     async def _promote(self) -> None:
         if await self._store.promote():
             self._wake.set()
+        paused = await self._store.paused()
+        self._slots.paused = frozenset(b.state for b in self._served if b.trigger in paused)
         if not self._suspects and await self._store.has_suspects(self._served):
             self._suspects = True
             self._wake.set()

@@ -16,12 +16,16 @@ class Slots:
     Args:
         served: The stages of this runner.
         on_free: Called when a slot becomes free.
+
+    Attributes:
+        paused: States whose stages are paused: no walk goes on there.
     """
 
     def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
         self._free = {bound.state: bound.stage.concurrency for bound in served}
         self._on_free = on_free
         self._closed = False
+        self.paused: frozenset[str] = frozenset()
 
     def close(self) -> None:
         """Let nobody go on: documents are left ready at their next stage for other runners."""
@@ -33,10 +37,10 @@ class Slots:
         return dict(self._free)
 
     def take(self, states: Iterable[str]) -> frozenset[str]:
-        """Take a slot at each state that is served and has one; return those."""
+        """Take a slot at each state that is served, has one and is not paused; return those."""
         if self._closed:
             return frozenset()
-        taken = frozenset(state for state in states if self._free.get(state, 0) > 0)
+        taken = frozenset(s for s in states if self._free.get(s, 0) > 0 and s not in self.paused)
         for state in taken:
             self._free[state] -= 1
         return taken

@@ -46,10 +46,11 @@ LEFT_OVER = {
     "ON d.id = b.document_id WHERE d.state = 'complete'",
     "work": "SELECT count(*) FROM smp.work",
 }
+# Without the document's name: of two files with the same text, the one that comes first owns it.
 PUBLISHED = """
-SELECT d.name, c.index, c.text, c.start, c.end, c.page, c.headings::text, md5(v.vector::text)
-FROM smp.chunk c JOIN smp.document d ON d.id = c.document_id
-LEFT JOIN smp.chunk_vector v ON v.chunk_id = c.id ORDER BY d.source_uri, c.index, c.id
+SELECT c.text, c.index, c.start, c.end, c.page, c.headings::text, md5(v.vector::text)
+FROM smp.chunk c LEFT JOIN smp.chunk_vector v ON v.chunk_id = c.id
+ORDER BY c.text, c.index, c.start, c.headings::text
 """
 
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 60
 
+# A reader types all blocks into one shell, so variables last.
+_SAME_SHELL = """set -a; if [ -f .variables ]; then . ./.variables; fi
+trap 'export -p > .variables' EXIT
+"""
+
 _FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAVED_AS = re.compile(r"# (?P<name>[\w-]+\.py)\n")
 _VARIES = re.compile(
@@ -99,7 +104,7 @@ def environment_of_a_reader() -> dict[str, str]:
 def _run(block: Block, folder: Path, environment: dict[str, str], where: str) -> str:
     command = {
         "python": [sys.executable, "-c", block.body],
-        "bash": ["bash", "-euo", "pipefail", "-c", block.body],
+        "bash": ["bash", "-euo", "pipefail", "-c", _SAME_SHELL + block.body],
     }[block.language]
     done = subprocess.run(
         command,

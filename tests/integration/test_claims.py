@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from fix_pipelines import Hooks, Told, accept, completed, hand, path_of, pipeline_with, plain
-from fix_pipelines import running, until, until_blocked
+from fix_pipelines import (
+    Hooks,
+    Told,
+    accept,
+    completed,
+    hand,
+    path_of,
+    pipeline_with,
+    plain,
+    running,
+    until,
+    until_blocked,
+)
 from statemachine import State
 
 from statemachine_pipeline import Lifecycle, Pipeline
 from statemachine_pipeline.database.proposal import Settled
-from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.database.statements import claims
+from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.records import Vectors
 
@@ -290,9 +301,7 @@ async def test_saving_moves_the_deadline(engine: AsyncEngine, psql: Psql) -> Non
     assert await worker.store.holds(claim)
 
 
-async def test_a_document_that_kills_its_workers_is_parked(
-    engine: AsyncEngine, psql: Psql
-) -> None:
+async def test_a_document_that_kills_its_workers_is_parked(engine: AsyncEngine, psql: Psql) -> None:
     """After a bounded number of crashes of one life, with the reason."""
     pipeline = pipeline_with(engine, queue_parse=plain(Told(accept), crashes=3, attempts=9))
     (document,) = await _submit(pipeline, 1)
@@ -333,9 +342,7 @@ async def test_a_rescue_leaves_a_claim_that_is_being_settled(
     assert path_of(psql, document) == ["submit", "queue_parse"]
 
 
-async def test_a_settle_that_waits_for_a_rescue_is_refused(
-    engine: AsyncEngine, psql: Psql
-) -> None:
+async def test_a_settle_that_waits_for_a_rescue_is_refused(engine: AsyncEngine, psql: Psql) -> None:
     """Rescue first: the settle waits for it, and then writes nothing."""
     pipeline = pipeline_with(engine)
     slow, other = await hand(pipeline), await hand(pipeline)

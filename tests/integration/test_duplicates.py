@@ -7,8 +7,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import Hooks, completed, hand, path_of, pipeline_with, running, until
-from fix_pipelines import until_blocked
+from fix_pipelines import (
+    Hooks,
+    completed,
+    hand,
+    path_of,
+    pipeline_with,
+    running,
+    until,
+    until_blocked,
+)
 
 from statemachine_pipeline.database.proposal import OwnerChanged, Settled
 from statemachine_pipeline.hooks import Reject
@@ -174,7 +182,10 @@ async def test_an_owner_that_publishes_another_text_hands_the_old_one_on(
     states = await completed(pipeline, owner, byte_twin, text_twin)
     assert states[0] == "complete"
     assert sorted(states[1:]) == ["complete", "duplicate"]
-    assert sorted(psql.execute("SELECT text FROM chunk").fetchall()) == [("another text",), ("text",)]
+    assert sorted(psql.execute("SELECT text FROM chunk").fetchall()) == [
+        ("another text",),
+        ("text",),
+    ]
 
 
 async def test_an_owner_revised_with_the_same_text_keeps_its_text(

@@ -156,9 +156,7 @@ def test_a_restart_is_an_edge_like_any_other(psql: Psql) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="transition_edge_is_declared"):
         _step(psql, document, trigger="requeue", to_state=INITIAL)
     _step(psql, document, trigger="fail", to_state="dead_letter")
-    _step(
-        psql, document, version=3, trigger="requeue", from_state="dead_letter", to_state=INITIAL
-    )
+    _step(psql, document, version=3, trigger="requeue", from_state="dead_letter", to_state=INITIAL)
 
 
 def test_a_document_without_history_is_refused(psql: Psql) -> None:

@@ -176,9 +176,7 @@ async def test_a_changed_hook_with_the_same_output_is_run_alone(
     assert [_count(psql, table) for table in BUFFERS] == [0, 0]
 
 
-async def test_a_changed_chunker_embeds_only_what_is_new(
-    engine: AsyncEngine, psql: Psql
-) -> None:
+async def test_a_changed_chunker_embeds_only_what_is_new(engine: AsyncEngine, psql: Psql) -> None:
     """Unchanged passages keep id, row and vector; others go and come in one commit."""
     hooks = Hooks()
     _, document = await _finished(engine, hooks)
@@ -324,11 +322,14 @@ async def test_a_repeat_of_every_buffer_write_changes_nothing(
     psql.execute("INSERT INTO embedder (fingerprint, dimensions) VALUES ('e', 2)")
     (embedder,) = psql.execute("SELECT id FROM embedder WHERE fingerprint = 'e'").fetchone() or ()
     chunks = [row[0] for row in psql.execute("SELECT id FROM chunk_buffer ORDER BY index")]
-    (text,) = psql.execute(
-        "SELECT jsonb_build_object('document_id', document_id, 'generation', generation, "
-        "'fingerprint', fingerprint, 'sha256', sha256, 'text', text, 'spans', spans, "
-        "'warnings', warnings) FROM parsed_document"
-    ).fetchone() or ()
+    (text,) = (
+        psql.execute(
+            "SELECT jsonb_build_object('document_id', document_id, 'generation', generation, "
+            "'fingerprint', fingerprint, 'sha256', sha256, 'text', text, 'spans', spans, "
+            "'warnings', warnings) FROM parsed_document"
+        ).fetchone()
+        or ()
+    )
     passages = [row[0] for row in psql.execute("SELECT to_jsonb(chunk_buffer) FROM chunk_buffer")]
     placed = [{"chunk_id": chunk, "place": place} for place, chunk in enumerate(chunks, start=1)]
     vectors = {

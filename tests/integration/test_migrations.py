@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from fix_pipelines import Hooks, completed, pipeline_with
@@ -19,6 +18,7 @@ from fix_postgres import connect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from statemachine import State
 
+from alembic import command
 from statemachine_pipeline import DocumentLifecycle, Lifecycle, Pipeline
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables

@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from fix_pipelines import BRIEFLY, Hooks, Told, accept, completed, hand, path_of, pipeline_with
-from fix_pipelines import plain, running, until
+from fix_pipelines import (
+    BRIEFLY,
+    Hooks,
+    Told,
+    accept,
+    completed,
+    hand,
+    path_of,
+    pipeline_with,
+    plain,
+    running,
+    until,
+)
 from statemachine import State
 
 from statemachine_pipeline import Lifecycle, Pipeline, by_hand
@@ -47,9 +58,7 @@ async def _deferred(pipeline: Pipeline, psql: Psql) -> tuple[Any, ...]:
     return sent.document_id, row
 
 
-async def test_a_retry_counts_an_attempt_and_takes_a_step(
-    engine: AsyncEngine, psql: Psql
-) -> None:
+async def test_a_retry_counts_an_attempt_and_takes_a_step(engine: AsyncEngine, psql: Psql) -> None:
     """``Retry``: version + 1, one row, at least as long as the hook said."""
     hooks = Hooks()
     hooks.finish_parse.raises(Retry("not yet", after=timedelta(hours=1)))
@@ -310,7 +319,7 @@ async def test_a_product_that_fails_undoes_its_settle_and_counts_an_attempt(
     assert _notes(psql) == ["again", "taken"]
     assert path_of(psql, sent.document_id) == ["submit", "retry", "check"]
     retry = (await pipeline.history(sent.document_id))[1]
-    assert retry.error == ("ValueError" if fault else "UniqueViolation")
+    assert retry.error == ("ValueError" if fault else "IntegrityError")
     assert "hush" not in str(retry.reason)
 
 
@@ -492,9 +501,7 @@ async def test_apply_by_state_says_first_what_it_would_do(engine: AsyncEngine) -
         await pipeline.apply("cancel", ids[0], state="uploaded", reason="r")
 
 
-async def test_a_worker_that_ends_gives_back_what_it_holds(
-    engine: AsyncEngine, psql: Psql
-) -> None:
+async def test_a_worker_that_ends_gives_back_what_it_holds(engine: AsyncEngine, psql: Psql) -> None:
     """Stopping twice gives everything back at once, unspent."""
     hooks = Hooks()
     hooks.finish_parse.block()

@@ -155,9 +155,7 @@ async def test_a_submit_in_a_callers_transaction_commits_with_it(
         assert _counts(psql) == (0, 0, 0, 0)
         await session.commit()
     assert _counts(psql) == (1, 1, 1, 1)
-    assert psql.execute("SELECT document_id FROM public.contract").fetchone() == (
-        sent.document_id,
-    )
+    assert psql.execute("SELECT document_id FROM public.contract").fetchone() == (sent.document_id,)
     assert await completed(pipeline, sent.document_id) == ["complete"]
 
 

@@ -32,7 +32,7 @@ SELECT stage_1.document_id AS document_id, stage_1.deadline AS deadline
 FROM stage_1),
 claimed AS
 (UPDATE smp.work
-SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT picked.deadline
+SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT max(picked.deadline) AS max_1
 FROM picked
 WHERE picked.document_id = smp.work.document_id) * interval '1 second')
 WHERE smp.work.document_id = ANY (array((SELECT picked.document_id

@@ -1,4 +1,4 @@
-SELECT given.id
+SELECT given.id, set_config(%(set_config_2)s::VARCHAR, %(patience)s::VARCHAR, true) AS set_config_1
 FROM json_to_recordset(CAST(%(given)s::VARCHAR AS JSON)) AS given(id UUID, seq BIGINT)
 JOIN smp.work ON smp.work.document_id = given.id AND smp.work.claim_seq = given.seq AND smp.work.lane = 'claimed'
 JOIN smp.document ON smp.document.id = given.id

@@ -9,12 +9,12 @@ SELECT born.id AS id, %(param_1)s::INTEGER AS anon_1, %(param_2)s::INTEGER AS an
 FROM born),
 queued AS
 (INSERT INTO smp.work (document_id, tenant, state, lane, priority, run_at)
-SELECT born.id AS id, born.tenant AS tenant, born.state AS state, %(lane)s::VARCHAR AS anon_6, %(priority)s::SMALLINT AS anon_7, coalesce(%(run_at)s::TIMESTAMP WITH TIME ZONE, clock_timestamp()) AS coalesce_1
+SELECT born.id AS id, born.tenant AS tenant, born.state AS state, CASE WHEN (%(lane)s::VARCHAR = %(param_8)s::VARCHAR AND %(run_at)s::TIMESTAMP WITH TIME ZONE > clock_timestamp()) THEN %(param_9)s::VARCHAR ELSE %(lane)s::VARCHAR END AS anon_6, %(priority)s::SMALLINT AS anon_7, coalesce(%(run_at)s::TIMESTAMP WITH TIME ZONE, clock_timestamp()) AS coalesce_1
 FROM born),
 kept AS
 (INSERT INTO smp.blob (document_id, sha256, content)
-SELECT born.id AS id, born.content_sha256 AS content_sha256, %(content)s AS anon_8
+SELECT born.id AS id, born.content_sha256 AS content_sha256, CAST(%(content)s AS BYTEA) AS anon_8
 FROM born
-WHERE %(content)s IS NOT NULL)
+WHERE CAST(%(content)s AS BYTEA) IS NOT NULL)
 SELECT born.id, pg_notify(%(pg_notify_1)s::VARCHAR, %(pg_notify_2)s::VARCHAR) AS notified
 FROM born;

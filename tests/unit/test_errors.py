@@ -40,8 +40,8 @@ SENTENCES = [
     (
         StaleClaim(ID, "finish_parse", 41),
         (
-            f"claim 41 on document {ID} at 'finish_parse' is no longer held; its work was dropped and "
-            "whoever holds the document now goes on"
+            f"claim 41 on document {ID} at 'finish_parse' is no longer held; its work was dropped "
+            "and whoever holds the document now goes on"
         ),
     ),
     (
@@ -55,9 +55,9 @@ SENTENCES = [
     (
         LifecycleMismatch("Short", ["only in the code: a>go>b", "only in the database: a>go>c"]),
         (
-            "lifecycle 'Short' differs from the one in the database (only in the code: a>go>b; only "
-            "in the database: a>go>c); run `statemachine-pipeline migrate` with this lifecycle, or use "
-            "another schema"
+            "lifecycle 'Short' differs from the one in the database (only in the code: a>go>b; "
+            "only in the database: a>go>c); run `statemachine-pipeline migrate` with this "
+            "lifecycle, or use another schema"
         ),
     ),
     (

@@ -340,9 +340,7 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
 def _keep_products(t: Tables, held: Any) -> Any:
     stored = insert(t.product).from_select(
         ["document_id", *_PRODUCT],
-        sa.select(held.c.id, *(held.c[name] for name in _PRODUCT)).where(
-            held.c.stage.is_not(None)
-        ),
+        sa.select(held.c.id, *(held.c[name] for name in _PRODUCT)).where(held.c.stage.is_not(None)),
     )
     changed = {name: stored.excluded[name] for name in _PRODUCT if name != "stage"}
     return stored.on_conflict_do_update(
@@ -499,6 +497,15 @@ def pause(t: Tables) -> Any:
     return stored.on_conflict_do_update(
         index_elements=["stage"],
         set_={name: stored.excluded[name] for name in ("reason", "by", "until")} | {"at": clock()},
+    )
+
+
+def paused(t: Tables) -> Any:
+    """Name the stages that are paused now."""
+    return (
+        sa.select(t.pause.c.stage)
+        .where(t.pause.c.until > sa.func.statement_timestamp())
+        .order_by(t.pause.c.stage)
     )
 
 

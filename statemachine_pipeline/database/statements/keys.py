@@ -44,7 +44,8 @@ def owners(t: Tables, *, lock: bool) -> Any:
 
 def lock_stale(t: Tables) -> Any:
     """Lock keys that the documents ``ids`` hold and should not: all of them once they ended
-    without standing for their content, else those of earlier bytes and texts."""
+    without standing for their content, else those of earlier bytes and texts.
+    """
     d, k = t.document, t.text_owner
     current = sa.case(
         (k.c.kind == "bytes", k.c.sha256 == d.c.content_sha256),
@@ -82,7 +83,9 @@ def heir(t: Tables) -> Any:
 def hand_over(t: Tables) -> list[Any]:
     """Make ``heir`` the owner of a key, and let the others rest on it."""
     k, r = t.text_owner, t.duplicate_of
-    given: dict[str, Any] = {name: sa.bindparam(f"key_{name}") for name in ("tenant", "kind", "sha256")}
+    given: dict[str, Any] = {
+        name: sa.bindparam(f"key_{name}") for name in ("tenant", "kind", "sha256")
+    }
     heir_id = sa.bindparam("heir", type_=ID)
     return [
         sa.update(k)

@@ -25,7 +25,9 @@ def beat(t: Tables) -> Any:
     """Say that a worker lives; no row says that it was declared dead."""
     return (
         sa.update(t.worker)
-        .where(t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger), t.worker.c.dead_at.is_(None))
+        .where(
+            t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger), t.worker.c.dead_at.is_(None)
+        )
         .values(beat_at=clock())
         .returning(t.worker.c.id)
     )
@@ -33,7 +35,11 @@ def beat(t: Tables) -> Any:
 
 def drain(t: Tables) -> Any:
     """Say that a worker takes no more work."""
-    return sa.update(t.worker).where(t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger)).values(draining=True)
+    return (
+        sa.update(t.worker)
+        .where(t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger))
+        .values(draining=True)
+    )
 
 
 def leave(t: Tables) -> Any:

@@ -1,0 +1,4 @@
+SELECT smp.pause.stage
+FROM smp.pause
+WHERE smp.pause.until > statement_timestamp()
+ORDER BY smp.pause.stage;
