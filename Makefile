@@ -47,11 +47,11 @@ corpus: $(DEVELOPABLE)
 # Built, installed where nothing of this folder can be imported, and used.
 wheel: $(DEVELOPABLE)
 	rm -rf dist build/wheel
-	$(BIN)/python -m build --no-isolation --outdir dist . > build.log 2>&1 || { cat build.log; exit 1; }
-	rm -f build.log
+	mkdir -p build/wheel/empty
+	$(BIN)/python -m build --no-isolation --outdir dist . > build/wheel/log 2>&1 \
+	  || { cat build/wheel/log; exit 1; }
 	$(BIN)/python -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet "$$(echo dist/*.whl)[embedded,documents]"
-	mkdir build/wheel/empty
 	cd build/wheel/empty && sh ../../../.ci/use-wheel ../venv/bin
 
 $(VENV)/bin/python:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 pytest_plugins = ["fix_postgres"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that rewrites the golden files."""
     parser.addoption(
         "--update-sql",
         action="store_true",

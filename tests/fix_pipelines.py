@@ -10,11 +10,8 @@ from collections import deque
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.adapters.publishers import PgVectorPublisher
-from statemachine_pipeline.database.proposal import Proposal
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
@@ -37,11 +34,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from uuid import UUID
 
+    import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.database.settling import Answer
 
 PATIENCE = timedelta(seconds=30)
+"""How long locks outlast a worker that was frozen in a transaction."""
+
 BRIEFLY = timedelta(seconds=20)
 """Longest wait for what happens at once unless something is broken."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 GIVEN = "SMP_TEST_DATABASE"
 _numbers = itertools.count(1)
 _versions: list[str] = []
+_compiled: dict[Any, Any] = {}
+"""Shared by the engines of all tests: compiling the statements anew takes most of a short test."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -113,7 +115,9 @@ def database_url(server: URL, template: str) -> Iterator[str]:
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """An async engine on this test's database."""
-    made = create_async_engine(database_url, pool_size=10)
+    made = create_async_engine(
+        database_url, pool_size=10, execution_options={"compiled_cache": _compiled}
+    )
     yield made
     await made.dispose()
 

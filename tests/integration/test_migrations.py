@@ -83,7 +83,6 @@ def test_the_migrations_make_exactly_the_declared_tables(connection: sa.Connecti
 def test_indexes_and_checks_are_those_declared(connection: sa.Connection) -> None:
     """What Alembic does not compare: partial indexes, checks and storage parameters."""
     migrations.migrate(connection, "smp", DocumentLifecycle.graph)
-    tables("twin").metadata.drop_all(connection)
     connection.execute(sa.text("CREATE SCHEMA twin"))
     tables("twin").metadata.create_all(connection)
 
@@ -91,13 +90,14 @@ def test_indexes_and_checks_are_those_declared(connection: sa.Connection) -> Non
         # The search path makes both schemas' definitions read without a schema.
         connection.execute(sa.text(f"SET LOCAL search_path TO {schema}, public"))
         queries = (
-            "SELECT conname || ': ' || pg_get_constraintdef(oid) FROM pg_constraint "
-            f"WHERE connamespace = '{schema}'::regnamespace AND contype <> 'n' "
-            "AND conname <> 'transition_edge_is_declared'",
-            "SELECT replace(pg_get_indexdef(indexrelid), :dotted, '') FROM pg_index "
-            f"JOIN pg_class c ON c.oid = indexrelid AND c.relnamespace = '{schema}'::regnamespace",
-            "SELECT relname || array_to_string(reloptions, ',') FROM pg_class "
-            f"WHERE relnamespace = '{schema}'::regnamespace AND reloptions IS NOT NULL",
+            f"""SELECT conname || ': ' || pg_get_constraintdef(oid) FROM pg_constraint
+                WHERE connamespace = '{schema}'::regnamespace AND contype <> 'n'
+                AND conname <> 'transition_edge_is_declared'""",
+            f"""SELECT replace(pg_get_indexdef(indexrelid), :dotted, '') FROM pg_index
+                JOIN pg_class c ON c.oid = indexrelid
+                AND c.relnamespace = '{schema}'::regnamespace""",
+            f"""SELECT relname || array_to_string(reloptions, ',') FROM pg_class
+                WHERE relnamespace = '{schema}'::regnamespace AND reloptions IS NOT NULL""",
         )
         found: set[str] = set()
         for query in queries:

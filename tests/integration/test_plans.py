@@ -38,7 +38,8 @@ _LOAD = f"""
     INSERT INTO smp.work (document_id, tenant, state, lane, run_at, worker, deadline_at, crashes)
     SELECT md5(n::text)::uuid, 't',
            (array['uploaded', 'parse_queued', 'embedding_queued'])[1 + n % 3],
-           CASE WHEN n <= {ROWS} THEN 'ready' WHEN n <= {2 * ROWS} THEN 'deferred' ELSE 'claimed' END,
+           CASE WHEN n <= {ROWS} THEN 'ready'
+                WHEN n <= {2 * ROWS} THEN 'deferred' ELSE 'claimed' END,
            now() + CASE WHEN n <= {ROWS} THEN -1 ELSE n - {ROWS} - 10 END * interval '1 second',
            CASE WHEN n > {2 * ROWS} THEN n % 2 + 1 END,
            CASE WHEN n > {2 * ROWS} THEN now() + interval '1 hour' END,

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from statemachine_pipeline import sources
 from statemachine_pipeline.adapters.intake import Intake
+from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.errors import SourceRefused, StaleClaim
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ async def test_changed_bytes_begin_a_new_generation(engine: AsyncEngine, psql: P
     assert path_of(psql, sent.document_id) == ["submit", "revise"]
     with pytest.raises(StaleClaim):
         await worker.store.take_key(claim, ("bytes", "0"))
-    (answer,) = await worker.settle(await worker.earn(claim, bound), alone=True)
+    late = worker.propose(claim, bound, Failed(code="e", reason="r"))
+    (answer,) = await worker.settle(late, alone=True)
     assert isinstance(answer, StaleClaim)
     assert await completed(pipeline, sent.document_id) == ["complete"]
     shown = psql.execute("SELECT text FROM chunk").fetchall()

@@ -115,8 +115,8 @@ def test_a_document_at_rest_says_why_and_what_can_be_done(
             "parse_queued: ready for a worker to make attempt 1 of 3 at finish_parse",
         ),
         (
-            {"lane": "ready", "attempt": 1, "error": "it fell"},
-            "parse_queued: ready for a worker to make attempt 2 of 3 at finish_parse, after: it fell",
+            {"lane": "ready", "attempt": 1, "error": "fell"},
+            "parse_queued: ready for a worker to make attempt 2 of 3 at finish_parse, after: fell",
         ),
         (
             {"lane": "deferred", "attempt": 2, "until": NOON, "error": "timed out"},
