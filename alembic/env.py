@@ -6,8 +6,8 @@ Migrations name no schema: the search path does, so one set of files serves any 
 import os
 
 import sqlalchemy as sa
-from alembic import context
 
+from alembic import context
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
 
 schema = context.config.attributes.get("schema") or os.environ.get("SMP_SCHEMA", "smp")

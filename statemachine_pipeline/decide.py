@@ -117,7 +117,7 @@ class Standing:
     """What earlier lives of a document left that may still be good.
 
     Attributes:
-        earned: Newest product of each stage.
+        earned: Newest product of each stage, the latest last.
         present: Output hashes whose data is still stored, by kind.
         owners: For each key the other document that owns it now; absent where this one does.
     """
@@ -266,6 +266,9 @@ def resume(
     Returns:
         The hops as one decision, or None when the document's own stage has to be run.
     """
+    if stages.at(state) is None and standing.earned:
+        # Guards on the way out of a state without a hook see what was seen on the way in.
+        facts = _facts_of(facts, list(standing.earned.values())[-1], standing)
     way = _current(stages, state, facts, input_sha256, standing)
     if not way and stages.at(state) is not None:
         return None

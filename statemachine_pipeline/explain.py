@@ -100,7 +100,8 @@ def _working(
     if lane == "held":
         return f"{state}: waits until somebody applies {triggers}"
     if lane == "claimed":
-        return f"{state}: worker {worker} is at {stage}, attempt {attempt} of {policy.attempts}, until {when}"
+        tries = f"attempt {attempt} of {policy.attempts}"
+        return f"{state}: worker {worker} is at {stage}, {tries}, until {when}"
     following = f"attempt {attempt + 1} of {policy.attempts} at {stage}"
     if lane == "deferred":
         return f"{state}: waits until {when} for {following}{why}"

@@ -1,10 +1,10 @@
 """A lifecycle class read once into an immutable table: states, edges, guards, restarts.
 
 The engine of python-statemachine is the authority and costs 100 to 300 us an event; this table
-answers the same questions in under one. ``tests/model/test_graph_equals_engine.py`` drives both with
-random triggers and facts and wants one answer. What the table could not honour (callbacks, async or
-named guards, nested states) is refused when the class is made. Nothing here awaits or does I/O, and
-a refused step changes nothing.
+answers the same questions in under one. ``tests/model/test_graph_equals_engine.py`` drives both
+with random triggers and facts and wants one answer. What the table could not honour (callbacks,
+async or named guards, nested states) is refused when the class is made. Nothing here awaits or does
+I/O, and a refused step changes nothing.
 
 Around the edges that a class declares the table adds what every document needs: ``submit``, from
 nothing to the initial state, and the restarts, which begin the next life there.
@@ -18,13 +18,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from statemachine import State, StateChart
-
 from statemachine_pipeline.errors import DefinitionError, TransitionRefused
 from statemachine_pipeline.records import Facts, Option, Verdict, sha256_hex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from statemachine import State, StateChart
 
 SUBMIT = "submit"
 DELETED = "deleted"

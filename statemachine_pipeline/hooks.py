@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 class Reader(Protocol):
     """Reads what earlier stages left for a claim; implemented by the store."""
 
-    async def read_source(self, claim: Claim) -> Source: ...
-    async def read_text(self, claim: Claim) -> ParsedText: ...
-    async def read_chunks(self, claim: Claim) -> Sequence[Chunk]: ...
+    async def read_source(self, claim: Claim) -> Source:
+        """Return the document's bytes."""
+
+    async def read_text(self, claim: Claim) -> ParsedText:
+        """Return the stored text."""
+
+    async def read_chunks(self, claim: Claim) -> Sequence[Chunk]:
+        """Return the buffered chunks in reading order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,8 @@ class _Sealed(TransitionList):
 class _LifecycleMeta(StateMachineMetaclass):
     graph: Graph
 
-    def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:
+    # What is made here is a class, hence cls.
+    def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:  # noqa: N805
         states = {key: value for key, value in body.items() if isinstance(value, State)}
         if any(isinstance(base, _LifecycleMeta) for base in bases):
             _check_bases(name, bases)
@@ -165,7 +166,7 @@ def _check_names(name: str, body: dict[str, Any]) -> None:
         if isinstance(value, State):
             if id(value) in seen:
                 raise DefinitionError(f"{name}.{key}: the same State as {seen[id(value)]}")
-            if value.transitions.__class__ is _Sealed or value._id:  # noqa: SLF001 - no public way
+            if value.transitions.__class__ is _Sealed or value._id:
                 raise DefinitionError(f"{name}.{key}: this State belongs to another lifecycle")
             seen[id(value)] = key
 

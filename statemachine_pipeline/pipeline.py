@@ -6,7 +6,6 @@ import asyncio
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.engine import make_url
@@ -23,7 +22,7 @@ from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
-from statemachine_pipeline.errors import DefinitionError, PipelineError
+from statemachine_pipeline.errors import DefinitionError, DocumentNotFound, PipelineError
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.records import Applied, document_id
 from statemachine_pipeline.runner.loop import Liveness, Runner
@@ -32,6 +31,7 @@ from statemachine_pipeline.stages import Stages
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
     from types import TracebackType
     from uuid import UUID
 
@@ -151,7 +151,7 @@ class Pipeline:
             async with self.engine.begin() as connection:
                 return await connection.run_sync(migrations.migrate, self.schema, self.graph)
 
-    async def submit(  # noqa: PLR0913
+    async def submit(
         self,
         source: str | Path | bytes,
         *,
@@ -250,13 +250,20 @@ class Pipeline:
         """
         until = time.monotonic() + timeout.total_seconds()
         while True:
-            found = [await self.get(document) for document in documents]
+            found = await self._all(documents)
             if all(self.graph.is_resting(one.state) for one in found):
                 return found
             if time.monotonic() > until:
                 moving = sum(not self.graph.is_resting(one.state) for one in found)
                 raise TimeoutError(f"{moving} of {len(found)} documents still move after {timeout}")
             await asyncio.sleep(WAIT_POLL_SECONDS)
+
+    async def _all(self, wanted: Sequence[UUID]) -> list[Document]:
+        found = {one.id: one for one in await self.documents(ids=wanted)}
+        for document in wanted:
+            if document not in found:
+                raise DocumentNotFound(document)
+        return [found[document] for document in wanted]
 
     async def documents(
         self,
@@ -274,16 +281,14 @@ class Pipeline:
         await self._ready()
         if ids is not None:
             return await self._documents().several(ids)
-        return await self._documents().listing(
-            state=state, tenant=tenant, after=after, limit=limit
-        )
+        return await self._documents().listing(state=state, tenant=tenant, after=after, limit=limit)
 
     async def counts(self, *, tenant: str | None = None) -> Mapping[str, int]:
         """Return how many documents stand in each state that has any."""
         await self._ready()
         return await self._documents().counts(tenant)
 
-    async def apply(  # noqa: PLR0913
+    async def apply(
         self,
         trigger: str,
         *documents: UUID,
@@ -403,7 +408,9 @@ class Pipeline:
     @property
     def _known_stages(self) -> Stages:
         if self._stages is None:
-            raise PipelineError("this pipeline has read no lifecycle yet; use it inside `async with`")
+            raise PipelineError(
+                "this pipeline has read no lifecycle yet; use it inside `async with`"
+            )
         return self._stages
 
     @property

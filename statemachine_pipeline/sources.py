@@ -1,4 +1,4 @@
-"""Reads what is handed to ``submit``: a path or bytes. Refuses with the reason, before any write."""
+"""Reads what is handed to ``submit``, a path or bytes, or refuses with the reason."""
 
 from __future__ import annotations
 

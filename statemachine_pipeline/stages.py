@@ -137,7 +137,8 @@ class Stages:
         unknown = [trigger for trigger in hooks if trigger not in known]
         if unknown:
             raise DefinitionError(
-                f"{graph.name}: hooks for {', '.join(unknown)}, but its triggers are {', '.join(known)}"
+                f"{graph.name}: hooks for {', '.join(unknown)}, "
+                f"but its triggers are {', '.join(known)}"
             )
         forgotten = [trigger for trigger in known if trigger not in hooks]
         if forgotten:
@@ -172,6 +173,11 @@ class Stages:
     def is_by_hand(self, state: str) -> bool:
         """Tell whether only ``apply`` leads out of ``state``."""
         return state in self._by_hand
+
+    def is_guarded(self, state: str) -> bool:
+        """Tell whether a guard is asked on the way out of ``state``."""
+        edges = (edge for edge in self.graph.edges if edge.from_state == state)
+        return any(edge.guards for edge in edges if edge.trigger in self.graph.forward(state))
 
     def policy_at(self, state: str) -> Policy:
         """Return the numbers that govern failures in ``state``."""

@@ -8,10 +8,10 @@ Revises:
 """
 
 import sqlalchemy as sa
-from alembic import op
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.dialects import postgresql
 
+from alembic import op
 from statemachine_pipeline.database.checks import guard_history
 
 revision = "0001"

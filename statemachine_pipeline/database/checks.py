@@ -79,7 +79,9 @@ def guard_edges(schema: str, codes: Iterable[str]) -> list[str]:
     array = ", ".join(f"'{code}'" for code in sorted(set(codes)))
     return [
         f"ALTER TABLE {schema}.transition DROP CONSTRAINT IF EXISTS {EDGE_CHECK}",
-        f"ALTER TABLE {schema}.transition ADD CONSTRAINT {EDGE_CHECK} CHECK ("
-        "coalesce(from_state, '') || '>' || trigger || '>' || to_state "
-        f"= ANY (ARRAY[{array}])) NOT VALID",
+        (
+            f"ALTER TABLE {schema}.transition ADD CONSTRAINT {EDGE_CHECK} CHECK ("
+            "coalesce(from_state, '') || '>' || trigger || '>' || to_state "
+            f"= ANY (ARRAY[{array}])) NOT VALID"
+        ),
     ]

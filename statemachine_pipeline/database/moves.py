@@ -21,9 +21,12 @@ class Standing(Protocol):
     """A document and, unless it rests, its work row."""
 
     @property
-    def document(self) -> Document: ...
+    def document(self) -> Document:
+        """The document."""
+
     @property
-    def work(self) -> Any: ...
+    def work(self) -> Any:
+        """Its work row, or None."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

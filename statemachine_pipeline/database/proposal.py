@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.decide import Decision, ProductKind
 from statemachine_pipeline.errors import PipelineError
 from statemachine_pipeline.records import (
     Accepted,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from statemachine_pipeline.decide import Decision, ProductKind
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound
 
@@ -63,7 +63,7 @@ class Proposal:
         facts: What is known before the product is written.
         decide: Turns facts into a decision; called again after the product is written, with the
             counts that the writes returned.
-        deadline_seconds: For each state at which the claim may go on, how long the next attempt has.
+        deadline_seconds: For each state at which the claim may go on, how long it may take there.
         run_seconds: How long the hook ran.
     """
 

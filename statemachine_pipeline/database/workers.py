@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import psycopg as dialects
 
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import claims, workers
+from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -71,13 +72,22 @@ class Workers:
         """Return what a heartbeat thread beats with."""
         return Pulse(connect_arguments(self._url), self._t)
 
-    async def listen(self) -> psycopg.AsyncConnection[Any]:
-        """Return a connection that hears of new work."""
-        connection = await psycopg.AsyncConnection.connect(
-            **connect_arguments(self._url), autocommit=True
-        )
-        await connection.execute(f'LISTEN "{self._t.channel}"')
-        return connection
+    async def listen(self) -> AsyncIterator[None]:
+        """Yield once when it begins to hear, then at each notification of new work.
+
+        Raises:
+            DatabaseUnavailable: The connection was refused or broke.
+        """
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                **connect_arguments(self._url), autocommit=True
+            ) as connection:
+                await connection.execute(f'LISTEN "{self._t.channel}"')
+                yield
+                async for _ in connection.notifies():
+                    yield
+        except (psycopg.Error, OSError) as error:
+            raise DatabaseUnavailable("listening for work", str(error)) from error
 
 
 class Pulse:
@@ -101,7 +111,7 @@ class Pulse:
             False when it was declared dead: it may write nothing more.
 
         Raises:
-            psycopg.Error: The database did not answer; the next beat connects again.
+            DatabaseUnavailable: It did not answer; the next beat connects again.
         """
         try:
             if self._connection is None:
@@ -110,9 +120,9 @@ class Pulse:
                 )
             found = self._connection.execute(self._statement, {"me": worker})
             return found.fetchone() is not None
-        except psycopg.Error:
+        except psycopg.Error as error:
             self.close()
-            raise
+            raise DatabaseUnavailable("saying that a worker lives", str(error)) from error
 
     def close(self) -> None:
         """Give the connection up."""

@@ -78,6 +78,8 @@ class Drive:
                 current = following
         except StaleClaim:
             return  # somebody else has the document now, and nothing was written
+        except DatabaseUnavailable:
+            self.lost_answers = True  # the attempt is given back, once the database answers
         finally:
             if current is not None:
                 self._slots.give_back({current.state})
@@ -111,7 +113,8 @@ class Drive:
         here = self._stages.at(document.state)
         if here is not None and document.life == 1:
             return None  # nothing can have been earned before
-        standing = await self._store.standing(claim) if document.life > 1 else NOTHING
+        asks = document.life > 1 or self._stages.is_guarded(document.state)
+        standing = await self._store.standing(claim) if asks else NOTHING
         facts = self._facts(claim, bound)
         others = {b.state for b in self._stages} - {bound.state}
         taken = self._slots.take(others)
@@ -151,7 +154,7 @@ class Drive:
         taken = self._slots.take(self._stages.after(bound.state) - {bound.state})
         return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
 
-    def _propose(  # noqa: PLR0917
+    def _propose(
         self,
         claim: Claim,
         bound: Bound,

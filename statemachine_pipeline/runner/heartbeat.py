@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import psycopg
+from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,5 +75,5 @@ class Heartbeat:
     def _beat(self) -> bool | None:
         try:
             return self._pulse.beat(self._worker)
-        except psycopg.Error:
+        except DatabaseUnavailable:
             return None

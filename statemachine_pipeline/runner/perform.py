@@ -159,7 +159,9 @@ def _done(returned: object) -> Done:
     return returned if isinstance(returned, Done) else Done(returned)
 
 
-async def call_user(function: Callable[..., Awaitable[Done]], *arguments: object) -> Outcome:
+async def call_user(  # noqa: PLR0911 - a table of what may be raised
+    function: Callable[..., Awaitable[Done]], *arguments: object
+) -> Outcome:
     """Call a hook; whatever it raises becomes an outcome.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import psycopg
+from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,15 +19,8 @@ async def listen(workers: Workers, on_work: Callable[[], None]) -> None:
     """Call ``on_work`` at each notification, until cancelled; reconnect for ever."""
     while True:
         try:
-            connection = await workers.listen()
-        except (psycopg.Error, OSError):
-            await asyncio.sleep(RECONNECT_SECONDS)
-            continue
-        try:
-            on_work()  # something may have come while nobody listened
-            async for _ in connection.notifies():
+            # The first one says that it listens now: something may have come while nobody did.
+            async for _ in workers.listen():
                 on_work()
-        except psycopg.Error:
+        except DatabaseUnavailable:
             await asyncio.sleep(RECONNECT_SECONDS)
-        finally:
-            await connection.close()

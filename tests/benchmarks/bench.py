@@ -78,7 +78,9 @@ def rate(url: str) -> float:
     return float(row[0])
 
 
-def workers(server: EmbeddedServer, name: str, count: int, documents: int, *, checked: bool) -> float:
+def workers(
+    server: EmbeddedServer, name: str, count: int, documents: int, *, checked: bool
+) -> float:
     """Measure ``count`` worker processes."""
     url = fresh(server, name, checked=checked)
     noop.load(url, documents)

@@ -92,7 +92,7 @@ def disturbed(url: str, folder: Path, *, kill: bool, documents: int) -> str:
     asyncio.run(submit(url, folder))
     with psycopg.connect(plain(url), autocommit=True) as psql:
         victim, other = proof.start(url, "shipped"), proof.start(url, "shipped")
-        middle = random.uniform(0.2, 0.6) * documents * 6  # noqa: S311 - when to strike
+        middle = random.uniform(0.2, 0.6) * documents * 6
         held = (
             "SELECT coalesce(array_agg(w.claim_seq), '{}') FROM smp.work w JOIN smp.worker k "
             f"ON k.id = w.worker WHERE k.pid = {victim.pid} AND w.lane = 'claimed'"
@@ -125,11 +125,13 @@ def report(documents: list[dict[str, Any]], seconds: float, peak: dict[str, floa
         print(f"  {suffix or 'none':8} {state:12} {count:4}")
     for document in documents:
         if document["state"] != "complete":
-            print(f"  {document['state']:12} {Path(document['source_uri']).name}: {document['reason']}")
+            name = Path(document["source_uri"]).name
+            print(f"  {document['state']:12} {name}: {document['reason']}")
     chunks = sum(document["chunks"] for document in documents)
     print(
-        f"  {len(documents)} documents in {seconds:.1f} s: {len(documents) / seconds:.1f} documents/s, "
-        f"{chunks} chunks, {chunks / seconds:.0f} chunks/s; peak memory {peak['worker']:.0f} MB, "
+        f"  {len(documents)} documents in {seconds:.1f} s: "
+        f"{len(documents) / seconds:.1f} documents/s, {chunks} chunks, "
+        f"{chunks / seconds:.0f} chunks/s; peak memory {peak['worker']:.0f} MB, "
         f"children {peak['children']:.0f} MB"
     )
 

@@ -67,12 +67,15 @@ WITH n AS (SELECT gen_random_uuid() AS id, g FROM generate_series(1, %(count)s) 
 born AS (
     INSERT INTO smp.document (id, tenant, source_uri, name, state, version, life, generation,
         size_bytes, content_sha256, input_sha256, correlation_id)
-    SELECT id, 'bench', 'bench:' || g, 'bench', 'uploaded', 1, 1, 1, 0, md5(g::text), md5(g::text), 'x'
+    SELECT id, 'bench', 'bench:' || g, 'bench', 'uploaded', 1, 1, 1, 0, md5(g::text), md5(g::text),
+        'x'
     FROM n RETURNING id),
 told AS (
-    INSERT INTO smp.transition (document_id, version, life, generation, trigger, to_state, correlation_id)
+    INSERT INTO smp.transition (document_id, version, life, generation, trigger, to_state,
+        correlation_id)
     SELECT id, 1, 1, 1, 'submit', 'uploaded', 'x' FROM n)
-INSERT INTO smp.work (document_id, tenant, state, lane) SELECT id, 'bench', 'uploaded', 'ready' FROM n
+INSERT INTO smp.work (document_id, tenant, state, lane)
+SELECT id, 'bench', 'uploaded', 'ready' FROM n
 """
 
 

@@ -1,4 +1,4 @@
-"""What must hold after any fault, asked of the database; used by the tests and by ``make corpus``."""
+"""What must hold after any fault, asked of the database; for the tests and ``make corpus``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STANDING_ELSEWHERE = """
 SELECT count(*) FROM smp.document d WHERE NOT EXISTS (
     SELECT FROM smp.transition t WHERE t.document_id = d.id AND t.version = d.version
     AND t.to_state = d.state AND NOT EXISTS (
-        SELECT FROM smp.transition later WHERE later.document_id = d.id AND later.version > d.version))
+        SELECT FROM smp.transition n WHERE n.document_id = d.id AND n.version > d.version))
 """
 TAKEN_TWICE = """
 SELECT count(*) FROM (
@@ -40,8 +40,8 @@ WHERE (w.document_id IS NULL) <> (d.state IN
     ('complete', 'duplicate', 'dead_letter', 'cancelled', 'deleted'))
 """
 LEFT_OVER = {
-    "chunk_buffer": "SELECT count(*) FROM smp.chunk_buffer b JOIN smp.document d ON d.id = b.document_id "
-    "WHERE d.state = 'complete'",
+    "chunk_buffer": "SELECT count(*) FROM smp.chunk_buffer b JOIN smp.document d "
+    "ON d.id = b.document_id WHERE d.state = 'complete'",
     "vector_buffer": "SELECT count(*) FROM smp.vector_buffer b JOIN smp.document d "
     "ON d.id = b.document_id WHERE d.state = 'complete'",
     "work": "SELECT count(*) FROM smp.work",

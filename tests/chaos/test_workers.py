@@ -12,12 +12,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from typing import TYPE_CHECKING
+
 import proof
-import psycopg
 import worker
 from fix_postgres import connect
 
 from statemachine_pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import psycopg
 
 DOCUMENTS = 2000
 LOAD = """
@@ -28,7 +32,8 @@ born AS (
     SELECT id, 't', 't:' || g, 't', 'uploaded', 1, 1, 1, 0, md5(g::text), md5(g::text), 'x'
     FROM n RETURNING id),
 told AS (
-    INSERT INTO smp.transition (document_id, version, life, generation, trigger, to_state, correlation_id)
+    INSERT INTO smp.transition (document_id, version, life, generation, trigger, to_state,
+        correlation_id)
     SELECT id, 1, 1, 1, 'submit', 'uploaded', 'x' FROM n)
 INSERT INTO smp.work (document_id, tenant, state, lane) SELECT id, 't', 'uploaded', 'ready' FROM n
 """
@@ -64,7 +69,9 @@ def test_each_stage_is_settled_once_though_one_worker_is_killed_and_one_is_stopp
             proof.until(lambda: proof.one(psql, alive) <= 2, 60, "two workers to be declared dead")
             lost = "SELECT count(*) FROM smp.work WHERE claim_seq = ANY(%s)"
             proof.until(
-                lambda: psql.execute(lost, [frozen]).fetchone() == (0,), 60, "their claims to be taken"
+                lambda: psql.execute(lost, [frozen]).fetchone() == (0,),
+                60,
+                "their claims to be taken",
             )
             os.kill(stopped.pid, signal.SIGCONT)
             assert [proof.end(process, 120) for process in (stopped, *others)] == [0, 0, 0]
@@ -100,7 +107,7 @@ def test_a_killed_worker_changes_nothing_of_what_readers_see(
     asyncio.run(_submit(empty_url, files))
     with connect(empty_url) as psql:
         victim, other = proof.start(empty_url, "shipped"), proof.start(empty_url, "shipped")
-        claimed = f"SELECT count(*) FROM smp.work WHERE lane = 'claimed' AND worker = {{}}"
+        claimed = "SELECT count(*) FROM smp.work WHERE lane = 'claimed' AND worker = {}"
         mine = f"SELECT min(id) FROM smp.worker WHERE pid = {victim.pid}"
         proof.until(lambda: proof.one(psql, mine) is not None, 30, "the victim to register")
         proof.until(
@@ -132,7 +139,9 @@ def _claims_when_still(psql: psycopg.Connection, pid: int) -> list[int]:
 def _write_documents(folder: Path) -> list[Path]:
     files = []
     for number in range(30):
-        paragraphs = [f"Paragraph {n} of report {number}, about lending in month {n}." for n in range(40)]
+        paragraphs = [
+            f"Paragraph {n} of report {number}, about lending in month {n}." for n in range(40)
+        ]
         path = folder / f"report-{number}.md"
         path.write_text(f"# Report {number}\n\n" + "\n\n".join(paragraphs))
         files.append(path)

@@ -167,7 +167,7 @@ def _held_columns(t: Tables) -> list[Any]:
 
 
 def _document_columns(t: Tables) -> list[Any]:
-    return [column for column in t.document.c if column.name not in {"path"}]
+    return [column for column in t.document.c if column.name != "path"]
 
 
 def hold(t: Tables, *, skip_locked: bool) -> Any:
@@ -437,7 +437,7 @@ def overdue(t: Tables) -> Any:
 
 
 def release(t: Tables) -> Any:
-    """Give back claims of the worker ``me`` unspent, on all documents but ``keep``; the fence moves."""
+    """Give back claims of the worker ``me`` unspent, on all documents but ``keep``."""
     mine = t.work.alias("w")
     keep = sa.bindparam("keep", type_=ARRAY(ID))
     held = (

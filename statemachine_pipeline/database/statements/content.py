@@ -307,7 +307,8 @@ def withdraw(t: Tables) -> list[Any]:
 
 def products(t: Tables) -> Any:
     """Read what earlier lives of documents earned."""
-    return sa.select(t.product).where(t.product.c.document_id == _ids())
+    earned = sa.select(t.product).where(t.product.c.document_id == _ids())
+    return earned.order_by(t.product.c.at, t.product.c.stage)
 
 
 def standing(t: Tables) -> Any:

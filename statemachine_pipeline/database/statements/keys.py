@@ -43,8 +43,9 @@ def owners(t: Tables, *, lock: bool) -> Any:
 
 
 def lock_stale(t: Tables) -> Any:
-    """Lock keys that the documents ``ids`` hold and should not: all of them once they ended
-    without standing for their content, else those of earlier bytes and texts.
+    """Lock keys that the documents ``ids`` hold and should not.
+
+    That is all of them in the states ``ended``, else those of earlier bytes and texts.
     """
     d, k = t.document, t.text_owner
     current = sa.case(
