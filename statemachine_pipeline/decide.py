@@ -11,7 +11,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never
 
-from statemachine_pipeline.graph import CANCEL, FAIL, MARK_DUPLICATE, RETRY, Edge
+from statemachine_pipeline.graph import FAIL, MARK_DUPLICATE, RETRY, Edge
 from statemachine_pipeline.records import Facts, sha256_hex
 
 if TYPE_CHECKING:
@@ -244,12 +244,6 @@ def _failure(
         return Decision(state=edge.to_state, steps=(step,), error=failed.error)
     delay = max(policy.delay(attempt=facts.attempt, draw=draw), failed.after or timedelta(0))
     return Decision(state=state, steps=(step,), lane="deferred", after=delay, error=failed.error)
-
-
-def cancel(graph: Graph, state: str, facts: Facts, reason: str) -> Decision:
-    """Decide a person's ``cancel`` of a working document."""
-    edge = graph.step(state, CANCEL, facts)
-    return Decision(state=edge.to_state, steps=(Step(edge, reason=reason),), error=reason)
 
 
 def resume(

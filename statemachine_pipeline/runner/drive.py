@@ -130,7 +130,11 @@ class Drive:
             self._slots.give_back(taken)
             return None
         if decision.lane is not None and decision.steps:
-            await self._store.refill(claim)
+            try:
+                await self._store.refill(claim)
+            except BaseException:
+                self._slots.give_back(taken)
+                raise
         proposal = Proposal(
             claim=claim,
             bound=None,

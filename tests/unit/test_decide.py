@@ -20,12 +20,10 @@ from statemachine_pipeline.decide import (
     Postponed,
     Standing,
     Succeeded,
-    cancel,
     decide,
     output_sha256,
     resume,
 )
-from statemachine_pipeline.errors import TransitionRefused
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle, all_chunks_stored
 from statemachine_pipeline.records import Accepted, Facts, ParsedText, Publication, sha256_hex
 from statemachine_pipeline.retry import Policy
@@ -172,21 +170,6 @@ def test_exactly_one_of_retry_and_fail_is_open(state: str, **facts: Any) -> None
     is_open = {o.trigger: o.is_open for o in options if o.trigger in {"retry", "fail"}}
     assert sorted(is_open) == ["fail", "retry"]
     assert is_open["retry"] != is_open["fail"]
-
-
-def test_cancel_ends_a_life_with_its_reason() -> None:
-    """'What people do': cancelled from any working state, refused at rest."""
-    decision = cancel(DocumentLifecycle.graph, "embedding_queued", Facts(), "wrong customer")
-    assert (decision.state, decision.lane, decision.error) == ("cancelled", None, "wrong customer")
-    assert (decision.steps[0].edge.trigger, decision.steps[0].reason) == (
-        "cancel",
-        "wrong customer",
-    )
-    with pytest.raises(TransitionRefused):
-        cancel(DocumentLifecycle.graph, "complete", Facts(), "too late")
-
-
-# Success.
 
 
 def test_success_takes_the_next_edge_and_the_claim_goes_on_where_admitted() -> None:
