@@ -345,6 +345,7 @@ class Pipeline:
         triggers: Sequence[str] | None = None,
         drain: timedelta = timedelta(seconds=30),
         liveness: Liveness | None = None,
+        documents: int | None = None,
     ) -> Runner:
         """Return a runner of this pipeline's stages, or of those that earn ``triggers``.
 
@@ -352,6 +353,8 @@ class Pipeline:
             triggers: Lets fleets split, for example before ``store_embeddings``.
             drain: How long hooks may go on after ``stop``.
             liveness: When a worker counts as dead.
+            documents: Most documents it holds at a time. By default as many as its stages have
+                slots together; less keeps what is claimed from queueing up before a narrow stage.
         """
         stages, engine = self._known_stages, self.engine
         alive = liveness or Liveness()
@@ -371,6 +374,7 @@ class Pipeline:
             served=stages.served(triggers),
             drain=drain,
             liveness=alive,
+            documents=documents,
         )
 
     async def _open(self) -> None:

@@ -80,6 +80,7 @@ class Runner:
         served: The stages this runner takes.
         drain: How long hooks may go on after ``stop``.
         liveness: When this worker counts as dead.
+        documents: Most documents in hand at a time; None takes as many as there are slots.
     """
 
     def __init__(
@@ -93,11 +94,13 @@ class Runner:
         served: Sequence[Bound],
         drain: timedelta,
         liveness: Liveness,
+        documents: int | None,
     ) -> None:
         self._prepare, self._after_load = prepare, after_load
         self._store, self._workers, self._stages = store, workers, stages
         self._served = tuple(served)
         self._drain, self._liveness = drain.total_seconds(), liveness
+        self._documents = documents or sum(bound.stage.concurrency for bound in self._served)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
@@ -235,8 +238,8 @@ class Runner:
         alone = self._suspects
         if alone and self._driving:
             return False  # what may take a worker down is run by one that holds nothing else
-        free = self._slots.free
-        if not any(count > 0 for count in free.values()):
+        free = self._slots.claimable(self._documents - len(self._driving))
+        if not any(free.values()):
             return False
         try:
             if drive.lost_answers:
@@ -252,8 +255,7 @@ class Runner:
                         break
                 self._suspects = bool(claimed)
             else:
-                usable = {state: max(0, count) for state, count in free.items()}
-                claimed = await self._store.claim(worker, usable, self._served)
+                claimed = await self._store.claim(worker, free, self._served)
         except DatabaseUnavailable:
             drive.lost_answers = True
             return False

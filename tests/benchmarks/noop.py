@@ -89,7 +89,7 @@ def load(url: str, count: int) -> None:
 async def work(url: str, slots: int) -> None:
     """Be one worker until nothing is left."""
     async with pipeline(url, slots) as own:
-        await own.runner().run_until_idle()
+        await own.runner(documents=slots).run_until_idle()
 
 
 if __name__ == "__main__":
