@@ -203,7 +203,9 @@ class Hand:
         """Claim for the stages that earn ``triggers``, or for all."""
         served = self.stages.served(triggers or None)
         free = {bound.state: slots for bound in served}
-        return await self.store.claim(self.worker, free, served, alone=alone)
+        return await self.store.claim(
+            self.worker, free, served, documents=sum(free.values()), alone=alone
+        )
 
     async def claim_one(self, *triggers: str) -> tuple[Claim, Bound]:
         """Claim the only document there is to claim."""

@@ -63,7 +63,13 @@ class Store:
         self._claims: dict[tuple[tuple[str, ...], bool], Any] = {}
 
     async def claim(
-        self, worker: int, free: Mapping[str, int], served: Sequence[Bound], *, alone: bool = False
+        self,
+        worker: int,
+        free: Mapping[str, int],
+        served: Sequence[Bound],
+        *,
+        documents: int,
+        alone: bool = False,
     ) -> list[tuple[Claim, Bound]]:
         """Take ready documents, at most ``free[state]`` for the stage that leaves ``state``.
 
@@ -71,13 +77,14 @@ class Store:
             worker: Who takes; a worker that was declared dead gets nothing.
             free: Free slots of each served stage, by the state it leaves.
             served: The stages, always in the same order.
-            alone: Take one document that took a worker down, instead.
+            documents: Most documents in all; those nearest to their end come first.
+            alone: Take documents that took a worker down, instead.
         """
         key = (tuple(bound.state for bound in served), alone)
         if key not in self._claims:
             places = [(b.trigger, self._stages.leading_to(b)) for b in served]
             self._claims[key] = claims.claim(self._t, places, alone=alone)
-        values: dict[str, Any] = {"worker": worker}
+        values: dict[str, Any] = {"worker": worker, "documents": documents}
         for number, bound in enumerate(served):
             values[f"free_{number}"] = free[bound.state]
             values[f"deadline_{number}"] = bound.stage.deadline.total_seconds()

@@ -238,24 +238,17 @@ class Runner:
         alone = self._suspects
         if alone and self._driving:
             return False  # what may take a worker down is run by one that holds nothing else
-        free = self._slots.claimable(self._documents - len(self._driving))
-        if not any(free.values()):
+        free, room = self._slots.free, self._documents - len(self._driving)
+        if room < 1 or not any(free.values()):
             return False
         try:
             if drive.lost_answers:
                 drive.lost_answers = False
                 await self._workers.release(worker, keep=self._driving)
-            if alone:
-                first = dict.fromkeys(free, 0)
-                for state in free:
-                    claimed = await self._store.claim(
-                        worker, first | {state: 1}, self._served, alone=True
-                    )
-                    if claimed:
-                        break
-                self._suspects = bool(claimed)
-            else:
-                claimed = await self._store.claim(worker, free, self._served)
+            claimed = await self._store.claim(
+                worker, free, self._served, documents=1 if alone else room, alone=alone
+            )
+            self._suspects = alone and bool(claimed)
         except DatabaseUnavailable:
             drive.lost_answers = True
             return False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.store import Store
 
 GATHER_SECONDS = 0.0005
-BATCH = 500
+BATCH = 100
 SETTLERS = 2
 
 _Waiting = tuple["Proposal", "asyncio.Future[Settled]"]

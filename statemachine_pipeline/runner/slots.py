@@ -31,16 +31,10 @@ class Slots:
         """Let nobody go on: documents are left ready at their next stage for other runners."""
         self._closed = True
 
-    def claimable(self, documents: int) -> dict[str, int]:
-        """Return how many of ``documents`` more to claim for each stage, by the state it leaves.
-
-        What is nearest to its end comes first.
-        """
-        claimable = {}
-        for state, free in reversed(self._free.items()):
-            claimable[state] = max(0, min(free, documents))
-            documents -= claimable[state]
-        return claimable
+    @property
+    def free(self) -> dict[str, int]:
+        """Free slots, by the state a stage leaves."""
+        return {state: max(0, count) for state, count in self._free.items()}
 
     def take(self, states: Iterable[str]) -> frozenset[str]:
         """Take a slot at each state that is served, has one and is not paused; return those."""

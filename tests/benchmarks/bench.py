@@ -112,7 +112,7 @@ def script(server: EmbeddedServer, name: str, documents: int, *, checked: bool) 
             "INSERT INTO smp.worker (host, pid, version) VALUES ('bench', 1, '0') RETURNING id"
         ).fetchone()
         assert worker is not None
-        taken = {"free_0": BATCH, "deadline_0": 600.0, "worker": worker[0]}
+        taken = {"free_0": BATCH, "documents": BATCH, "deadline_0": 600.0, "worker": worker[0]}
         while rows := connection.execute(str(claim), claim.params | taken).fetchall():  # type: ignore[arg-type]
             held = {row[0]: row[1] for row in rows}
             for values in _walk():

@@ -1,17 +1,4 @@
-WITH stage_0 AS MATERIALIZED
-(SELECT found.document_id AS document_id, %(deadline_0)s AS deadline
-FROM unnest(%(states_0)s::TEXT[]) AS place(state)
-JOIN LATERAL (SELECT w.document_id AS document_id
-FROM smp.work AS w
-WHERE w.lane = 'ready' AND w.state = place.state AND NOT w.alone
-ORDER BY w.priority, w.run_at, w.document_id
-LIMIT %(free_0)s::INTEGER
-FOR NO KEY UPDATE SKIP LOCKED) AS found ON true
-WHERE NOT (EXISTS (SELECT *
-FROM smp.pause
-WHERE smp.pause.stage = %(stage_1)s::VARCHAR AND smp.pause.until > statement_timestamp()))
-LIMIT %(free_0)s::INTEGER),
-stage_1 AS MATERIALIZED
+WITH stage_1 AS MATERIALIZED
 (SELECT found.document_id AS document_id, %(deadline_1)s AS deadline
 FROM unnest(%(states_1)s::TEXT[]) AS place(state)
 JOIN LATERAL (SELECT w.document_id AS document_id
@@ -22,14 +9,28 @@ LIMIT %(free_1)s::INTEGER
 FOR NO KEY UPDATE SKIP LOCKED) AS found ON true
 WHERE NOT (EXISTS (SELECT *
 FROM smp.pause
-WHERE smp.pause.stage = %(stage_2)s::VARCHAR AND smp.pause.until > statement_timestamp()))
+WHERE smp.pause.stage = %(stage_1)s::VARCHAR AND smp.pause.until > statement_timestamp()))
 LIMIT %(free_1)s::INTEGER),
+stage_0 AS MATERIALIZED
+(SELECT found.document_id AS document_id, %(deadline_0)s AS deadline
+FROM unnest(%(states_0)s::TEXT[]) AS place(state)
+JOIN LATERAL (SELECT w.document_id AS document_id
+FROM smp.work AS w
+WHERE w.lane = 'ready' AND w.state = place.state AND NOT w.alone
+ORDER BY w.priority, w.run_at, w.document_id
+LIMIT %(free_0)s::INTEGER
+FOR NO KEY UPDATE SKIP LOCKED) AS found ON true
+WHERE NOT (EXISTS (SELECT *
+FROM smp.pause
+WHERE smp.pause.stage = %(stage_2)s::VARCHAR AND smp.pause.until > statement_timestamp()))
+LIMIT %(free_0)s::INTEGER),
 picked AS
-(SELECT stage_0.document_id AS document_id, stage_0.deadline AS deadline
-FROM stage_0
+(SELECT stage_1.document_id AS document_id, stage_1.deadline AS deadline
+FROM stage_1
 UNION ALL
-SELECT stage_1.document_id AS document_id, stage_1.deadline AS deadline
-FROM stage_1),
+SELECT stage_0.document_id AS document_id, stage_0.deadline AS deadline
+FROM stage_0
+LIMIT %(documents)s::INTEGER),
 claimed AS
 (UPDATE smp.work
 SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT max(picked.deadline) AS max_1

@@ -88,7 +88,8 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     Args:
         t: The tables.
         places: For each stage its name and the states that lead to it. Stage ``n`` reads the
-            parameters ``free_<n>`` and ``deadline_<n>`` (seconds).
+            parameters ``free_<n>`` and ``deadline_<n>`` (seconds); all together give at most
+            ``documents`` rows.
         alone: Take documents that took a worker down, instead of the others.
     """
     legs = []
@@ -122,7 +123,9 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
             .limit(free)
         )
         legs.append(leg.cte(f"stage_{number}").prefix_with("MATERIALIZED"))
-    picked = sa.union_all(*(sa.select(leg) for leg in legs)).cte("picked")
+    # What is nearest to its end comes first; later probes are not even made once enough is found.
+    most = sa.bindparam("documents", type_=sa.Integer)
+    picked = sa.union_all(*(sa.select(leg) for leg in reversed(legs))).limit(most).cte("picked")
     me = sa.bindparam("worker", type_=sa.BigInteger)
     # Where ways fork behind a waiting state, two stages may pick the same document.
     deadline = sa.select(sa.func.max(picked.c.deadline)).where(
