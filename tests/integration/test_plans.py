@@ -130,7 +130,7 @@ def test_a_claim_reads_the_ready_by_their_index(
         ("finish_parse", ["parse_queued"]),
         ("store_embeddings", ["embedding_in_progress", "embedding_queued", "chunks_stored"]),
     ]
-    values: dict[str, Any] = {"worker": 1}
+    values: dict[str, Any] = {"worker": 1, "documents": 20}
     for number in range(len(places)):
         values |= {f"free_{number}": 10, f"deadline_{number}": 60.0}
     scans = _scans(psql, claims.claim(T, places, alone=alone), values)
