@@ -1,8 +1,8 @@
 """Where a server's data, socket and programs are, and which account owns them.
 
 Root runs PostgreSQL under an account without privileges, which must reach all three; a place that
-it cannot reach is exchanged for one of the system's. Nothing that was there is opened to others,
-and every process must arrive at the same answer. Nothing here starts a server or talks to one.
+it cannot reach is exchanged for one of the system's, and nothing of the caller's is opened to
+others. Every process must arrive at the same answer. Nothing here starts a server or talks to one.
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ class Place:
 
     @property
     def data(self) -> Path:
+        """PostgreSQL's own directory; it is complete or not there."""
         return self.directory / "postgres"
 
     @property

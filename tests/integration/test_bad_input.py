@@ -34,7 +34,7 @@ STORED = [
         "latin.txt",
         "Füße, Größe, Straße, Äpfel und Öl.\n".encode("latin-1") * 9,
         "complete",
-        "Windows",
+        "not UTF-8",
     ),
     ("noise.bin", bytes(range(256)) * 8, "dead_letter", "binary"),
 ]
