@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import psycopg
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline import Done, Lifecycle, Pipeline, Stage, State
 
@@ -54,12 +53,15 @@ async def nothing(claim: Claim) -> Done:
     return Done()
 
 
+def hooks(slots: int) -> dict[str, object]:
+    """Return hooks that do nothing, ``slots`` at a time in each stage."""
+    plain: dict[str, object] = dict.fromkeys(PlainLifecycle.graph.forward_triggers())
+    return plain | {trigger: Stage(nothing, concurrency=slots) for trigger in EARNED}
+
+
 def pipeline(url: str, slots: int) -> Pipeline:
-    """Return a pipeline of hooks that do nothing, ``slots`` at a time in each stage."""
-    hooks: dict[str, object] = dict.fromkeys(PlainLifecycle.graph.forward_triggers())
-    hooks |= {trigger: Stage(nothing, concurrency=slots) for trigger in EARNED}
-    engine = create_async_engine(url)
-    return Pipeline(engine, lifecycle=PlainLifecycle, hooks=hooks, schema=SCHEMA)
+    """Return a pipeline of such hooks."""
+    return Pipeline(url, lifecycle=PlainLifecycle, hooks=hooks(slots), schema=SCHEMA)
 
 
 LOAD = """

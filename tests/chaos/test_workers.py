@@ -5,38 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from typing import TYPE_CHECKING
 
+import noop
 import proof
+import pytest
 import worker
 from fix_postgres import connect
 
 from statemachine_pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import psycopg
 
 DOCUMENTS = 2000
-LOAD = """
-WITH n AS (SELECT gen_random_uuid() AS id, g FROM generate_series(1, 2000) AS g),
-born AS (
-    INSERT INTO smp.document (id, tenant, source_uri, name, state, version, life, generation,
-        size_bytes, content_sha256, input_sha256, correlation_id)
-    SELECT id, 't', 't:' || g, 't', 'uploaded', 1, 1, 1, 0, md5(g::text), md5(g::text), 'x'
-    FROM n RETURNING id),
-told AS (
-    INSERT INTO smp.transition (document_id, version, life, generation, trigger, to_state,
-        correlation_id)
-    SELECT id, 1, 1, 1, 'submit', 'uploaded', 'x' FROM n)
-INSERT INTO smp.work (document_id, tenant, state, lane) SELECT id, 't', 'uploaded', 'ready' FROM n
-"""
 SETTLED_ONCE = """
 SELECT trigger, count(*), count(DISTINCT document_id) FROM smp.transition
 WHERE trigger NOT IN ('submit', 'retry') GROUP BY trigger ORDER BY trigger
@@ -57,7 +41,7 @@ def test_each_stage_is_settled_once_though_one_worker_is_killed_and_one_is_stopp
     asyncio.run(_migrate(empty_url))
     with connect(empty_url) as psql:
         psql.execute(worker.COUNTER)
-        psql.execute(LOAD)
+        noop.load(empty_url, DOCUMENTS)
         fleet = [proof.start(empty_url, "counted") for _ in range(4)]
         killed, stopped, *others = fleet
         try:
@@ -82,7 +66,9 @@ def test_each_stage_is_settled_once_though_one_worker_is_killed_and_one_is_stopp
                 process.wait()
 
         assert proof.faults(psql) == {}
-        expected = sorted((t, DOCUMENTS, DOCUMENTS) for t in worker.TRIGGERS)
+        expected = sorted(
+            (t, DOCUMENTS, DOCUMENTS) for t in noop.PlainLifecycle.graph.forward_triggers()
+        )
         assert psql.execute(SETTLED_ONCE).fetchall() == expected
         counted = psql.execute("SELECT count(*), count(DISTINCT document) FROM counter").fetchone()
         assert counted == (DOCUMENTS, DOCUMENTS)

@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from statemachine_pipeline import Done, Lifecycle, Pipeline, Stage, State
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import noop
+
+from statemachine_pipeline import Done, Pipeline, Stage
 from statemachine_pipeline.runner.loop import Liveness
 
 if TYPE_CHECKING:
@@ -25,35 +30,6 @@ LIVENESS = Liveness(
     beat=timedelta(seconds=0.4), dead_after=timedelta(seconds=2), grace=timedelta(seconds=5)
 )
 COUNTER = "CREATE TABLE counter (document uuid, stage text, claim_seq bigint)"
-TRIGGERS = (
-    "queue_parse",
-    "finish_parse",
-    "accept_parse",
-    "store_chunks",
-    "queue_embedding",
-    "start_embedding",
-    "store_embeddings",
-    "finalize",
-)
-
-
-class CountedLifecycle(Lifecycle):
-    """The shipped main line, without guards."""
-
-    uploaded = State(initial=True)
-    parse_queued, parse_complete, parse_validated = State(), State(), State()
-    chunks_stored = State()
-    embedding_queued, embedding_in_progress, embeddings_stored = State(), State(), State()
-    complete = State(final=True)
-
-    queue_parse = uploaded.to(parse_queued)
-    finish_parse = parse_queued.to(parse_complete)
-    accept_parse = parse_complete.to(parse_validated)
-    store_chunks = parse_validated.to(chunks_stored)
-    queue_embedding = chunks_stored.to(embedding_queued)
-    start_embedding = embedding_queued.to(embedding_in_progress)
-    store_embeddings = embedding_in_progress.to(embeddings_stored)
-    finalize = embeddings_stored.to(complete)
 
 
 class Count:
@@ -72,19 +48,12 @@ async def count(claim: Claim) -> Done:
     return Done(Count())
 
 
-async def nothing(claim: Claim) -> Done:
-    """Earn a stage without doing anything."""
-    return Done()
-
-
 def pipeline(url: str, mode: str) -> Pipeline:
     """Return the pipeline of a mode."""
     if mode == "shipped":
         return Pipeline(url)
-    hooks: dict[str, object] = {t: Stage(nothing, concurrency=50) for t in TRIGGERS}
-    hooks |= {"queue_embedding": None, "start_embedding": None}
-    hooks["finish_parse"] = Stage(count, concurrency=50)
-    return Pipeline(url, lifecycle=CountedLifecycle, hooks=hooks)
+    hooks = noop.hooks(50) | {"finish_parse": Stage(count, concurrency=50)}
+    return Pipeline(url, lifecycle=noop.PlainLifecycle, hooks=hooks)
 
 
 async def work(url: str, mode: str) -> None:
