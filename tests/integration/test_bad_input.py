@@ -1,103 +1,301 @@
-"""Bad input ends in a clear error or a dead letter with its reason; nothing else is affected."""
+"""Bad input through the shipped hooks: each ends by its true reason, and none harms another."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_pipelines import completed, path_of
 
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.errors import SourceRefused
+from statemachine_pipeline.sources import BLOB_LIMIT_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from uuid import UUID
+
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "documents"
-GOOD = "# Lending\n\nThe library lent out twelve thousand books in March.\n"
+    Psql = psycopg.Connection[Any]
 
+DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
+REPORT, GOOD = DOCUMENTS / "annual-report-2024.pdf", DOCUMENTS / "repair-workshop.txt"
+LARGE_BYTES = 50 * 1024 * 1024
+SECRET = "The key lies under the third flower pot."
+NUL_BYTE = "\x00"
 
-def _pdf() -> bytes:
-    return max(EXAMPLES.glob("*.pdf"), key=lambda path: path.stat().st_size).read_bytes()
-
-
-# Name, content, end, and what its reason or warning must name.
-STORED = [
-    ("empty.md", b"", "dead_letter", "empty"),
-    ("cut.pdf", _pdf()[:700], "dead_letter", "damaged"),
-    ("a-pdf.txt", _pdf(), "complete", None),
-    ("a-text.pdf", b"This is text, whatever its name says.\n" * 5, "complete", None),
-    ("nul.txt", b"One hole \x00 only.\n" + b"A plain line.\n" * 200, "complete", "control"),
-    ("nuls.txt", b"Holes \x00 everywhere.\n" * 50, "dead_letter", "binary"),
-    (
-        "latin.txt",
-        "Füße, Größe, Straße, Äpfel und Öl.\n".encode("latin-1") * 9,
-        "complete",
-        "not UTF-8",
-    ),
-    ("noise.bin", bytes(range(256)) * 8, "dead_letter", "binary"),
+STRAIGHT = [
+    "submit",
+    "queue_parse",
+    "finish_parse",
+    "accept_parse",
+    "store_chunks",
+    "queue_embedding",
+    "start_embedding",
+    "store_embeddings",
+    "finalize",
 ]
+"""The history of a document that met no trouble."""
 
 
-@pytest.mark.timeout(120)
-async def test_bad_documents_end_with_their_reason_beside_a_good_one(
-    engine: AsyncEngine, psql: psycopg.Connection[Any], tmp_path: Path
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What ``submit`` refuses, and how it says so."""
+
+    make: Callable[[Path], str | Path | bytes]
+    says: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """A file that ends as a dead letter, with its code and reason."""
+
+    file: str
+    content: Callable[[], bytes]
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A file that is read after all: as what, with what text, and what is said about it."""
+
+    file: str
+    content: Callable[[], bytes]
+    media_type: str
+    text: str
+    warnings: tuple[str, ...] = ()
+    name: str | None = None
+    shown: str
+
+
+def _folder(home: Path) -> Path:
+    (home / "folder").mkdir()
+    return home / "folder"
+
+
+def _missing(home: Path) -> Path:
+    return home / "missing.txt"
+
+
+def _loop(home: Path) -> Path:
+    (home / "round.txt").symlink_to(home / "there.txt")
+    (home / "there.txt").symlink_to(home / "round.txt")
+    return home / "round.txt"
+
+
+def _nul_in_path(home: Path) -> str:
+    return f"{home}/a{NUL_BYTE}.txt"
+
+
+def _named_with_nul(home: Path) -> Path:
+    (home / "plain.txt").write_text("A plain text.")
+    return home / "plain.txt"
+
+
+def _large() -> bytes:
+    line = b"All work and no play makes Jack a dull boy.\n"
+    return (line * (LARGE_BYTES // len(line) + 1))[:LARGE_BYTES]
+
+
+REFUSED = {
+    "folder": Refused(make=_folder, says=r"/folder': it is a folder; submit the files in it$"),
+    "missing": Refused(make=_missing, says=r"/missing\.txt': there is no such file; check the"),
+    # The second is what Python says from 3.13 on.
+    "loop": Refused(make=_loop, says="its links form a loop|Too many levels of symbolic links"),
+    "nul-in-path": Refused(
+        make=_nul_in_path, says=r"a\\x00\.txt': its path holds control characters; rename it$"
+    ),
+    "nul-in-name": Refused(
+        make=_named_with_nul,
+        name=f"a{NUL_BYTE}.txt",
+        says=r"'a\\x00\.txt': its name holds control characters; rename it$",
+    ),
+}
+
+DEAD = {
+    "empty": Dead(file="empty.txt", content=bytes, code="empty", reason="the file is empty"),
+    "truncated": Dead(
+        file="truncated.pdf",
+        content=lambda: REPORT.read_bytes()[: REPORT.stat().st_size // 2],
+        code="damaged",
+        reason="damaged PDF: it cannot be opened (data format error)",
+    ),
+    "binary": Dead(
+        file="unknown.bin",
+        content=lambda: bytes(range(256)) * 16,
+        code="unknown_type",
+        reason="unknown binary content: neither text nor a known type",
+    ),
+    # The limit of a text, not of a file: that one is at 100 MiB.
+    "large": Dead(
+        file="large.txt",
+        content=_large,
+        code="too_large",
+        reason=f"{LARGE_BYTES:,} characters are more than the limit of 20,000,000",
+    ),
+}
+
+READ = {
+    "pdf-named-txt": Read(
+        file="report.txt",
+        content=REPORT.read_bytes,
+        media_type="application/pdf",
+        text="Annual Report 2024",
+        shown="report.txt",
+    ),
+    "text-named-pdf": Read(
+        file="letter.pdf",
+        content=lambda: b"Dear neighbours, the gate will be painted on Friday.",
+        media_type="text/plain",
+        text="Dear neighbours, the gate will be painted on Friday.",
+        shown="letter.pdf",
+    ),
+    "name-with-parents": Read(
+        file="note.txt",
+        content=lambda: b"The attic is to be cleared before winter.",
+        media_type="text/plain",
+        text="The attic is to be cleared before winter.",
+        name="../secret.txt",
+        shown="secret.txt",
+    ),
+    # Long, because a text of less than 1,000 bytes with a NUL counts as binary: one control
+    # character in so many bytes is the most that the sniffer takes for a blemish.
+    "nul-in-text": Read(
+        file="nul.txt",
+        content=lambda: b"The ladder \x00stands behind the shed. " + b"It is long. " * 200,
+        media_type="text/plain",
+        text="The ladder stands behind the shed.",
+        warnings=("removed 1 control character",),
+        shown="nul.txt",
+    ),
+    "invalid-utf8": Read(
+        file="latin.txt",
+        content=lambda: "Das Café schließt während der Ferien früher.".encode("latin-1"),
+        media_type="text/plain",
+        text="Das Café schließt während der Ferien früher.",
+        warnings=("not UTF-8; read as cp1252, which is a guess",),
+        shown="latin.txt",
+    ),
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder; above it lies what nobody handed over."""
+    (tmp_path / "secret.txt").write_text(SECRET)
+    made = tmp_path / "home"
+    made.mkdir()
+    monkeypatch.chdir(made)
+    yield made
+    # pytest keeps the folders of its last three sessions.
+    (made / "large.txt").unlink(missing_ok=True)
+
+
+async def _refuse(pipeline: Pipeline, home: Path, bad: Refused) -> None:
+    with pytest.raises(SourceRefused, match=bad.says) as refusal:
+        await pipeline.submit(bad.make(home), name=bad.name)
+    assert NUL_BYTE not in str(refusal.value)
+
+
+async def _submit(pipeline: Pipeline, home: Path, bad: Dead | Read) -> UUID:
+    file = home / bad.file
+    await asyncio.to_thread(file.write_bytes, bad.content())
+    sent = await pipeline.submit(file, name=bad.name if isinstance(bad, Read) else None)
+    return sent.document_id
+
+
+async def _check_dead(pipeline: Pipeline, psql: Psql, document: UUID, bad: Dead) -> None:
+    found = await pipeline.get(document)
+    assert (found.state, found.last_error) == ("dead_letter", bad.reason)
+    (*_, last) = await pipeline.history(document)
+    # Permanent: no attempt is wasted on what cannot change.
+    assert (last.trigger, last.error, last.reason, last.attempt) == (
+        "fail",
+        bad.code,
+        bad.reason,
+        1,
+    )
+    assert "retry" not in path_of(psql, document)
+    chunks = psql.execute("SELECT count(*) FROM chunk WHERE document_id = %s", [document])
+    assert chunks.fetchone() == (0,)
+
+
+async def _check_read(pipeline: Pipeline, psql: Psql, document: UUID, bad: Read) -> None:
+    found = await pipeline.get(document)
+    assert (found.state, found.last_error) == ("complete", None)
+    assert (found.name, found.media_type) == (bad.shown, bad.media_type)
+    text, warnings = _parsed(psql, document)
+    assert bad.text in text
+    assert tuple(warnings) == bad.warnings
+    assert path_of(psql, document) == STRAIGHT
+
+
+def _parsed(psql: Psql, document: UUID) -> tuple[Any, ...]:
+    query = "SELECT text, warnings FROM parsed_document WHERE document_id = %s"
+    return psql.execute(query, [document]).fetchone() or ()
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_what_is_no_document_is_refused_with_the_reason(
+    engine: AsyncEngine, psql: Psql, home: Path, kind: str
 ) -> None:
-    """Each ends where it must, says why, and the good one between them is complete."""
-    large = tmp_path / "large.txt"
-    large.write_bytes(b"All work and no play makes a long text. " * (50 * 2**20 // 40))
-    async with Pipeline(engine) as pipeline:
-        sent = {}
-        for name, content, _, _ in STORED:
-            path = tmp_path / name
-            path.write_bytes(content)
-            sent[name] = (await pipeline.submit(path)).document_id
-        sent["large.txt"] = (await pipeline.submit(large)).document_id
-        sent["good.md"] = (await pipeline.submit(GOOD.encode(), name="good.md")).document_id
-
-        await pipeline.runner().run_until_idle()
-
-        for name, _, state, named in [
-            *STORED,
-            ("large.txt", b"", "dead_letter", "20,000,000"),
-            ("good.md", b"", "complete", None),
-        ]:
-            document = await pipeline.get(sent[name])
-            assert (name, document.state) == (name, state), document.last_error
-            said = str(document.last_error)
-            if state == "complete":
-                warnings = "SELECT warnings::text FROM parsed_document WHERE document_id = %s"
-                said = psql.execute(warnings, [document.id]).fetchone()[0]
-            assert named is None or named in said
-        good = await pipeline.get(sent["good.md"])
-        assert (good.chunk_count, good.vector_count) == (1, 1)
+    """'It cannot be read; nothing was written', and the message says what to do."""
+    await _refuse(Pipeline(engine), home, REFUSED[kind])
+    assert psql.execute("SELECT count(*) FROM document").fetchone() == (0,)
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("missing.md", "there is no such file"),
-        (".", "it is a folder"),
-        ("loop", "links"),
-        ("nul\0.md", "control characters"),
-    ],
-)
-async def test_what_cannot_be_read_is_refused_before_anything_is_written(
-    engine: AsyncEngine, tmp_path: Path, name: str, found: str
+@pytest.mark.parametrize("kind", DEAD)
+async def test_what_cannot_be_read_is_a_dead_letter_with_the_reason(
+    engine: AsyncEngine, psql: Psql, home: Path, kind: str
 ) -> None:
-    """The message names what was asked, what was found and what to do."""
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    async with Pipeline(engine) as pipeline:
-        with pytest.raises(SourceRefused, match=found):
-            await pipeline.submit(f"{tmp_path}/{name}")
-        assert await pipeline.counts() == {}
+    """``Reject``: permanent, with code and sentence."""
+    pipeline = Pipeline(engine)
+    document = await _submit(pipeline, home, DEAD[kind])
+    assert await completed(pipeline, document) == ["dead_letter"]
+    await _check_dead(pipeline, psql, document, DEAD[kind])
 
 
-async def test_a_name_that_climbs_is_only_shown(engine: AsyncEngine) -> None:
-    """A name is never opened: of a path only its last part is kept."""
-    async with Pipeline(engine) as pipeline:
-        sent = await pipeline.submit(GOOD.encode(), name="../../etc/passwd")
-        assert (await pipeline.get(sent.document_id)).name == "passwd"
-        with pytest.raises(SourceRefused, match="control characters"):
-            await pipeline.submit(GOOD.encode(), name="a\0b")
+@pytest.mark.parametrize("kind", READ)
+async def test_what_only_looks_bad_is_read_by_its_bytes(
+    engine: AsyncEngine, psql: Psql, home: Path, kind: str
+) -> None:
+    """What is repaired is told, and a name is neither trusted nor opened."""
+    pipeline = Pipeline(engine)
+    document = await _submit(pipeline, home, READ[kind])
+    assert await completed(pipeline, document) == ["complete"]
+    await _check_read(pipeline, psql, document, READ[kind])
+    assert SECRET not in _parsed(psql, document)[0]
+
+
+async def test_bad_documents_leave_a_good_one_alone(
+    engine: AsyncEngine, psql: Psql, home: Path
+) -> None:
+    """All of them at once: each ends by its own reason, and the good one is whole."""
+    pipeline = Pipeline(engine)
+    dead = {kind: await _submit(pipeline, home, bad) for kind, bad in DEAD.items()}
+    good = (await pipeline.submit(GOOD)).document_id
+    read = {kind: await _submit(pipeline, home, bad) for kind, bad in READ.items()}
+    for refused in REFUSED.values():
+        await _refuse(pipeline, home, refused)
+    large = "SELECT path, size_bytes FROM document WHERE path IS NOT NULL"
+    assert BLOB_LIMIT_BYTES < LARGE_BYTES
+    assert psql.execute(large).fetchall() == [(str(home / "large.txt"), LARGE_BYTES)]
+
+    assert await completed(pipeline, good) == ["complete"]
+
+    assert path_of(psql, good) == STRAIGHT
+    assert _parsed(psql, good) == (GOOD.read_text(), [])
+    (hit, *_) = await pipeline.search("who brings the toaster to the repair workshop?", limit=1)
+    assert hit.document.id == good
+    for kind, document in dead.items():
+        await _check_dead(pipeline, psql, document, DEAD[kind])
+    for kind, document in read.items():
+        await _check_read(pipeline, psql, document, READ[kind])
+    assert await pipeline.counts() == {"complete": len(READ) + 1, "dead_letter": len(DEAD)}

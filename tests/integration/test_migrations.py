@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from fix_pipelines import Hooks, completed, pipeline_with
 from fix_postgres import connect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -248,3 +249,9 @@ def test_alembic_by_hand_makes_the_same_tables(empty_url: str) -> None:
         said = migrations.migrate(connection, "smp", DocumentLifecycle.graph)
         assert said == "schema smp: at 0001; lifecycle DocumentLifecycle, 1 version(s)"
     engine.dispose()
+
+
+def test_the_revision_that_a_start_asks_for_is_the_newest() -> None:
+    """A version that was not migrated to is refused at start, without importing Alembic."""
+    scripts = ScriptDirectory(str(Path(__file__).parents[2] / "alembic"))
+    assert scripts.get_current_head() == migrations.HEAD

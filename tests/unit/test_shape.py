@@ -51,7 +51,6 @@ LONG_MODULES = {
 
 FUNCTION_LINES = 55
 LONG_FUNCTIONS = {
-    "database/statements/claims.py:claim": (75, "one statement with its comments"),
     "database/statements/documents.py:move": (95, "one statement with its comments"),
     "decide.py:_rest": (60, "one walk, whose every stop is a case of the design"),
 }
@@ -68,7 +67,6 @@ DEEP_FUNCTIONS = {
     "adapters/chunkers.py:_passages": 4,
     "adapters/pdf.py:_pages": 4,
     "database/documents.py:apply": 4,
-    "runner/loop.py:_claim": 4,
 }
 
 # A name of a state that is also the name of something else, or known to be for show.

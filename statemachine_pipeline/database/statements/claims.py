@@ -92,37 +92,10 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
             ``documents`` rows.
         alone: Take documents that took a worker down, instead of the others.
     """
-    legs = []
-    for number, (stage, states) in enumerate(places):
-        free = sa.bindparam(f"free_{number}", type_=sa.Integer)
-        own = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
-        place = own.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
-        waiting = t.work.alias("w")
-        found = (
-            sa.select(waiting.c.document_id)
-            .where(
-                waiting.c.lane == LANE_READY,
-                waiting.c.state == place.c.state,
-                waiting.c.alone if alone else sa.not_(waiting.c.alone),
-            )
-            .order_by(waiting.c.priority, waiting.c.run_at, waiting.c.document_id)
-            .limit(free)
-            .with_for_update(key_share=True, skip_locked=True)
-            .lateral("found")
-        )
-        paused = sa.exists().where(
-            t.pause.c.stage == stage, t.pause.c.until > sa.func.statement_timestamp()
-        )
-        leg = (
-            sa.select(
-                found.c.document_id,
-                sa.bindparam(f"deadline_{number}", type_=sa.Double).label("deadline"),
-            )
-            .select_from(place.join(found, sa.true()))
-            .where(~paused)
-            .limit(free)
-        )
-        legs.append(leg.cte(f"stage_{number}").prefix_with("MATERIALIZED"))
+    legs = [
+        _probe(t, number, stage, states, alone=alone)
+        for number, (stage, states) in enumerate(places)
+    ]
     # What is nearest to its end comes first; later probes are not even made once enough is found.
     most = sa.bindparam("documents", type_=sa.Integer)
     picked = sa.union_all(*(sa.select(leg) for leg in reversed(legs))).limit(most).cte("picked")
@@ -154,6 +127,39 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
         .join(t.document, t.document.c.id == claimed.c.document_id)
         .order_by(claimed.c.document_id)
     )
+
+
+def _probe(t: Tables, number: int, stage: str, states: Sequence[str], *, alone: bool) -> Any:
+    """Find ready documents of one stage, unless it is paused, and lock them."""
+    free = sa.bindparam(f"free_{number}", type_=sa.Integer)
+    own = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
+    place = own.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
+    waiting = t.work.alias("w")
+    found = (
+        sa.select(waiting.c.document_id)
+        .where(
+            waiting.c.lane == LANE_READY,
+            waiting.c.state == place.c.state,
+            waiting.c.alone if alone else sa.not_(waiting.c.alone),
+        )
+        .order_by(waiting.c.priority, waiting.c.run_at, waiting.c.document_id)
+        .limit(free)
+        .with_for_update(key_share=True, skip_locked=True)
+        .lateral("found")
+    )
+    paused = sa.exists().where(
+        t.pause.c.stage == stage, t.pause.c.until > sa.func.statement_timestamp()
+    )
+    leg = (
+        sa.select(
+            found.c.document_id,
+            sa.bindparam(f"deadline_{number}", type_=sa.Double).label("deadline"),
+        )
+        .select_from(place.join(found, sa.true()))
+        .where(~paused)
+        .limit(free)
+    )
+    return leg.cte(f"stage_{number}").prefix_with("MATERIALIZED")
 
 
 def _held_columns(t: Tables) -> list[Any]:
