@@ -22,7 +22,7 @@ demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
 
 test: $(DEVELOPABLE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(DEVELOPABLE)
 	$(BIN)/ruff format --check .
@@ -32,7 +32,7 @@ check: $(DEVELOPABLE)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 	$(MAKE) --no-print-directory wheel
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory test
 
 docs: $(DEVELOPABLE)
 	$(BIN)/python docs/generate.py

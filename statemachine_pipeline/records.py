@@ -233,6 +233,11 @@ class ParsedText:
     spans: tuple[Span, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if "\x00" in self.text:
+            raise ValueError("parsed text may not hold NUL characters")
+        self.text.encode()  # lone surrogates are no text either
+
     @property
     def sha256(self) -> str:
         """Hash of the text and its pages."""

@@ -97,7 +97,8 @@ class Documents:
             return Submitted(
                 document_id=submission.id, outcome="unchanged", state=held.document.state
             )
-        move = plan(self._stages, held, REVISE, by=submission.by, reason="the source changed")
+        reason = "the source changed" if not same else "submitted again after its deletion"
+        move = plan(self._stages, held, REVISE, by=submission.by, reason=reason)
         values["document"] = submission.id
         keep = documents.forget_blob if submission.content is None else documents.replace_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
@@ -128,6 +129,10 @@ class Documents:
         moved: list[UUID] = []
         refused: list[Refusal] = []
         ordered = sorted(set(ids))
+        known = {document.id for document in await self.several(ordered)}
+        for wanted in ordered:
+            if wanted not in known:
+                raise DocumentNotFound(wanted)
         for start in range(0, len(ordered), BATCH):
             batch = ordered[start : start + BATCH]
             with answering(f"applying {trigger}"):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DOCUMENT = tuple(name for name in Document.__slots__ if name != "metadata")
+_PASSING = {"25006", "57014"}
+"""A standby that does not write yet, and a statement that took too long."""
+
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
@@ -58,6 +61,8 @@ def may_pass(error: exc.DBAPIError) -> bool:
         return True
     # 08 connection, 53 out of resources, 57P shut down or crashed, 55P03 lock timeout, 40 deadlock
     # or serialization; none: never connected.
+    if state in _PASSING:
+        return True
     return isinstance(error, exc.OperationalError) and (
         state is None or state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
     )

@@ -65,6 +65,7 @@ class Proposal:
             counts that the writes returned.
         deadline_seconds: For each state at which the claim may go on, how long it may take there.
         run_seconds: How long the hook ran.
+        refused: It stands for an earlier proposal that PostgreSQL refused.
     """
 
     claim: Claim
@@ -76,6 +77,7 @@ class Proposal:
     reported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     deadline_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     run_seconds: float | None = None
+    refused: bool = False
 
     @property
     def kind(self) -> ProductKind:

@@ -11,6 +11,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
 from statemachine_pipeline.database.proposal import OwnerChanged, ProductFailed, Proposal
 from statemachine_pipeline.decide import (
     Decision,
@@ -156,7 +158,12 @@ class Drive:
             self._slots.paused |= {bound.state}
         facts = await self._facts_with_key(claim, bound, outcome)
         taken = self._slots.take(self._stages.after(bound.state) - {bound.state})
-        return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
+        try:
+            return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
+        except Exception as error:  # noqa: BLE001 - a user's product may fail to tell its hash
+            name = type(error).__name__
+            outcome = Failed(code=name, reason=f"the hash of its product raised {name}")
+            return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
 
     def _propose(
         self,
@@ -231,7 +238,12 @@ class Drive:
                     return None
                 return await self._settle_again(proposal)
             except ProductFailed as error:
-                proposal = self._failed(proposal, error)
+                if proposal.bound is None or proposal.refused:
+                    # The database refuses even the failure. Trying on would run hot; at the
+                    # deadline the claim is rescued, and that is bounded.
+                    logger.error("{}: {}", claim.document.id, error)
+                    return None
+                proposal = self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:
                 # Whether the commit landed is unknown: the fence tells, once the database answers.
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -249,13 +261,12 @@ class Drive:
         )
         return await self._settle(again)
 
-    def _failed(self, proposal: Proposal, error: ProductFailed) -> Proposal:
-        bound = proposal.bound
-        if bound is None:
-            raise error
+    def _failed(self, proposal: Proposal, bound: Bound, error: ProductFailed) -> Proposal:
         name = type(error.cause).__name__
-        outcome = Failed(code=name, reason=f"its product raised {name}", detail=str(error.cause))
-        return self._propose(
+        # The first line only: PostgreSQL's details quote the row.
+        detail = (str(error.cause).strip() or name).splitlines()[0]
+        outcome = Failed(code=name, reason=f"its product raised {name}", detail=detail)
+        failed = self._propose(
             proposal.claim,
             bound,
             outcome,
@@ -263,6 +274,7 @@ class Drive:
             frozenset(),
             proposal.run_seconds or 0.0,
         )
+        return dataclasses.replace(failed, refused=True)
 
     async def _until_known(self, claim: Claim) -> None:
         """Return when the claim is still held, so that the settle can be tried again.

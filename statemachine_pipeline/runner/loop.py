@@ -137,6 +137,7 @@ class Runner:
     async def __aenter__(self) -> Self:
         await self._prepare()
         self._background = asyncio.create_task(self.run())
+        self._background.add_done_callback(_say_why)
         return self
 
     async def __aexit__(
@@ -305,6 +306,12 @@ class Runner:
             with contextlib.suppress(DatabaseUnavailable):
                 await chore()
             await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - jitter
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Log what ended a runner in the background; leaving its context raises it too."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.opt(exception=error).error("the runner in the background ended")
 
 
 async def _all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:

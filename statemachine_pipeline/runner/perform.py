@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from statemachine_pipeline.errors import (
 )
 from statemachine_pipeline.hooks import (
     Done,
+    Product,
     RateLimited,
     Reject,
     Retry,
@@ -29,7 +31,14 @@ from statemachine_pipeline.hooks import (
     StageFault,
     Wait,
 )
-from statemachine_pipeline.records import Chunks, Vectors
+from statemachine_pipeline.records import (
+    Accepted,
+    Chunks,
+    ParsedText,
+    Publication,
+    Validated,
+    Vectors,
+)
 from statemachine_pipeline.runner.children import (
     ChildCrashed,
     Children,
@@ -47,6 +56,16 @@ if TYPE_CHECKING:
 
 STAGE_FAULT_PAUSE = timedelta(minutes=5)
 DETAIL_CHARS = 500
+_PRODUCTS = (
+    type(None),
+    ParsedText,
+    Chunks,
+    Vectors,
+    Publication,
+    Accepted,
+    Validated,
+    Product,
+)
 _OF_THE_STAGE = {"MissingExtra", "DefinitionError"}
 """Raised in a child, these say that no document could pass."""
 
@@ -156,10 +175,19 @@ def _checked(
 
 
 def _done(returned: object) -> Done:
-    return returned if isinstance(returned, Done) else Done(returned)
+    """Check what a function returned; a wrong value is the stage's fault, not the document's."""
+    done = returned if isinstance(returned, Done) else Done(returned)
+    if not isinstance(done.product, _PRODUCTS):
+        found = type(done.product).__name__
+        raise StageFault(f"the hook returned a {found}; it may return Done, a product or None")
+    try:
+        json.dumps(dict(done.reported), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StageFault(f"what the hook reported is no JSON: {error}") from error
+    return done
 
 
-async def call_user(  # noqa: PLR0911 - a table of what may be raised
+async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
     function: Callable[..., Awaitable[Done]], *arguments: object
 ) -> Outcome:
     """Call a hook; whatever it raises becomes an outcome.
@@ -173,6 +201,13 @@ async def call_user(  # noqa: PLR0911 - a table of what may be raised
         return Succeeded(product=done.product, reported=done.reported)
     except (StaleClaim, DatabaseUnavailable):
         raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return Failed(code="hook_cancelled", reason="the hook was cancelled by its own doing")
+    except SystemExit:
+        return Failed(code="SystemExit", reason="the hook wanted to end the process")
     except Signal as signal:
         return _told(signal)
     except (TimeoutError, ChildTimedOut):
@@ -197,17 +232,26 @@ async def call_user(  # noqa: PLR0911 - a table of what may be raised
 def _told(signal: Signal) -> Outcome:
     match signal:
         case Retry(reason=reason, after=after):
-            return Failed(code="retry", reason=reason, after=after)
+            return Failed(code="retry", reason=_storable(reason), after=after)
         case Reject(reason=reason, code=code):
-            return Failed(code=code, reason=reason, permanent=True)
+            return Failed(code=_storable(code), reason=_storable(reason), permanent=True)
         case RateLimited(after=after):
             return Postponed(code="rate_limited", reason=str(signal), after=after)
         case StageFault(reason=reason):
-            return Postponed(code="stage_fault", reason=reason, after=STAGE_FAULT_PAUSE)
+            return Postponed(code="stage_fault", reason=_storable(reason), after=STAGE_FAULT_PAUSE)
         case Wait(poll_after=after):
             return Postponed(code="waiting", reason=str(signal), after=after)
     return Failed(code=type(signal).__name__, reason="the hook raised a signal of its own")
 
 
 def _detail(error: BaseException) -> str:
-    return str(error)[:DETAIL_CHARS]
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the user's may not even have a text
+        text = "its message cannot be read"
+    return _storable(text)[:DETAIL_CHARS]
+
+
+def _storable(text: str) -> str:
+    """Replace what PostgreSQL's text cannot hold: NUL and lone surrogates."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

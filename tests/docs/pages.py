@@ -98,6 +98,7 @@ def environment_of_a_reader() -> dict[str, str]:
     """Return an environment in which the package is installed and nothing of ours is set."""
     ours = ("SMP_", "DATABASE_URL", "PYTEST", "PYTHONPATH", "COV_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    kept["COLUMNS"] = "100"  # as wide as the pages show it, whatever the terminal
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"}
 
 

@@ -32,7 +32,7 @@ def length(source: Source) -> int:
 
 def parsed() -> ParsedText:
     """Return what a parser returns."""
-    return ParsedText("é\x00", (Span(page=1, start=0, end=2),), ("lost",))
+    return ParsedText("é\x01", (Span(page=1, start=0, end=2),), ("lost",))
 
 
 def large(count: int) -> str:

@@ -133,6 +133,12 @@ DEAD = {
         code="unknown_type",
         reason="unknown binary content: neither text nor a known type",
     ),
+    "nuls": Dead(
+        file="nuls.txt",
+        content=lambda: b"Holes \x00 everywhere.\n" * 50,
+        code="unknown_type",
+        reason="unknown binary content: neither text nor a known type",
+    ),
     # The limit of a text, not of a file: that one is at 100 MiB.
     "large": Dead(
         file="large.txt",
@@ -291,6 +297,8 @@ async def test_bad_documents_leave_a_good_one_alone(
     assert await completed(pipeline, good) == ["complete"]
 
     assert path_of(psql, good) == STRAIGHT
+    kept = await pipeline.get(good)
+    assert kept.chunk_count == kept.vector_count > 0
     assert _parsed(psql, good) == (GOOD.read_text(), [])
     (hit, *_) = await pipeline.search("who brings the toaster to the repair workshop?", limit=1)
     assert hit.document.id == good

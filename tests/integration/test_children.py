@@ -71,7 +71,7 @@ async def read(fifo: str) -> list[int]:
 async def test_results_keep_their_types(children: Children) -> None:
     """Returns what it returned: texts, chunks and products of them."""
     assert await children.call(functions.parsed, timeout_seconds=LONG) == ParsedText(
-        "é\x00", (Span(page=1, start=0, end=2),), ("lost",)
+        "é\x01", (Span(page=1, start=0, end=2),), ("lost",)
     )
 
 

@@ -86,7 +86,9 @@ BINARIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "expected"), BINARIES)
+@pytest.mark.parametrize(
+    ("name", "content", "expected"), BINARIES, ids=[f"{n}-{t}" for n, _, t in BINARIES]
+)
 def test_binary_types_are_told_by_their_bytes(name: str, content: bytes, expected: str) -> None:
     """A PDF called ``notes.txt`` is a PDF."""
     assert sniff(name, content) == expected

@@ -207,3 +207,10 @@ def test_records_cannot_be_changed() -> None:
         facts.attempt = 2  # type: ignore[misc]
     with pytest.raises(TypeError):
         facts.reported["found"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b"])
+def test_parsed_text_refuses_what_no_database_could_keep(text: str) -> None:
+    """A parser that lets such text through fails at once, with the reason."""
+    with pytest.raises(ValueError, match=r"NUL|surrogates"):
+        ParsedText(text)

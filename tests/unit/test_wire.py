@@ -26,7 +26,7 @@ VALUES: list[object] = [
     "text",
     [1, {"a": None}],
     [],
-    ParsedText("é\x00🦆", (Span(page=1, start=0, end=3),), ("lost",)),
+    ParsedText("é\x01🦆", (Span(page=1, start=0, end=3),), ("lost",)),
     [CHUNK, CHUNK],
     Chunks((CHUNK,)),
     Accepted(media_type="text/plain", sha256="0"),

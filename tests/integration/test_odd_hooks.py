@@ -1,0 +1,119 @@
+"""Hooks that do what no hook should: the document ends with a reason, and no claim is orphaned."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fix_pipelines import until
+
+from statemachine_pipeline import Claim, Done, Lifecycle, Pipeline, Reject, Stage, State
+from statemachine_pipeline.errors import DocumentNotFound
+from statemachine_pipeline.records import document_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+class OneStepLifecycle(Lifecycle):
+    """One stage of work."""
+
+    received = State(initial=True)
+    finished = State(final=True)
+
+    finish = received.to(finished)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Hashless:
+    @property
+    def sha256(self) -> str:
+        raise RuntimeError("no hash")
+
+    async def write(self, connection: object, claim: Claim) -> None:
+        """Write nothing."""
+
+
+def _raising(error: BaseException) -> Callable[[Claim], Any]:
+    async def hook(claim: Claim) -> Done:
+        raise error
+
+    return hook
+
+
+async def _hashless(claim: Claim) -> Done:
+    return Done(Hashless())
+
+
+async def _pipeline(engine: AsyncEngine, hook: Callable[[Claim], Any]) -> Pipeline:
+    stage = Stage(hook, attempts=1)
+    pipeline = Pipeline(engine, lifecycle=OneStepLifecycle, hooks={"finish": stage}, schema="odd")
+    await pipeline.migrate()
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("hook", "named"),
+    [
+        (_raising(Mute()), "Mute"),
+        (_raising(asyncio.CancelledError()), "cancelled"),
+        (_raising(SystemExit(3)), "end the process"),
+        (_raising(Reject("a hole \x00 and a half \ud800")), "a hole \ufffd and a half ?"),
+        (_hashless, "RuntimeError"),
+    ],
+    ids=["mute", "cancelled", "exit", "unstorable", "hashless"],
+)
+async def test_an_odd_hook_fails_its_document_with_a_reason(
+    engine: AsyncEngine, hook: Callable[[Claim], Any], named: str
+) -> None:
+    """Whatever a hook raises becomes an outcome."""
+    pipeline = await _pipeline(engine, hook)
+    sent = await pipeline.submit(b"text", name="a")
+
+    assert await pipeline.runner().run_until_idle() == {"dead_letter": 1}
+
+    assert named in str((await pipeline.get(sent.document_id)).last_error)
+
+
+async def _text(claim: Claim) -> Any:
+    return "a text"
+
+
+async def _infinite(claim: Claim) -> Done:
+    return Done(ratio=float("inf"))
+
+
+@pytest.mark.parametrize(("hook", "named"), [(_text, "a str"), (_infinite, "no JSON")])
+async def test_a_hook_that_returns_nonsense_pauses_its_stage(
+    engine: AsyncEngine,
+    psql: psycopg.Connection[Any],
+    hook: Callable[[Claim], Any],
+    named: str,
+) -> None:
+    """A wrong value is the stage's fault: no document is charged."""
+    pipeline = await _pipeline(engine, hook)
+    sent = await pipeline.submit(b"text", name="a")
+    async with pipeline.runner():
+        await until(psql, "SELECT last_error IS NOT NULL FROM odd.document")
+
+    assert named in str((await pipeline.get(sent.document_id)).last_error)
+    assert [row.trigger for row in await pipeline.history(sent.document_id)] == ["submit"]
+
+
+async def test_apply_writes_nothing_when_one_of_many_is_unknown(engine: AsyncEngine) -> None:
+    """'One of the ids is not there; nothing was written', however many there are."""
+    pipeline = await _pipeline(engine, _hashless)
+    sent = [
+        (await pipeline.submit(str(n).encode(), source_uri=f"n:{n}")).document_id for n in range(3)
+    ]
+    with pytest.raises(DocumentNotFound):
+        await pipeline.apply("cancel", *sent, document_id("default", "n:none"), reason="test")
+    assert await pipeline.counts() == {"received": 3}
