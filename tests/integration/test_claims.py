@@ -351,7 +351,7 @@ async def test_a_settle_that_waits_for_a_rescue_is_refused(engine: AsyncEngine, 
     psql.execute("UPDATE work SET deadline_at = now() - interval '1 hour'")
     t = other.store._t
     async with engine.begin() as rescuing:
-        rows = await rescuing.execute(claims.overdue(t), {"grace": 0.0})
+        rows = await rescuing.execute(claims.overdue(t), {"grace": 0.0, "patience": "30s"})
         rescued = [other.store._rescue_proposal(row) for row in rows]
         await other.store._settlement.write_in(rescuing, rescued, other.worker)
         assert await slow.settle(proposal) == [None]
@@ -386,7 +386,7 @@ async def test_a_rescue_does_not_take_what_was_claimed_anew_meanwhile(
 
     async def rescue() -> list[Any]:
         async with engine.begin() as connection:
-            return list(await connection.execute(slowed, {"grace": 0.0}))
+            return list(await connection.execute(slowed, {"grace": 0.0, "patience": "30s"}))
 
     found = asyncio.create_task(rescue())
     await until_blocked(psql)

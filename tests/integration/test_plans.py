@@ -147,7 +147,7 @@ def test_promoting_reads_the_due_by_their_index(psql: psycopg.Connection[Any]) -
 
 def test_rescue_reads_the_claimed_by_their_index(psql: psycopg.Connection[Any]) -> None:
     """Rescue: only claims are read, however long the queue is."""
-    scans = _scans(psql, claims.overdue(T), {"grace": 30.0})
+    scans = _scans(psql, claims.overdue(T), {"grace": 30.0, "patience": "30s"})
     assert "work_claimed_idx" in _indexes(scans)
     assert not _reads_whole(scans, "work", "document")
 

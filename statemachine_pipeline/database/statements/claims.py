@@ -427,7 +427,9 @@ def overdue(t: Tables) -> Any:
         .prefix_with("MATERIALIZED")
     )
     return (
-        sa.select(*_held_columns(t), *_document_columns(t), late.c.dead_at, late.c.known)
+        sa.select(
+            *_held_columns(t), *_document_columns(t), late.c.dead_at, late.c.known, _patience()
+        )
         .select_from(
             w.join(t.document, t.document.c.id == w.c.document_id).join(
                 late,
