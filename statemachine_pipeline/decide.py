@@ -31,6 +31,7 @@ _COUNTS = (
     "vectors_expected",
     "vectors_stored",
 )
+_NO_COUNTS = MappingProxyType(dict.fromkeys(_COUNTS, 0))
 
 ProductKind = Literal["none", "text", "chunks", "vectors", "publication", "other"]
 _STORED: frozenset[ProductKind] = frozenset({"text", "chunks", "vectors", "publication"})
@@ -99,7 +100,7 @@ class Earned:
         kind: Where its data lies.
         key: The bytes or text that the document owns by it, if any.
         reported: What the hook said for guards.
-        facts: Counts the guards saw.
+        facts: Counts the guards saw; one that is left out was 0.
     """
 
     stage: str
@@ -328,7 +329,7 @@ def _facts_of(facts: Facts, earned: Earned, standing: Standing) -> Facts:
     owner = standing.owners.get(earned.key) if earned.key else None
     return dataclasses.replace(
         facts,
-        **earned.facts,
+        **{**_NO_COUNTS, **earned.facts},
         reported=earned.reported,
         duplicate_of=owner,
         duplicate_by=earned.key[0] if earned.key and owner else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.cli import collector
 from statemachine_pipeline.cli.ending import OK
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.output import say
@@ -26,6 +27,7 @@ async def work(target: Target, triggers: Sequence[str] | None, drain_seconds: fl
         runner = pipeline.runner(triggers=triggers, drain=timedelta(seconds=drain_seconds))
         served = ", ".join(triggers) if triggers else "all stages"
         say(f"worker of {pipeline.graph.name} serves {served}; stop it with Ctrl-C or SIGTERM")
+        collector.spare()
         with stopping(runner.stop) as stops:
             await runner.run()
         say("worker stopped; nothing is held")

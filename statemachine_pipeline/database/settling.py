@@ -252,9 +252,9 @@ def _settled(proposal: Proposal, decision: Decision) -> dict[str, Any]:
         "steps": _steps(proposal, decision),
         "step_count": len(decision.steps),
         "lane": decision.lane,
-        "after": decision.after.total_seconds(),
-        "give_back": int(decision.give_back),
-        "crashed": int(decision.crashed),
+        "after": decision.after.total_seconds() or None,
+        "give_back": int(decision.give_back) or None,
+        "crashed": int(decision.crashed) or None,
         "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
         "next_input_sha256": decision.input_sha256,
         "error": decision.error,
@@ -270,23 +270,30 @@ def _settled(proposal: Proposal, decision: Decision) -> dict[str, Any]:
         record |= {"failed_in": last.edge.from_state, "code": last.error, "attempt": claim.attempt}
     elif proposal.bound is not None and decision.input_sha256 is not None:
         record |= _earned(proposal, proposal.bound, decision)
-    return record
+    return _said(record)
+
+
+def _said(record: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None: a missing key reads as NULL."""
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def _steps(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
     ran = proposal.bound is not None
     return [
-        {
-            "offset": number,
-            "trigger": step.edge.trigger,
-            "from_state": step.edge.from_state,
-            "to_state": step.edge.to_state,
-            "hop": step.hop,
-            "attempt": proposal.claim.attempt if ran and not step.hop else None,
-            "error": step.error,
-            "reason": step.reason,
-            "run_seconds": proposal.run_seconds if not step.hop else None,
-        }
+        _said(
+            {
+                "offset": number,
+                "trigger": step.edge.trigger,
+                "from_state": step.edge.from_state,
+                "to_state": step.edge.to_state,
+                "hop": step.hop or None,
+                "attempt": proposal.claim.attempt if ran and not step.hop else None,
+                "error": step.error,
+                "reason": step.reason,
+                "run_seconds": proposal.run_seconds if not step.hop else None,
+            }
+        )
         for number, step in enumerate(decision.steps, start=1)
     ]
 
@@ -302,6 +309,6 @@ def _earned(proposal: Proposal, bound: Bound, decision: Decision) -> dict[str, A
         "kind": proposal.kind,
         "key_kind": key[0],
         "key_sha256": key[1],
-        "reported": dict(proposal.reported),
-        "facts": dict(decision.counts),
+        "reported": dict(proposal.reported) or None,
+        "facts": {name: count for name, count in decision.counts.items() if count} or None,
     }

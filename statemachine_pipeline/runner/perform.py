@@ -180,6 +180,8 @@ def _done(returned: object) -> Done:
     if not isinstance(done.product, _PRODUCTS):
         found = type(done.product).__name__
         raise StageFault(f"the hook returned a {found}; it may return Done, a product or None")
+    if not done.reported:
+        return done
     try:
         json.dumps(dict(done.reported), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.store import Store
 
 GATHER_SECONDS = 0.0005
-BATCH = 100
+BATCH = 200
+"""Rows of one settle: at 100 a row costs 15 % more, at 400 nothing is left for the other settler."""
 SETTLERS = 2
 
 _Waiting = tuple["Proposal", "asyncio.Future[Settled]"]

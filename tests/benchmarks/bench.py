@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 BATCH = 100
+IN_HAND = 600
+"""Documents that the workers hold together; what waits in them is what a settle can merge."""
 UNCHECK = """
 ALTER TABLE smp.document DROP CONSTRAINT document_stands_at_its_newest_transition;
 ALTER TABLE smp.transition DROP CONSTRAINT transition_continues_its_predecessor;
@@ -86,7 +88,8 @@ def workers(
     noop.load(url, documents)
     program = str(Path(__file__).with_name("noop.py"))
     running = [
-        subprocess.Popen([sys.executable, program, url, str(400 // count)]) for _ in range(count)
+        subprocess.Popen([sys.executable, program, url, str(IN_HAND // count)])
+        for _ in range(count)
     ]
     for process in running:
         if process.wait() != 0:
@@ -163,7 +166,7 @@ def _walk() -> Iterator[Callable[[dict[UUID, int]], dict[str, Any]]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=6000)
+    parser.add_argument("--documents", type=int, default=12_000)
     count = parser.parse_args().documents
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
         started = time.monotonic()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from statemachine_pipeline import Done, Lifecycle, Pipeline, Stage, State
+from statemachine_pipeline.cli import collector
 
 if TYPE_CHECKING:
     from statemachine_pipeline import Claim
@@ -95,4 +96,5 @@ async def work(url: str, slots: int) -> None:
 
 
 if __name__ == "__main__":
+    collector.spare()  # as the verb `worker` does
     asyncio.run(work(sys.argv[1], int(sys.argv[2])))

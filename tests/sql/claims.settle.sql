@@ -12,8 +12,8 @@ FROM held
 WHERE smp.document.id = held.id
 RETURNING smp.document.id, smp.document.life, smp.document.generation, smp.document.correlation_id, held.base, held.seq, held.steps),
 told AS
-(INSERT INTO smp.transition (document_id, version, life, generation, worker, claim_seq, correlation_id, trigger, from_state, to_state, hop, attempt, error, reason, run_seconds)
-SELECT moved.id AS id, moved.base + step."offset" AS anon_1, moved.life AS life, moved.generation AS generation, %(worker)s::BIGINT AS anon_2, moved.seq AS seq, moved.correlation_id AS correlation_id, step.trigger AS trigger, step.from_state AS from_state, step.to_state AS to_state, step.hop AS hop, step.attempt AS attempt, step.error AS error, step.reason AS reason, step.run_seconds AS run_seconds
+(INSERT INTO smp.transition (document_id, version, life, generation, worker, claim_seq, correlation_id, hop, trigger, from_state, to_state, attempt, error, reason, run_seconds)
+SELECT moved.id AS id, moved.base + step."offset" AS anon_1, moved.life AS life, moved.generation AS generation, %(worker)s::BIGINT AS anon_2, moved.seq AS seq, moved.correlation_id AS correlation_id, coalesce(step.hop, false) AS coalesce_1, step.trigger AS trigger, step.from_state AS from_state, step.to_state AS to_state, step.attempt AS attempt, step.error AS error, step.reason AS reason, step.run_seconds AS run_seconds
 FROM moved
 JOIN json_to_recordset(moved.steps) AS step("offset" INTEGER, trigger TEXT, from_state TEXT, to_state TEXT, hop BOOLEAN, attempt SMALLINT, error TEXT, reason TEXT, run_seconds DOUBLE PRECISION) ON true),
 rested AS
@@ -23,19 +23,19 @@ FROM held
 WHERE held.lane IS NULL)))),
 kept_products AS
 (INSERT INTO smp.product (document_id, stage, input_sha256, fingerprint, output_sha256, kind, key_kind, key_sha256, reported, facts)
-SELECT held.id AS id, held.stage AS stage, held.input_sha256 AS input_sha256, held.fingerprint AS fingerprint, held.output_sha256 AS output_sha256, held.kind AS kind, held.key_kind AS key_kind, held.key_sha256 AS key_sha256, held.reported AS reported, held.facts AS facts
+SELECT held.id AS id, held.stage AS stage, held.input_sha256 AS input_sha256, held.fingerprint AS fingerprint, held.output_sha256 AS output_sha256, held.kind AS kind, held.key_kind AS key_kind, held.key_sha256 AS key_sha256, coalesce(held.reported, '{}'::jsonb) AS coalesce_2, coalesce(held.facts, '{}'::jsonb) AS coalesce_3
 FROM held
 WHERE held.stage IS NOT NULL
 ON CONFLICT (document_id, stage) DO UPDATE SET input_sha256 = excluded.input_sha256, fingerprint = excluded.fingerprint, output_sha256 = excluded.output_sha256, kind = excluded.kind, key_kind = excluded.key_kind, key_sha256 = excluded.key_sha256, reported = excluded.reported, facts = excluded.facts, at = clock_timestamp()),
 parked AS
 (INSERT INTO smp.dead_letter (document_id, state, code, reason, attempts)
-SELECT held.id AS id, held.failed_in AS failed_in, held.code AS code, held.error AS error, coalesce(held.attempt, %(coalesce_2)s::INTEGER) AS coalesce_1
+SELECT held.id AS id, held.failed_in AS failed_in, held.code AS code, held.error AS error, coalesce(held.attempt, %(coalesce_5)s::INTEGER) AS coalesce_4
 FROM held
 WHERE held.failed_in IS NOT NULL
 ON CONFLICT (document_id) DO UPDATE SET state = excluded.state, code = excluded.code, reason = excluded.reason, attempts = excluded.attempts, at = clock_timestamp()),
 kept AS
 (UPDATE smp.work
-SET state=held.state, lane=held.lane, run_at=(clock_timestamp() + held.after * interval '1 second'), entered_at=CASE WHEN (smp.work.state != held.state) THEN clock_timestamp() ELSE smp.work.entered_at END, claim_seq=nextval('smp.claim_seq'), attempt=CASE WHEN (smp.work.state != held.state) THEN CASE WHEN (held.lane = %(lane_1)s::VARCHAR) THEN %(param_1)s::INTEGER ELSE %(param_2)s::INTEGER END ELSE smp.work.attempt - held.give_back END, crashes=(smp.work.crashes + held.crashed), worker=CASE WHEN (held.lane = %(lane_1)s::VARCHAR) THEN %(worker)s::BIGINT END, deadline_at=CASE WHEN (held.lane = %(lane_1)s::VARCHAR) THEN clock_timestamp() + held.deadline * interval '1 second' END
+SET state=held.state, lane=held.lane, run_at=(clock_timestamp() + coalesce(held.after, %(coalesce_6)s) * interval '1 second'), entered_at=CASE WHEN (smp.work.state != held.state) THEN clock_timestamp() ELSE smp.work.entered_at END, claim_seq=nextval('smp.claim_seq'), attempt=CASE WHEN (smp.work.state != held.state) THEN CASE WHEN (held.lane = %(lane_1)s::VARCHAR) THEN %(param_1)s::INTEGER ELSE %(param_2)s::INTEGER END ELSE smp.work.attempt - coalesce(held.give_back, %(coalesce_7)s::INTEGER) END, crashes=(smp.work.crashes + coalesce(held.crashed, %(coalesce_8)s::INTEGER)), worker=CASE WHEN (held.lane = %(lane_1)s::VARCHAR) THEN %(worker)s::BIGINT END, deadline_at=CASE WHEN (held.lane = %(lane_1)s::VARCHAR) THEN clock_timestamp() + held.deadline * interval '1 second' END
 FROM held
 WHERE smp.work.document_id = held.id AND held.lane IS NOT NULL
 RETURNING smp.work.document_id, smp.work.claim_seq, smp.work.deadline_at, smp.work.entered_at, smp.work.lane)

@@ -52,7 +52,10 @@ SETTLED = {
     "code": sa.Text,
     "attempt": sa.Integer,
 }
-"""One settled claim. ``steps`` holds one object per transition, in order."""
+"""One settled claim. ``steps`` holds one object per transition, in order.
+
+What is usual is left out of a record and reads as NULL: both sides parse half as much.
+"""
 
 STEPS = {
     "offset": sa.Integer,
@@ -303,10 +306,10 @@ def _tell(t: Tables, moved: Any, me: Any) -> Any:
     named: list[Any] = [sa.column(name, kind) for name, kind in STEPS.items()]
     step = sa.func.json_to_recordset(moved.c.steps).table_valued(*named)
     step = step.render_derived(name="step", with_types=True)
-    own = [name for name in STEPS if name != "offset"]
+    own = [name for name in STEPS if name not in {"offset", "hop"}]
     return insert(t.transition).from_select(
         ["document_id", "version", "life", "generation", "worker", "claim_seq", "correlation_id"]
-        + own,
+        + ["hop", *own],
         sa.select(
             moved.c.id,
             moved.c.base + step.c.offset,
@@ -315,6 +318,7 @@ def _tell(t: Tables, moved: Any, me: Any) -> Any:
             me,
             moved.c.seq,
             moved.c.correlation_id,
+            sa.func.coalesce(step.c.hop, sa.false()),
             *(step.c[name] for name in own),
         ).select_from(moved.join(step, sa.true())),
     )
@@ -333,13 +337,13 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
             claim_seq=t.claim_seq.next_value(),
             worker=sa.case((claimed, me)),
             deadline_at=sa.case((claimed, clock() + seconds(held.c.deadline))),
-            run_at=clock() + seconds(held.c.after),
+            run_at=clock() + seconds(sa.func.coalesce(held.c.after, 0.0)),
             entered_at=sa.case((entered, clock()), else_=w.c.entered_at),
             attempt=sa.case(
                 (entered, sa.case((claimed, 1), else_=0)),
-                else_=w.c.attempt - held.c.give_back,
+                else_=w.c.attempt - sa.func.coalesce(held.c.give_back, 0),
             ),
-            crashes=w.c.crashes + held.c.crashed,
+            crashes=w.c.crashes + sa.func.coalesce(held.c.crashed, 0),
         )
         .returning(w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.entered_at, w.c.lane)
         .cte("kept")
@@ -347,9 +351,13 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
 
 
 def _keep_products(t: Tables, held: Any) -> Any:
+    nothing = sa.literal_column("'{}'::jsonb", JSONB)
+    told = {name: sa.func.coalesce(held.c[name], nothing) for name in ("reported", "facts")}
     stored = insert(t.product).from_select(
         ["document_id", *_PRODUCT],
-        sa.select(held.c.id, *(held.c[name] for name in _PRODUCT)).where(held.c.stage.is_not(None)),
+        sa.select(held.c.id, *(told.get(name, held.c[name]) for name in _PRODUCT)).where(
+            held.c.stage.is_not(None)
+        ),
     )
     changed = {name: stored.excluded[name] for name in _PRODUCT if name != "stage"}
     return stored.on_conflict_do_update(
