@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GATHER_SECONDS = 0.0005
 BATCH = 200
-"""Rows of one settle: at 100 a row costs 15 % more, at 400 nothing is left for the other settler."""
+"""Rows of one settle: with 100 a row costs 15 % more, with 400 the other settler has nothing."""
 SETTLERS = 2
 
 _Waiting = tuple["Proposal", "asyncio.Future[Settled]"]
