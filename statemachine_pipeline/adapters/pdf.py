@@ -19,6 +19,7 @@ from statemachine_pipeline.records import ParsedText, Span
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from statemachine_pipeline.adapters.reading import Reading
     from statemachine_pipeline.records import Source
 
 PAGE_BREAK: Final = "\n\n"
@@ -29,7 +30,7 @@ _LOCK: Final = threading.Lock()
 _HYPHEN: Final = re.compile("[\ufffe\x02]")
 
 
-def read_pdf(source: Source, *, page_limit: int, text_limit_chars: int) -> ParsedText:
+def read_pdf(source: Source, reading: Reading) -> ParsedText:
     """Extract the text of every page; pages without text keep an empty span.
 
     Raises:
@@ -39,11 +40,8 @@ def read_pdf(source: Source, *, page_limit: int, text_limit_chars: int) -> Parse
         document = _open(source)
         try:
             page_count = len(document)
-            if page_count > page_limit:
-                raise Reject(
-                    f"{page_count:,} pages are more than the limit of {page_limit:,}", "too_large"
-                )
-            return _join(_pages(document, page_count), page_count, text_limit_chars)
+            reading.check_pages(page_count)
+            return _join(_pages(document, page_count), page_count, reading.text_chars)
         finally:
             document.close()
 

@@ -17,6 +17,7 @@ from statemachine_pipeline.adapters.media_types import sniff
 from statemachine_pipeline.adapters.normalise import normalise
 from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.adapters.publishers import PgVectorPublisher
+from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.adapters.validation import Validation
 from statemachine_pipeline.records import Chunks, ParsedText, Source, sha256_hex
 
@@ -49,8 +50,8 @@ def test_fingerprints_are_pinned() -> None:
 
 def test_settings_that_change_the_output_change_the_fingerprint() -> None:
     """Identity of the hook and its settings."""
-    assert DocumentParser(keep_links=True).fingerprint == "document-parser/1,links"
-    assert DocumentParser(page_limit=1, text_limit_chars=1).fingerprint == "document-parser/1"
+    assert DocumentParser(Reading(keep_links=True)).fingerprint == "document-parser/1,links"
+    assert DocumentParser(Reading(pages=1, text_chars=1)).fingerprint == "document-parser/1"
     assert Intake(size_limit_bytes=1).fingerprint == "intake/1"
     assert MarkdownChunker(max_tokens=9, overlap_tokens=2).fingerprint == (
         "markdown-chunker/1:cl100k_base,max=9,overlap=2"

@@ -11,6 +11,7 @@ import pytest
 
 from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, sniff
 from statemachine_pipeline.adapters.parsers import DocumentParser
+from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Parser, Reject
 from statemachine_pipeline.records import ParsedText, Source
 
@@ -23,7 +24,7 @@ def parse(content: bytes | str, media_type: str, **settings: Any) -> ParsedText:
     """Parse bytes, or text as UTF-8."""
     data = content.encode() if isinstance(content, str) else content
     source = Source(name="a", media_type=media_type, size_bytes=len(data), data=data)
-    return DocumentParser(**settings).parse(source)
+    return DocumentParser(Reading(**settings)).parse(source)
 
 
 def rejection(content: bytes | str, media_type: str, **settings: Any) -> tuple[str, str]:
@@ -35,7 +36,7 @@ def rejection(content: bytes | str, media_type: str, **settings: Any) -> tuple[s
 
 def test_it_is_a_parser_that_can_be_sent_to_a_child() -> None:
     """It keeps nothing between calls and can be pickled."""
-    parser = DocumentParser(page_limit=7, keep_links=True)
+    parser = DocumentParser(Reading(pages=7, keep_links=True))
     assert isinstance(parser, Parser)
     assert vars(pickle.loads(pickle.dumps(parser))) == vars(parser)
 
@@ -83,11 +84,11 @@ class TestPdf:
 
     def test_limits_name_both_figures(self) -> None:
         """Over a limit -> Reject with what was found and what is allowed."""
-        assert rejection(REPORT, PDF, page_limit=2) == (
+        assert rejection(REPORT, PDF, pages=2) == (
             "too_large",
             "3 pages are more than the limit of 2",
         )
-        assert rejection(REPORT, PDF, text_limit_chars=1_500) == (
+        assert rejection(REPORT, PDF, text_chars=1_500) == (
             "too_large",
             "page 2 of 3 takes the text over the limit of 1,500 characters",
         )
@@ -147,10 +148,10 @@ class TestText:
 
     def test_limits_name_both_figures(self) -> None:
         """Refused with a clear reason, before it is decoded where possible."""
-        assert rejection("abcdef", PLAIN, text_limit_chars=5)[1] == (
+        assert rejection("abcdef", PLAIN, text_chars=5)[1] == (
             "6 characters are more than the limit of 5"
         )
-        assert rejection("a" * 21, PLAIN, text_limit_chars=5)[1] == (
+        assert rejection("a" * 21, PLAIN, text_chars=5)[1] == (
             "21 bytes of text are more than the limit of 5 characters can hold"
         )
 

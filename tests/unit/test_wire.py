@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from statemachine_pipeline.adapters.parsers import DocumentParser
+from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, Signal, StageFault, Wait
 from statemachine_pipeline.records import Accepted, Chunk, Chunks, ParsedText, Span, Validated
@@ -129,9 +130,9 @@ def test_nonsense_is_told_from_an_answer(content: bytes) -> None:
 
 def test_calls_go_down_whole() -> None:
     """Pickle a call."""
-    parser = DocumentParser(page_limit=3)
+    parser = DocumentParser(Reading(pages=3))
     function, arguments = wire.decode_call(wire.encode_call(parser.parse, ("a", 1)))
-    assert function.__self__.page_limit == 3  # type: ignore[attr-defined]
+    assert function.__self__.reading.pages == 3  # type: ignore[attr-defined]
     assert arguments == ("a", 1)
     assert wire.decode_call(wire.encode_call(functools.partial(max, 1), (2,)))[0](2) == 2
 
