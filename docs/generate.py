@@ -1,4 +1,4 @@
-"""Write the generated parts of the docs from the code: lifecycle diagram, lifecycle and CLI pages.
+"""Write the generated parts of the docs from the code: the lifecycle diagram, and the reference.
 
 ``python docs/generate.py`` writes them; ``--check`` only says which are not current.
 """
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from generators import api, errors, settings, tables
 
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
@@ -198,6 +200,10 @@ def pages() -> dict[Path, str]:
         ROOT / "README.md": readme((ROOT / "README.md").read_text()),
         ROOT / "docs/reference/lifecycle.md": lifecycle_page(),
         ROOT / "docs/reference/cli.md": cli_page(),
+        ROOT / "docs/reference/api.md": api.page(NOTE),
+        ROOT / "docs/reference/errors.md": errors.page(NOTE),
+        ROOT / "docs/reference/settings.md": settings.page(NOTE),
+        ROOT / "docs/reference/tables.md": tables.page(NOTE),
     }
 
 

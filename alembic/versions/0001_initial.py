@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("dimensions", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("embedder_pkey")),
         sa.UniqueConstraint("fingerprint", name=op.f("embedder_fingerprint_key")),
+        comment="A number for each embedder whose vectors are stored, with their length",
     )
     op.create_table(
         "lifecycle",
@@ -44,6 +45,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("version", name=op.f("lifecycle_pkey")),
         sa.UniqueConstraint("fingerprint", name=op.f("lifecycle_fingerprint_key")),
+        comment="The lifecycles this schema was migrated to, newest last, as JSON",
     )
     op.create_table(
         "pause",
@@ -58,6 +60,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.PrimaryKeyConstraint("stage", name=op.f("pause_pkey")),
+        comment="Stages that nobody claims for, with the reason and until when",
     )
     op.create_table(
         "transition",
@@ -100,6 +103,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("document_id", "version", name=op.f("transition_pkey")),
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
+        comment="History: one row per edge taken, never changed; a path of the graph",
     )
     op.create_table(
         "worker",
@@ -123,6 +127,7 @@ def upgrade() -> None:
         sa.Column("dead_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
         postgresql_with={"fillfactor": "50"},
+        comment="Running and recently dead workers, and when each last gave a sign of life",
     )
     op.create_table(
         "document",
@@ -171,6 +176,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("document_pkey")),
         postgresql_with={"fillfactor": "70"},
+        comment="One row per document: where it comes from and where it stands",
     )
     op.create_index(
         op.f("document_created_at_id_idx"), "document", ["created_at", "id"], unique=False
@@ -184,6 +190,7 @@ def upgrade() -> None:
             ["document_id"], ["document.id"], name=op.f("blob_document_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("blob_pkey")),
+        comment="The submitted bytes of each document that is not kept by path",
     )
     op.create_table(
         "chunk",
@@ -200,6 +207,7 @@ def upgrade() -> None:
             ["document_id"], ["document.id"], name=op.f("chunk_document_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("chunk_pkey")),
+        comment="Published passages, in reading order by index",
     )
     op.create_index(
         op.f("chunk_document_id_index_idx"), "chunk", ["document_id", "index"], unique=False
@@ -223,6 +231,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("document_id", "set_sha256", "id", name=op.f("chunk_buffer_pkey")),
+        comment="Passages on their way; read chunk for what is published",
     )
     op.create_table(
         "dead_letter",
@@ -244,6 +253,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("dead_letter_pkey")),
+        comment="Why documents failed for good, for lists and groups; gone once they start again",
     )
     op.create_table(
         "duplicate_of",
@@ -264,6 +274,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("duplicate_of_pkey")),
+        comment="Which document rests on which, and since when; the oldest takes over",
     )
     op.create_index(
         op.f("duplicate_of_owner_at_idx"), "duplicate_of", ["owner", "at"], unique=False
@@ -284,6 +295,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("parsed_document_pkey")),
+        comment="The text of each document as its parser left it, with pages and warnings",
     )
     op.create_table(
         "product",
@@ -318,6 +330,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("document_id", "stage", name=op.f("product_pkey")),
         postgresql_with={"fillfactor": "90"},
+        comment="What each stage made of which input; what a later life may hop over",
     )
     op.create_table(
         "text_owner",
@@ -333,6 +346,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("tenant", "kind", "sha256", name=op.f("text_owner_pkey")),
+        comment="Which document stands for some bytes or text of a tenant",
     )
     op.create_index(op.f("text_owner_document_id_idx"), "text_owner", ["document_id"], unique=False)
     op.create_table(
@@ -353,6 +367,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "document_id", "embedder_id", "chunk_id", name=op.f("vector_buffer_pkey")
         ),
+        comment="Vectors on their way; read chunk_vector for what is published",
     )
     op.create_table(
         "work",
@@ -403,6 +418,7 @@ def upgrade() -> None:
             "autovacuum_analyze_scale_factor": "0",
             "autovacuum_analyze_threshold": "1000",
         },
+        comment="One row per document that does not rest: who may take it, when, and who has it",
     )
     op.create_index(
         "work_claimed_idx",
@@ -437,6 +453,7 @@ def upgrade() -> None:
             ["embedder_id"], ["embedder.id"], name=op.f("chunk_vector_embedder_fkey")
         ),
         sa.PrimaryKeyConstraint("chunk_id", "embedder_id", name=op.f("chunk_vector_pkey")),
+        comment="Published vectors, one for each passage and embedder",
     )
     # Inline vectors: 1.9 times faster to load, since a row of 2.6 KB is no longer cut up.
     for table in ("chunk_vector", "vector_buffer"):

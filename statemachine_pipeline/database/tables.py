@@ -100,6 +100,7 @@ def _lifecycle(metadata: sa.MetaData) -> sa.Table:
         _text("fingerprint", unique=True),
         sa.Column("graph", JSONB, nullable=False),
         _time("at"),
+        comment="The lifecycles this schema was migrated to, newest last, as JSON",
     )
 
 
@@ -137,6 +138,7 @@ def _document(metadata: sa.MetaData) -> sa.Table:
         ),
         sa.Index(None, "created_at", "id"),
         postgresql_with={"fillfactor": "70"},
+        comment="One row per document: where it comes from and where it stands",
     )
 
 
@@ -172,6 +174,7 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
             ["transition.document_id", "transition.version", "transition.to_state"],
             name="transition_continues_its_predecessor",
         ),
+        comment="History: one row per edge taken, never changed; a path of the graph",
     )
 
 
@@ -226,6 +229,7 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
             "autovacuum_analyze_scale_factor": "0",
             "autovacuum_analyze_threshold": "1000",
         },
+        comment="One row per document that does not rest: who may take it, when, and who has it",
     )
 
 
@@ -242,6 +246,7 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
         _time("dead_at", nullable=True, default=False),
         postgresql_with={"fillfactor": "50"},
+        comment="Running and recently dead workers, and when each last gave a sign of life",
     )
 
 
@@ -255,6 +260,7 @@ def _dead_letter(metadata: sa.MetaData) -> sa.Table:
         _text("reason"),
         _count("attempts", None),
         _time("at"),
+        comment="Why documents failed for good, for lists and groups; gone once they start again",
     )
 
 
@@ -274,6 +280,7 @@ def _product(metadata: sa.MetaData) -> sa.Table:
         sa.Column("facts", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         _time("at"),
         postgresql_with={"fillfactor": "90"},
+        comment="What each stage made of which input; what a later life may hop over",
     )
 
 
@@ -284,6 +291,7 @@ def _blob(metadata: sa.MetaData) -> sa.Table:
         _owned(),
         _text("sha256"),
         sa.Column("content", BYTEA, nullable=False),
+        comment="The submitted bytes of each document that is not kept by path",
     )
 
 
@@ -297,6 +305,7 @@ def _text_owner(metadata: sa.MetaData) -> sa.Table:
         _owned(primary_key=False),
         sa.Index(None, "document_id"),
         sa.CheckConstraint("kind IN ('bytes', 'text')", name="kind_known"),
+        comment="Which document stands for some bytes or text of a tenant",
     )
 
 
@@ -310,6 +319,7 @@ def _duplicate_of(metadata: sa.MetaData) -> sa.Table:
         _text("sha256"),
         _time("at"),
         sa.Index(None, "owner", "at"),
+        comment="Which document rests on which, and since when; the oldest takes over",
     )
 
 
@@ -322,6 +332,7 @@ def _pause(metadata: sa.MetaData) -> sa.Table:
         _text("by"),
         _time("until", default=False),
         _time("at"),
+        comment="Stages that nobody claims for, with the reason and until when",
     )
 
 
@@ -336,6 +347,7 @@ def _parsed_document(metadata: sa.MetaData) -> sa.Table:
         _text("text"),
         sa.Column("spans", JSONB, nullable=False),
         sa.Column("warnings", JSONB, nullable=False),
+        comment="The text of each document as its parser left it, with pages and warnings",
     )
 
 
@@ -359,6 +371,7 @@ def _chunk_buffer(metadata: sa.MetaData) -> sa.Table:
         _text("set_sha256", primary_key=True),
         sa.Column("id", UUID(as_uuid=True), primary_key=True),
         *_passage(),
+        comment="Passages on their way; read chunk for what is published",
     )
 
 
@@ -370,6 +383,7 @@ def _chunk(metadata: sa.MetaData) -> sa.Table:
         _owned(primary_key=False),
         *_passage(),
         sa.Index(None, "document_id", "index"),
+        comment="Published passages, in reading order by index",
     )
 
 
@@ -380,6 +394,7 @@ def _embedder(metadata: sa.MetaData) -> sa.Table:
         sa.Column("id", sa.SmallInteger, sa.Identity(always=True), primary_key=True),
         _text("fingerprint", unique=True),
         sa.Column("dimensions", sa.Integer, nullable=False),
+        comment="A number for each embedder whose vectors are stored, with their length",
     )
 
 
@@ -401,6 +416,7 @@ def _vector_buffer(metadata: sa.MetaData) -> sa.Table:
         _embedder_id(),
         sa.Column("chunk_id", UUID(as_uuid=True), primary_key=True),
         sa.Column("vector", VECTOR(), nullable=False),
+        comment="Vectors on their way; read chunk_vector for what is published",
     )
 
 
@@ -416,4 +432,5 @@ def _chunk_vector(metadata: sa.MetaData) -> sa.Table:
         ),
         _embedder_id(),
         sa.Column("vector", VECTOR(), nullable=False),
+        comment="Published vectors, one for each passage and embedder",
     )
