@@ -6,6 +6,7 @@ Source: EPUB 3.3 (W3C Recommendation); Open Packaging Format 2.0.1 for its forer
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
 import posixpath
 import re
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urldefrag
 
 from statemachine_pipeline.adapters import xmlparts
 from statemachine_pipeline.adapters.decoding import clean, decode
-from statemachine_pipeline.adapters.markup import declared_encoding, read_html
+from statemachine_pipeline.adapters.markup import declared_encoding, deepened, read_html
 from statemachine_pipeline.adapters.xmlparts import attribute, local_name
 from statemachine_pipeline.adapters.zipped import check
 from statemachine_pipeline.hooks import Reject
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _CONTAINER: Final = "META-INF/container.xml"
 _ENCRYPTION: Final = "META-INF/encryption.xml"
 _CHAPTERS: Final = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))
+_BODY: Final = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
 _HEADING: Final = re.compile(r"<h[1-6]\b", re.IGNORECASE)
 # Often the title of the whole book, in every chapter.
 _TITLE: Final = re.compile(r"<title\b[^>]*>.*?</title\s*>", re.IGNORECASE | re.DOTALL)
@@ -82,16 +84,21 @@ def read_epub(source: Source, reading: Reading) -> ParsedText:
         raise Reject(f"damaged: none of its {len(book.chapters):,} chapters is there", "damaged")
     _check_unlocked(archive, chapters)
     headings = _headings(archive, book)
-    texts: list[str] = []
+    title = _title(book, archive.read(chapters[0]))
+    texts = list(title)
     text_chars = 0
     warnings: Counter[str] = Counter()
     for name in chapters:
-        text, lost = _chapter(archive.read(name), headings.get(name, ""), reading)
-        warnings.update(lost)
-        texts.append(text)
+        chapter = archive.read(name)
+        reading.check_bytes(len(chapter))
+        page, guessed = _page(chapter, headings.get(name, ""))
+        page = deepened(page) if title else page
+        text, lost = clean(read_html(page, keep_links=reading.keep_links))
+        warnings.update([*guessed, *lost])
+        texts.append(text.strip())
         text_chars += len(text)
         reading.check_chars(text_chars)
-    text = "\n\n".join(filter(None, [*_title(book, texts[0]), *texts]))
+    text = "\n\n".join(filter(None, texts))
     missing = len(book.chapters) - len(chapters)
     notes = (
         (missing, f"{missing:,} of {len(book.chapters):,} chapters are missing"),
@@ -104,11 +111,12 @@ def read_epub(source: Source, reading: Reading) -> ParsedText:
     return ParsedText(text + "\n" * bool(text), (), tuple(note for count, note in notes if count))
 
 
-def _title(book: _Book, first: str) -> list[str]:
+def _title(book: _Book, first: bytes) -> tuple[str, ...]:
     """Write title and authors, unless the book begins with a title page of its own."""
-    if not book.title or first.startswith(f"# {book.title}\n"):
-        return []
-    return [f"# {book.title}", ", ".join(book.authors)]
+    page, _ = _page(first, "")
+    if not book.title or read_html(page).startswith(f"# {book.title}\n"):
+        return ()
+    return (f"# {book.title}", ", ".join(book.authors))
 
 
 def _book(archive: zipfile.ZipFile) -> _Book:
@@ -192,14 +200,13 @@ def _entries(root: Element) -> list[tuple[str, str]]:
     return found
 
 
-def _chapter(content: bytes, heading: str, reading: Reading) -> tuple[str, list[str]]:
+def _page(content: bytes, heading: str) -> tuple[str, list[str]]:
+    """Return a chapter as HTML, with a heading in any case, and what was guessed of it."""
     page, warnings = decode(content, declared_encoding(content))
     page = _TITLE.sub("", _EMPTY.sub(_spelled_out, page), count=1)
-    text, lost = clean(read_html(page, keep_links=reading.keep_links))
-    text = text.strip()
-    if text and heading and not _HEADING.search(page):
-        text = f"# {heading}\n\n{text}"
-    return text, [*warnings, *lost]
+    if heading and not _HEADING.search(page):
+        page = _BODY.sub(lambda body: f"{body[0]}<h1>{html.escape(heading)}</h1>", page, count=1)
+    return page, warnings
 
 
 def _spelled_out(tag: re.Match[str]) -> str:

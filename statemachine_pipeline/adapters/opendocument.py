@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 
 from statemachine_pipeline.adapters import xmlparts
 from statemachine_pipeline.adapters.decoding import clean
-from statemachine_pipeline.adapters.markup import read_html
+from statemachine_pipeline.adapters.markup import TITLE, below_title, read_html
 from statemachine_pipeline.adapters.zipped import check
 from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.records import ParsedText
@@ -46,7 +46,7 @@ _SKIPPED: Final = frozenset(
 _SPACES: Final = {"text:s": " ", "text:tab": " ", "text:line-break": "<br>"}
 # Styles that say what a paragraph is; their names are stored in English.
 _PARAGRAPHS: Final = {
-    "Title": ("<h1>", "</h1>"),
+    "Title": (TITLE, "</h1>"),
     "Preformatted_20_Text": ("<pre>", "</pre>"),
     "Quotations": ("<blockquote><p>", "</p></blockquote>"),
 }
@@ -76,7 +76,7 @@ def read_odt(source: Source, reading: Reading) -> ParsedText:
     except RecursionError:
         raise Reject("damaged: its parts are nested too deeply to be read", "damaged") from None
     writer.count_running(styles)
-    text, removed = clean(read_html(page, keep_links=reading.keep_links))
+    text, removed = clean(read_html(below_title(page), keep_links=reading.keep_links))
     reading.check_chars(len(text))
     notes = (f"left out {count:,} {what}{'s' * (count > 1)}" for what, count in writer.lost.items())
     return ParsedText(text, (), (*notes, *removed))
@@ -122,9 +122,11 @@ class _Styles:
             if _kind(element) == "style:style":
                 parents[name] = xmlparts.attribute(element, "parent-style-name")
             elif _kind(element) == "text:list-style":
-                for level in element:
-                    if _kind(level) == "text:list-level-style-number":
-                        numbered.add((name, xmlparts.attribute(level, "level")))
+                numbered.update(
+                    (name, xmlparts.attribute(level, "level"))
+                    for level in element
+                    if _kind(level) == "text:list-level-style-number"
+                )
         return cls(parents, frozenset(numbered))
 
     def paragraph(self, name: str) -> tuple[str, str]:
@@ -244,11 +246,11 @@ class _HtmlWriter:
     def _frame(self, element: Element) -> None:
         told = {_kind(part): xmlparts.words(part) for part in element}
         description = told.get("svg:desc") or told.get("svg:title")
-        is_picture = "draw:text-box" not in told
+        is_picture = "drawing:text-box" not in told
         if is_picture and description:
             self._out.append(f'<img alt="{html.escape(description)}">')
-        if "draw:object" in told:  # beside it stands only its picture, for other programs
-            element = next(part for part in element if _kind(part) == "draw:object")
+        if "drawing:object" in told:  # beside it stands only its picture, for other programs
+            element = next(part for part in element if _kind(part) == "drawing:object")
             self._object(element)
         else:
             self._children(element)
@@ -276,5 +278,5 @@ _WRITE: Final[dict[str, Callable[[_HtmlWriter, Element], None]]] = {
     "office:annotation": _HtmlWriter._comment,
     "table:table-header-rows": _HtmlWriter._header_rows,
     "table:table-cell": _HtmlWriter._table_cell,
-    "draw:frame": _HtmlWriter._frame,
+    "drawing:frame": _HtmlWriter._frame,
 }

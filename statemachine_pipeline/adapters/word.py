@@ -7,12 +7,11 @@ warnings count, tables of contents, and the numbers that Word draws before headi
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 from xml.parsers.expat import ExpatError
 
 from statemachine_pipeline.adapters.decoding import clean
-from statemachine_pipeline.adapters.markup import read_html
+from statemachine_pipeline.adapters.markup import below_title, read_html
 from statemachine_pipeline.adapters.wordparts import mend
 from statemachine_pipeline.adapters.xmlparts import local_name
 from statemachine_pipeline.adapters.zipped import check
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 # Word stores the names of its own styles in English, whatever its language.
 _STYLES: Final = """
-p[style-name='Title'] => h1:fresh
+p[style-name='Title'] => h1.title:fresh
 p[style-name='Quote'] => blockquote > p:fresh
 p[style-name='Intense Quote'] => blockquote > p:fresh
 p[style-name='HTML Preformatted'] => pre:separator('\\n')
@@ -74,10 +73,10 @@ def read_docx(source: Source, reading: Reading) -> ParsedText:
     except RecursionError:
         raise Reject("damaged: its parts are nested too deeply to be read", "damaged") from None
     except _BROKEN as error:
-        reason = f"damaged: its parts contradict one another ({type(error).__name__}: {error})"
+        reason = f"damaged: its parts are not what they should be ({type(error).__name__}: {error})"
         raise Reject(reason, "damaged") from None
     html = _NOTE_LINK.sub(lambda link: link[1] if link[1] != _UP_ARROW else "", converted.value)
-    text, removed = clean(read_html(html, keep_links=reading.keep_links))
+    text, removed = clean(read_html(below_title(html), keep_links=reading.keep_links))
     reading.check_chars(len(text))
     notes = (f"left out {count:,} {what}{'s' * (count > 1)}" for what, count in lost.items())
     return ParsedText(text, (), (*notes, *_unread(converted.messages, parts), *removed))
@@ -99,15 +98,15 @@ def _with_marked_boxes(document: Any) -> Any:
 
 
 def _unread(messages: Iterable[Any], parts: list[Element]) -> Iterator[str]:
-    """Yield what Mammoth reports, without what is about looks."""
-    for message, count in Counter(message.message for message in messages).items():
+    """Yield what Mammoth reports, each once, without what is about looks."""
+    for message in dict.fromkeys(message.message for message in messages):
         if ignored := _IGNORED.match(message):
-            if _holds_words(ignored[1], parts):
+            if count := _count_with_words(ignored[1], parts):
                 yield f"left out {count:,} {ignored[1]} element{'s' * (count > 1)} with text"
         elif not _HARMLESS.match(message):
-            yield message if count == 1 else f"{message} ({count:,} times)"
+            yield message
 
 
-def _holds_words(name: str, parts: list[Element]) -> bool:
+def _count_with_words(name: str, parts: list[Element]) -> int:
     found = (part for root in parts for part in root.iter() if local_name(part) == name)
-    return any(text.strip() for part in found for text in part.itertext())
+    return sum(any(text.strip() for text in part.itertext()) for part in found)

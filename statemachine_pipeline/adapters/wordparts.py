@@ -110,15 +110,12 @@ def _heading_levels(roots: Iterable[Element]) -> dict[str, int]:
 
     A style of one's own is a heading when it, or one that it is based on, has an outline level.
     """
-    own: dict[str, str] = {}
-    based: dict[str, str] = {}
-    for root in roots:
-        for style in root if local_name(root) == "styles" else ():
-            for part in style.iter():
-                if local_name(part) == "outlineLvl":
-                    own[attribute(style, "styleId")] = attribute(part, "val")
-                elif local_name(part) == "basedOn":
-                    based[attribute(style, "styleId")] = attribute(part, "val")
+    styles = [style for root in roots if local_name(root) == "styles" for style in root]
+    told: dict[str, dict[str, str]] = {"outlineLvl": {}, "basedOn": {}}
+    for style, part in ((style, part) for style in styles for part in style.iter()):
+        if local_name(part) in told:
+            told[local_name(part)][attribute(style, "styleId")] = attribute(part, "val")
+    own, based = told["outlineLvl"], told["basedOn"]
     levels = {}
     for name in {*own, *based}:
         ancestor, seen = name, {name}

@@ -108,15 +108,21 @@ class _Walk:
                 self._nested(data, f"{name}/{entry.filename}", depth + 1)
 
     def _open(self, content: bytes) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
-        # Counted before zipfile makes an object of each.
-        self.entries += content.count(_DIRECTORY_ENTRY)
-        if self.entries > self.reading.entries:
+        # First by their marks, those inside stored archives included: zipfile makes an object of
+        # each, a million of them from a hostile directory.
+        self._check_entries(content.count(_DIRECTORY_ENTRY))
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        entries = archive.infolist()
+        self.entries += len(entries)
+        self._check_entries(self.entries)
+        return archive, entries
+
+    def _check_entries(self, count: int) -> None:
+        if count > self.reading.entries:
             raise Reject(
-                f"{self.entries:,} entries are more than the limit of {self.reading.entries:,}",
+                f"{count:,} entries are more than the limit of {self.reading.entries:,}",
                 "too_large",
             )
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        return archive, archive.infolist()
 
     def _inflate(
         self, content: bytes, entry: zipfile.ZipInfo, prolog: _Prolog | None = None
