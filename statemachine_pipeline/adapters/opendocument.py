@@ -116,7 +116,7 @@ class _Styles:
     def of(cls, *roots: Element) -> _Styles:
         """Read the styles of a document and of its common part."""
         parents = {}
-        numbered = set()
+        numbered: set[tuple[str, str]] = set()
         for element in (element for root in roots for element in root.iter()):
             name = xmlparts.attribute(element, "name")
             if _kind(element) == "style:style":

@@ -110,9 +110,9 @@ def _heading_levels(roots: Iterable[Element]) -> dict[str, int]:
 
     A style of one's own is a heading when it, or one that it is based on, has an outline level.
     """
-    styles = [style for root in roots if local_name(root) == "styles" for style in root]
+    styles = [one for root in roots if local_name(root) == "styles" for one in root]
     told: dict[str, dict[str, str]] = {"outlineLvl": {}, "basedOn": {}}
-    for style, part in ((style, part) for style in styles for part in style.iter()):
+    for style, part in ((one, part) for one in styles for part in one.iter()):
         if local_name(part) in told:
             told[local_name(part)][attribute(style, "styleId")] = attribute(part, "val")
     own, based = told["outlineLvl"], told["basedOn"]
