@@ -45,8 +45,8 @@ _HARMLESS: Final = re.compile(
     "Unrecognised .* style|.* style with ID .* not defined|Image of type|Could not find image"
     "|A v:imagedata element|Unsupported break type|Ignoring complex field"
 )
-# What Mammoth and the parsers below it raise over parts that contradict one another.
-_BROKEN: Final = (*(AttributeError, ExpatError, LookupError, OSError, TypeError, ValueError),)
+# What Mammoth raises over parts that contradict one another.
+_BROKEN: Final = (AttributeError, ExpatError, LookupError, TypeError, ValueError)
 
 
 def read_docx(source: Source, reading: Reading) -> ParsedText:
@@ -72,8 +72,10 @@ def read_docx(source: Source, reading: Reading) -> ParsedText:
         )
     except RecursionError:
         raise Reject("damaged: its parts are nested too deeply to be read", "damaged") from None
-    except _BROKEN as error:
-        reason = f"damaged: its parts are not what they should be ({type(error).__name__}: {error})"
+    except OSError:
+        raise Reject("damaged: it has no main part", "damaged") from None
+    except _BROKEN as error:  # whose own words may be words of the document
+        reason = f"damaged: its parts are not what they should be ({type(error).__name__})"
         raise Reject(reason, "damaged") from None
     html = _NOTE_LINK.sub(lambda link: link[1] if link[1] != _UP_ARROW else "", converted.value)
     text, removed = clean(read_html(below_title(html), keep_links=reading.keep_links))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.adapters.reading import Reading
 
 _PIECE_BYTES: Final = 64 * 1024
+_NAME_CHARS: Final = 100
 _ENCRYPTED: Final = 0x1 | 0x40  # by any method, by a strong one
 _PROLOG_LIMIT_BYTES: Final = 1024 * 1024
 _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
@@ -80,10 +81,10 @@ class _Walk:
                     pass
                 data = self._inflate(content, entry, prolog)
             except (*_BROKEN, zlib.error) as error:
-                reason = f"damaged archive: {entry.filename}: {_reason(error)}"
+                reason = f"damaged archive: {_shown(entry.filename)}: {_reason(error)}"
                 raise Reject(reason, "damaged") from None
             if fault := prolog.fault():
-                raise Reject(f"{entry.filename} {fault}", "unsafe_xml")
+                raise Reject(f"{_shown(entry.filename)} {fault}", "unsafe_xml")
             if data:
                 self._nested(data, entry.filename, 2)
 
@@ -91,7 +92,7 @@ class _Walk:
         """Count an archive that lies in another."""
         if depth > self.reading.depth:
             raise Reject(
-                f"{name} is an archive at depth {depth:,}, more than the limit of "
+                f"{_shown(name)} is an archive at depth {depth:,}, more than the limit of "
                 f"{self.reading.depth:,}",
                 "too_large",
             )
@@ -245,6 +246,12 @@ class _Prolog:
     def _element(self, name: str, _attributes: object) -> None:
         self._root = self._root or name
         self._is_over = True
+
+
+def _shown(name: str) -> str:
+    """Return an entry's name as a sentence can hold it; an archive may call it anything."""
+    plain = "".join(sign if sign.isprintable() else "?" for sign in name)
+    return plain if len(plain) <= _NAME_CHARS else f"...{plain[-_NAME_CHARS:]}"
 
 
 def _reason(error: Exception) -> str:

@@ -295,11 +295,16 @@ class TestWarnings:
 
 class TestRefusals:
     def test_a_package_without_a_document_is_damaged(self) -> None:
-        """Damaged: its parts contradict one another."""
-        code, reason = rejection(zipped({"word/documents.txt": "words"}), DOCX)
-        assert code == "damaged"
-        assert reason.startswith(
-            "damaged: its parts are not what they should be (OSError: Could not"
+        """Damaged, and it says what is missing."""
+        content = zipped({"word/documents.txt": "words"})
+        assert rejection(content, DOCX) == ("damaged", "damaged: it has no main part")
+
+    def test_parts_that_make_no_sense_are_damaged(self) -> None:
+        """Whose own words may be words of the document: the sentence holds none of them."""
+        cell = '<w:tc><w:tcPr><w:gridSpan w:val="secret"/></w:tcPr></w:tc>'
+        assert rejection(docx(f"<w:tbl><w:tr>{cell}</w:tr></w:tbl>"), DOCX) == (
+            "damaged",
+            "damaged: its parts are not what they should be (ValueError)",
         )
 
     def test_a_part_that_is_no_xml_is_named(self) -> None:

@@ -162,6 +162,13 @@ class TestLies:
         assert code == "damaged"
         assert reason.startswith("damaged archive: ")
 
+    def test_a_name_cannot_spoil_the_sentence(self) -> None:
+        """An archive may call an entry anything."""
+        reason = refusal(zipped({f"{'long' * 1_000}\x1b[2J.xml": ENTITY}))[1]
+        assert reason.startswith("...")
+        assert "long?[2J.xml declares XML entities" in reason
+        assert len(reason) < 200
+
     def test_what_passes_can_be_read_whole(self) -> None:
         """Broken anywhere, a document is refused or harmless; nothing else is ever raised."""
         chance = random.Random(7)
