@@ -1,13 +1,16 @@
 """Write the example documents beside this file: a small library's papers, all invented.
 
 Run it again and the files come out byte for byte the same. It needs no package: the PDFs are
-written by hand, as text that you can read in an editor.
+written by hand, as text that you can read in an editor, and so are the parts of the zip archives
+that Word documents, OpenDocument texts and books are.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import textwrap
+import zipfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "documents"
@@ -242,6 +245,86 @@ hardest, and zips are most often asked for.
 Coffee is free. Cake is whoever's turn it is.
 """
 
+# Style and text of each paragraph; a tuple of tuples is a table.
+AGREEMENT = (
+    ("Title", "Agreement for the Library of Things"),
+    ("", "Between the Alder Vale Public Library and the member who signs below."),
+    ("Heading1", "What is lent"),
+    (
+        "",
+        (
+            "One object at a time leaves the house, with the box, the manual and every part that "
+            "is listed on the yellow label. The member has been shown how it is used."
+        ),
+    ),
+    ("Heading1", "Deposit"),
+    (
+        ("Object", "Deposit in euros", "Days"),
+        ("Cordless drill", "30", "7"),
+        ("Sewing machine", "60", "14"),
+        ("Telescope", "150", "3"),
+    ),
+    ("", "The deposit is paid back in cash on the day the object returns complete and clean."),
+    ("Heading1", "When something breaks"),
+    ("ListNumber", "Stop using it and bring it back; do not repair it."),
+    ("ListNumber", "Tell the desk what happened, so that nobody is hurt by it."),
+    ("ListNumber", "Wear costs nothing. What was dropped is paid for, up to the deposit."),
+)
+REMARK = "Ines: should the telescope really leave the house in winter?"
+
+GARDEN = """\
+<text:p text:style-name="Title">The reading garden</text:p>
+<text:h text:outline-level="1">Who waters what</text:h>
+<text:p>The garden behind the building opened on 21 June 2024. It has no gardener: the Friends of
+the Library look after it in turns<text:note text:note-class="footnote"><text:note-citation>1\
+</text:note-citation><text:note-body><text:p>The list of turns hangs in the map room.</text:p>\
+</text:note-body></text:note>.</text:p>
+<table:table><table:table-column table:number-columns-repeated="2"/>
+<table:table-header-rows><table:table-row><table:table-cell><text:p>Bed</text:p></table:table-cell>
+<table:table-cell><text:p>Watered on</text:p></table:table-cell></table:table-row>
+</table:table-header-rows>
+<table:table-row><table:table-cell><text:p>Roses along the wall</text:p></table:table-cell>
+<table:table-cell><text:p>Monday and Thursday</text:p></table:table-cell></table:table-row>
+<table:table-row><table:table-cell><text:p>Herbs</text:p></table:table-cell>
+<table:table-cell><text:p>every evening in July</text:p></table:table-cell></table:table-row>
+</table:table>
+<text:h text:outline-level="1">Rules for the bench under the walnut tree</text:h>
+<text:list><text:list-item><text:p>Whoever reads aloud asks the others first.</text:p>\
+</text:list-item><text:list-item><text:p>Books stay dry: take them in before the sprinkler starts
+at eight.</text:p></text:list-item></text:list>
+"""
+
+# File, name in the table of contents, and text of each chapter.
+TALES = (
+    (
+        "preface.xhtml",
+        "Preface",
+        (
+            "<h1>Preface</h1><p>Eleni Kouris wrote these tales down in the winter of 2023, as they "
+            "were told to her on Tuesday afternoons in the newspaper corner.</p>"
+        ),
+    ),
+    (
+        "bell.xhtml",
+        "The bell that rang under water",
+        (
+            "<p>When the mill pond was dug, the old chapel stood in the way. They took the altar "
+            "and the benches, but the bell was too heavy, and so the water came over it.</p>"
+            "<p>On foggy mornings, says the ferryman, it rings twice before somebody moves away "
+            "from the valley.</p>"
+        ),
+    ),
+    (
+        "map.xhtml",
+        "The surveyor\u2019s mistake",
+        (
+            "<h1>The surveyor\u2019s mistake</h1><p>In 1781 a surveyor fell asleep under a walnut "
+            "tree and drew the river on the wrong side of the village. For nine years the village "
+            "paid its taxes to another county, which was cheaper, and nobody woke him.</p>"
+        ),
+    ),
+)
+
 
 def pdf(pages: list[str]) -> bytes:
     """Write a PDF whose pages have these content streams.
@@ -290,6 +373,139 @@ def text_page(text: str) -> str:
     return f"BT\n/F1 11 Tf\n15 TL\n72 770 Td\n{shown}\nET"
 
 
+def archive(parts: dict[str, str]) -> bytes:
+    """Write a zip archive, stored and without a date, so that it is the same on every day."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as file:
+        for name, part in parts.items():
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = 3  # Unix, also where it is not
+            file.writestr(entry, part)
+    return written.getvalue()
+
+
+def docx() -> bytes:
+    """Write the agreement as a Word document with a comment.
+
+    Source: ECMA-376, part 1, section 17 (WordprocessingML).
+    """
+    schemas = "http://schemas.openxmlformats.org"
+    word = f'xmlns:w="{schemas}/wordprocessingml/2006/main"'
+    office = f"{schemas}/officeDocument/2006/relationships"
+    types = "application/vnd.openxmlformats-officedocument.wordprocessingml"
+    kinds = {"document": "document.main", "styles": "styles", "numbering": "numbering"}
+    kinds["comments"] = "comments"
+
+    def paragraph(style: str, text: str, after: str = "") -> str:
+        named = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+        return f"<w:p>{named}<w:r><w:t>{text}</w:t></w:r>{after}</w:p>"
+
+    def table(rows: tuple[tuple[str, ...], ...]) -> str:
+        lines = ("".join(f"<w:tc>{paragraph('', text)}</w:tc>" for text in cells) for cells in rows)
+        return f"<w:tbl>{''.join(f'<w:tr>{line}</w:tr>' for line in lines)}</w:tbl>"
+
+    body = "".join(
+        table(block) if isinstance(block[0], tuple) else paragraph(*block) for block in AGREEMENT
+    )
+    body += paragraph("", "Date, name, signature", '<w:r><w:commentReference w:id="0"/></w:r>')
+    styles = {"Title": "Title", "Heading1": "heading 1", "ListNumber": "List Number"}
+    numbered = '<w:pPr><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr>'
+    return archive(
+        {
+            "[Content_Types].xml": f'<Types xmlns="{schemas}/package/2006/content-types">'
+            '<Default Extension="rels" '
+            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+            + "".join(
+                f'<Override PartName="/word/{name}.xml" ContentType="{types}.{kind}+xml"/>'
+                for name, kind in kinds.items()
+            )
+            + "</Types>",
+            "_rels/.rels": f'<Relationships xmlns="{schemas}/package/2006/relationships">'
+            f'<Relationship Id="r1" Type="{office}/officeDocument" Target="word/document.xml"/>'
+            "</Relationships>",
+            "word/_rels/document.xml.rels": (
+                f'<Relationships xmlns="{schemas}/package/2006/relationships">'
+                + "".join(
+                    f'<Relationship Id="r{number}" Type="{office}/{name}" Target="{name}.xml"/>'
+                    for number, name in enumerate(list(kinds)[1:])
+                )
+                + "</Relationships>"
+            ),
+            "word/document.xml": f"<w:document {word}><w:body>{body}</w:body></w:document>",
+            "word/styles.xml": f"<w:styles {word}>"
+            + "".join(
+                f'<w:style w:type="paragraph" w:styleId="{key}"><w:name w:val="{name}"/>'
+                f"{numbered if key == 'ListNumber' else ''}</w:style>"
+                for key, name in styles.items()
+            )
+            + "</w:styles>",
+            "word/numbering.xml": f'<w:numbering {word}><w:abstractNum w:abstractNumId="0">'
+            '<w:lvl w:ilvl="0"><w:numFmt w:val="decimal"/><w:pStyle w:val="ListNumber"/></w:lvl>'
+            '</w:abstractNum><w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>'
+            "</w:numbering>",
+            "word/comments.xml": f'<w:comments {word}><w:comment w:id="0" w:author="Ines Marlow">'
+            f"{paragraph('', REMARK)}</w:comment></w:comments>",
+        }
+    )
+
+
+def odt() -> bytes:
+    """Write the plan of the garden as an OpenDocument text.
+
+    Source: OpenDocument 1.3, part 2 (packages) and part 3 (schema).
+    """
+    media_type = "application/vnd.oasis.opendocument.text"
+    names = "urn:oasis:names:tc:opendocument:xmlns:"
+    spaces = " ".join(
+        f'xmlns:{prefix}="{names}{prefix}:1.0"' for prefix in ("office", "table", "text")
+    )
+    return archive(
+        {
+            "mimetype": media_type,
+            "META-INF/manifest.xml": f'<m:manifest xmlns:m="{names}manifest:1.0" m:version="1.3">'
+            f'<m:file-entry m:full-path="/" m:media-type="{media_type}"/>'
+            '<m:file-entry m:full-path="content.xml" m:media-type="text/xml"/></m:manifest>',
+            "content.xml": f'<office:document-content {spaces} office:version="1.3"><office:body>'
+            f"<office:text>{GARDEN}</office:text></office:body></office:document-content>",
+        }
+    )
+
+
+def epub() -> bytes:
+    """Write the tales as a book.
+
+    Source: EPUB 3.3, sections 3 (container), 5 (package) and 7 (navigation).
+    """
+    page = (
+        '<html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops">'
+        "<head><title>Tales of the valley</title></head><body>{}</body></html>"
+    )
+    links = "".join(f'<li><a href="{file}">{name}</a></li>' for file, name, _ in TALES)
+    items = "".join(
+        f'<item id="c{number}" href="{file}" media-type="application/xhtml+xml"/>'
+        for number, (file, _, _) in enumerate(TALES)
+    )
+    places = "".join(f'<itemref idref="c{number}"/>' for number in range(len(TALES)))
+    return archive(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": '<container version="1.0" '
+            'xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles><rootfile '
+            'full-path="book/package.opf" media-type="application/oebps-package+xml"/>'
+            "</rootfiles></container>",
+            "book/package.opf": '<package xmlns="http://www.idpf.org/2007/opf" version="3.0" '
+            'unique-identifier="id"><metadata xmlns:dc="http://purl.org/dc/elements/1.1/">'
+            '<dc:identifier id="id">urn:example:tales</dc:identifier><dc:language>en</dc:language>'
+            "<dc:title>Tales of the valley</dc:title><dc:creator>Eleni Kouris</dc:creator>"
+            '<meta property="dcterms:modified">2024-02-01T00:00:00Z</meta></metadata><manifest>'
+            '<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" '
+            f'properties="nav"/>{items}</manifest><spine>{places}</spine></package>',
+            "book/nav.xhtml": page.format(f'<nav epub:type="toc"><ol>{links}</ol></nav>'),
+            **{f"book/{file}": page.format(text) for file, _, text in TALES},
+        }
+    )
+
+
 def main() -> None:
     """Write every document."""
     FOLDER.mkdir(exist_ok=True)
@@ -306,6 +522,9 @@ def main() -> None:
     }
     for name, text in texts.items():
         (FOLDER / name).write_text(text, encoding="utf-8", newline="\n")
+    (FOLDER / "library-of-things.docx").write_bytes(docx())
+    (FOLDER / "reading-garden.odt").write_bytes(odt())
+    (FOLDER / "tales-of-the-valley.epub").write_bytes(epub())
 
 
 if __name__ == "__main__":

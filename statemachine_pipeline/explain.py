@@ -25,6 +25,7 @@ def explain(
     worker: int | None,
     until: datetime | None,
     owner: UUID | None,
+    warnings: tuple[str, ...] = (),
 ) -> Explanation:
     """Put together what is known of one document.
 
@@ -37,6 +38,7 @@ def explain(
         worker: Who holds it.
         until: The deadline when claimed, the time it is due when deferred.
         owner: Whom it rests on, as a duplicate.
+        warnings: The parser's, on the text that is stored.
     """
     policy = stages.policy_at(document.state)
     facts = Facts(
@@ -61,6 +63,7 @@ def explain(
         worker=worker,
         until=until,
         options=stages.graph.explain(document.state, facts),
+        warnings=warnings,
     )
 
 

@@ -239,6 +239,7 @@ class Pipeline:
             worker=row.worker,
             until=row.deadline_at or row.run_at,
             owner=row.owner,
+            warnings=tuple(row.warnings or ()),
         )
 
     async def wait(self, *documents: UUID, timeout: timedelta) -> list[Document]:  # noqa: ASYNC109

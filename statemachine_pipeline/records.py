@@ -432,6 +432,7 @@ class Explanation:
         worker: Who holds it, while claimed.
         until: When it becomes claimable (deferred) or is timed out (claimed).
         options: Every trigger declared for the state, with each guard's verdict.
+        warnings: The parser's, about the text that is stored: what it left out or guessed.
     """
 
     document: Document
@@ -442,6 +443,7 @@ class Explanation:
     worker: int | None
     until: datetime | None
     options: tuple[Option, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ _LEAST_MAIN_CHARS: Final = 200
 # Hidden from screen readers only: icons and doubled formulas are; a page behind a dialog is, too.
 _HIDDEN_LIMIT_CHARS: Final = 200
 _LINK_SHARE: Final = 0.8
+_HEADING_TAG: Final = re.compile(r"<(/?)h([1-5])\b", re.IGNORECASE)
+TITLE: Final = '<h1 class="title">'
 _DECLARATION: Final = re.compile(
     rb"<meta\b[^>]{0,400}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})"
     rb"|<\?xml\b[^>]{0,400}?encoding\s*=\s*[\"']([\w.:-]{1,40})",
@@ -50,6 +52,23 @@ def declared_encoding(content: bytes) -> str | None:
         return None
     name = (found[1] or found[2]).decode("ascii", "replace").lower()
     return _BROWSER_ENCODINGS.get(name, name)
+
+
+def deepened(html: str) -> str:
+    """Move headings one level down, to make room for a title above them."""
+    return _HEADING_TAG.sub(lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", html)
+
+
+def below_title(html: str) -> str:
+    """Put the headings of a document that begins with a title below it.
+
+    Office programs keep titles apart from headings; the title then stands above every passage.
+
+    Args:
+        html: A document whose title, if it has one, is marked by ``TITLE``.
+    """
+    before, title, rest = html.partition(TITLE)
+    return html if _HEADING_TAG.search(before) else before + title + deepened(rest)
 
 
 def read_html(html: str, *, keep_links: bool = False) -> str:

@@ -17,9 +17,20 @@ PDF: Final = "application/pdf"
 HTML: Final = "text/html"
 MARKDOWN: Final = "text/markdown"
 PLAIN: Final = "text/plain"
+DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+ODT: Final = "application/vnd.oasis.opendocument.text"
+EPUB: Final = "application/epub+zip"
 EMAIL: Final = "message/rfc822"
 
-SUPPORTED: Final = {PDF: "PDF", HTML: "HTML", MARKDOWN: "Markdown", PLAIN: "plain text"}
+SUPPORTED: Final = {
+    PDF: "PDF",
+    HTML: "HTML",
+    MARKDOWN: "Markdown",
+    PLAIN: "plain text",
+    DOCX: "docx",
+    ODT: "odt",
+    EPUB: "epub",
+}
 """Media types that the shipped parser reads, with their names for people."""
 
 HEAD_BYTES: Final = 64 * 1024
@@ -34,13 +45,10 @@ _POSTSCRIPT: Final = "application/postscript"
 
 _NAMES: Final = {
     **SUPPORTED,
-    _OFFICE + "wordprocessingml.document": "docx",
     _OFFICE + "presentationml.presentation": "pptx",
     _OFFICE + "spreadsheetml.sheet": "xlsx",
-    "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
-    "application/epub+zip": "epub",
     "application/msword": "doc (or another old Office format)",
     EMAIL: "e-mail",
     _ZIP: "zip archive",
@@ -52,7 +60,7 @@ _NAMES: Final = {
 
 # The part that each Office format begins with.
 _OFFICE_PARTS: Final = {
-    b"word/document": _OFFICE + "wordprocessingml.document",
+    b"word/document": DOCX,
     b"ppt/presentation": _OFFICE + "presentationml.presentation",
     b"xl/workbook": _OFFICE + "spreadsheetml.sheet",
 }

@@ -5,7 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, SUPPORTED
+from statemachine_pipeline.adapters.media_types import (
+    DOCX,
+    EPUB,
+    HTML,
+    MARKDOWN,
+    ODT,
+    PDF,
+    PLAIN,
+    SUPPORTED,
+)
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Reject
 
@@ -19,6 +28,9 @@ _READERS: Final[Mapping[str, str]] = {
     HTML: "texts:read_text",
     MARKDOWN: "texts:read_text",
     PLAIN: "texts:read_text",
+    DOCX: "word:read_docx",
+    ODT: "opendocument:read_odt",
+    EPUB: "epub:read_epub",
 }
 """Module and function for each media type, so that no library is loaded for another's sake."""
 
@@ -50,8 +62,9 @@ class DocumentParser:
         A PDF of scans gives an empty text and one empty span for each page.
 
         Raises:
-            Reject: Password-protected, damaged, over a limit, or of another type; codes
-                ``encrypted``, ``damaged``, ``too_large`` and ``unsupported_type``.
+            Reject: Password-protected, damaged, unsafe, over a limit, or of another type; codes
+                ``encrypted``, ``damaged``, ``unsafe_xml``, ``too_large`` and
+                ``unsupported_type``.
         """
         place = _READERS.get(source.media_type or "")
         if place is None:

@@ -48,6 +48,11 @@ def draw(explanation: Explanation, history: Sequence[Transition], steps: Steps) 
     output.line()
     output.line(f"  {output.plain(explanation.sentence)}")
     output.line()
+    if explanation.warnings:
+        output.line("warnings of the parser:")
+        for warning in explanation.warnings:
+            output.line(f"- {output.plain(warning)}")
+        output.line()
     behind = " > ".join(steps.reached)
     ahead = "".join(f" > ({state})" for state in steps.ahead)
     output.line(f"progress: {behind}{ahead}")

@@ -195,7 +195,7 @@ class Documents:
         ]
 
     async def standing(self, document: UUID) -> Any:
-        """Return one document's row with its work row.
+        """Return one document's row with its work row and the warnings on its text.
 
         Raises:
             DocumentNotFound: No such document.

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_archives import docx
 from fix_pipelines import completed, path_of
 
 from statemachine_pipeline import Pipeline
+from statemachine_pipeline.adapters.media_types import DOCX
 from statemachine_pipeline.errors import SourceRefused
 from statemachine_pipeline.sources import BLOB_LIMIT_BYTES
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
 REPORT, GOOD = DOCUMENTS / "annual-report-2024.pdf", DOCUMENTS / "repair-workshop.txt"
 LARGE_BYTES = 50 * 1024 * 1024
+BOMB = docx("<w:p/>" * 1_000_000)
 SECRET = "The key lies under the third flower pot."
 NUL_BYTE = "\x00"
 
@@ -133,6 +136,19 @@ DEAD = {
         code="unknown_type",
         reason="unknown binary content: neither text nor a known type",
     ),
+    "bomb": Dead(
+        file="bomb.docx",
+        content=lambda: BOMB,
+        code="too_large",
+        reason=f"its {len(BOMB):,} bytes inflate to more than the limit of 200 times as many",
+    ),
+    "entities": Dead(
+        file="laughs.docx",
+        content=lambda: docx("", comments='<!DOCTYPE a [<!ENTITY b "ha">]><a>&b;</a>'),
+        code="unsafe_xml",
+        reason="word/comments.xml declares XML entities, which documents do not need "
+        "and attacks do",
+    ),
     "nuls": Dead(
         file="nuls.txt",
         content=lambda: b"Holes \x00 everywhere.\n" * 50,
@@ -155,6 +171,14 @@ READ = {
         media_type="application/pdf",
         text="Annual Report 2024",
         shown="report.txt",
+    ),
+    "word": Read(
+        file="agreement.docx",
+        content=(DOCUMENTS / "library-of-things.docx").read_bytes,
+        media_type=DOCX,
+        text="| Telescope | 150 | 3 |",
+        warnings=("left out 1 comment",),
+        shown="agreement.docx",
     ),
     "text-named-pdf": Read(
         file="letter.pdf",
@@ -240,6 +264,7 @@ async def _check_read(pipeline: Pipeline, psql: Psql, document: UUID, bad: Read)
     text, warnings = _parsed(psql, document)
     assert bad.text in text
     assert tuple(warnings) == bad.warnings
+    assert (await pipeline.explain(document)).warnings == bad.warnings
     assert path_of(psql, document) == STRAIGHT
 
 

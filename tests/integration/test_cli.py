@@ -123,6 +123,7 @@ def shell() -> Iterator[Shell]:
         docs.mkdir()
         (docs / "garden.md").write_text(
             "# Garden\n\n## Apples\n\nThe apple tree is pruned in March.\n"
+            f"![tree](data:image/png;base64,{'QUJD' * 100})\n"
         )
         (docs / "kitchen.html").write_text("<h1>Kitchen</h1><p>Bread bakes for forty minutes.</p>")
         (docs / "roof.txt").write_text("The roof was mended by a carpenter in October.\n")
@@ -232,6 +233,17 @@ def test_show_draws_a_document_for_people(shell: Shell, ingested: Ended) -> None
     assert "progress: uploaded > parse_queued > " in shown.out
     assert "complete: 1 chunks and 1 vectors are published" in shown.out
     assert "reprocess" in shown.out
+    assert "warnings of the parser:\n- left out 1 embedded file, 416 characters" in shown.out
+
+
+def test_show_tells_what_the_parser_left_out(shell: Shell, ingested: Ended) -> None:
+    """Warnings are stored with the text and shown, with `--json` as well."""
+    (garden,) = shell.run("show", of(ingested, "garden.md")["document_id"], "--json").records
+    assert garden["explanation"]["warnings"] == [
+        "left out 1 embedded file, 416 characters of base64"
+    ]
+    (kitchen,) = shell.run("show", of(ingested, "kitchen.html")["document_id"], "--json").records
+    assert kitchen["explanation"]["warnings"] == []
 
 
 @pytest.mark.usefixtures("ingested")

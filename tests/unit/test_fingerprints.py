@@ -27,10 +27,13 @@ DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
 OUTPUTS = {
     "annual-report-2024.pdf": ("edc0d4807f77", "71337a96d367", "017a9bf828f7"),
     "board-minutes-2025-03.md": ("0a4d3294c71c", "84eeaf68e6ce", "9c76c083430f"),
+    "library-of-things.docx": ("e34e802072d5", "c0cb2f3e4f3e", "51bf245135c1"),
     "questions-and-answers.html": ("eb549e6985b3", "74bd199cb8f5", "09452f0d5bab"),
+    "reading-garden.odt": ("71ed3076ea46", "38d08a494076", "628eb20725f5"),
     "repair-workshop.txt": ("965dcab1251b", "be5220d496a6", "764289ba42dc"),
     "scanned-letter.pdf": ("8d71d136baa7", "e3b0c44298fc", "01ba4719c80b"),
     "staff-handbook-lending.md": ("a50970e0862b", "e9891200c5bf", "1232518543ef"),
+    "tales-of-the-valley.epub": ("a79682395555", "64a00fc043eb", "d049ad31801f"),
 }
 VECTOR = [0.0187, -0.0069, 0.0122, 0.0048]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from statemachine_pipeline.adapters.intake import Intake
+from statemachine_pipeline.adapters.media_types import SUPPORTED
 from statemachine_pipeline.adapters.validation import Validation
 from statemachine_pipeline.hooks import Claim, Done, Reject
 from statemachine_pipeline.records import (
@@ -85,7 +86,7 @@ REFUSALS = [
     (
         b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50),
         "unsupported_type",
-        "PNG image is not supported yet: image/png; supported: PDF, HTML, Markdown, plain text",
+        f"PNG image is not supported yet: image/png; supported: {', '.join(SUPPORTED.values())}",
     ),
 ]
 

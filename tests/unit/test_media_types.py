@@ -11,9 +11,12 @@ import zipfile
 import pytest
 
 from statemachine_pipeline.adapters.media_types import (
+    DOCX,
     EMAIL,
+    EPUB,
     HTML,
     MARKDOWN,
+    ODT,
     PDF,
     PLAIN,
     SUPPORTED,
@@ -67,12 +70,10 @@ def test_the_name_decides_only_between_kinds_of_text(name: str, text: str, expec
 
 
 TYPES = "[Content_Types].xml"
-ODT = "application/vnd.oasis.opendocument.text"
-EPUB = "application/epub+zip"
 BINARIES = [
     ("notes.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", PDF),
     ("late.pdf", b"\x00\x01junk" * 20 + b"%PDF-1.4\n" + bytes(100), PDF),
-    ("a", archive(TYPES, "word/document.xml"), OFFICE + "wordprocessingml.document"),
+    ("a", archive(TYPES, "word/document.xml"), DOCX),
     ("a", archive(TYPES, "ppt/presentation.xml"), OFFICE + "presentationml.presentation"),
     ("a", archive(TYPES, "xl/workbook.xml"), OFFICE + "spreadsheetml.sheet"),
     ("a.docx", archive("word/document.xml"), "application/zip"),
@@ -149,7 +150,10 @@ def test_people_read_names_not_media_types() -> None:
         "HTML",
         "Markdown",
         "plain text",
+        "docx",
+        "odt",
+        "epub",
     ]
-    assert name_of(OFFICE + "wordprocessingml.document") == "docx"
+    assert name_of(OFFICE + "spreadsheetml.sheet") == "xlsx"
     assert name_of("application/x-gzip") == "gzip"
     assert name_of("image/png") == "PNG image"

@@ -299,8 +299,8 @@ def erase(t: Tables) -> list[Any]:
 
 
 def one(t: Tables) -> Any:
-    """Read one document with its work row, if it has one."""
-    w = t.work
+    """Read one document with its work row and the warnings on its text, if it has them."""
+    w, p = t.work, t.parsed_document
     return (
         sa.select(
             t.document,
@@ -311,9 +311,14 @@ def one(t: Tables) -> Any:
             w.c.deadline_at,
             w.c.run_at,
             t.duplicate_of.c.owner,
+            p.c.warnings,
         )
         .outerjoin(w, w.c.document_id == t.document.c.id)
         .outerjoin(t.duplicate_of, t.duplicate_of.c.document_id == t.document.c.id)
+        .outerjoin(
+            p,
+            sa.and_(p.c.document_id == t.document.c.id, p.c.generation == t.document.c.generation),
+        )
         .where(t.document.c.id == sa.bindparam("document", type_=ID))
     )
 
