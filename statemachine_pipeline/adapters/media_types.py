@@ -19,7 +19,13 @@ MARKDOWN: Final = "text/markdown"
 PLAIN: Final = "text/plain"
 EMAIL: Final = "message/rfc822"
 
-SUPPORTED: Final = {PDF: "PDF", HTML: "HTML", MARKDOWN: "Markdown", PLAIN: "plain text"}
+SUPPORTED: Final = {
+    PDF: "PDF",
+    HTML: "HTML",
+    MARKDOWN: "Markdown",
+    PLAIN: "plain text",
+    EMAIL: "e-mail",
+}
 """Media types that the shipped parser reads, with their names for people."""
 
 HEAD_BYTES: Final = 64 * 1024
@@ -42,7 +48,6 @@ _NAMES: Final = {
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/epub+zip": "epub",
     "application/msword": "doc (or another old Office format)",
-    EMAIL: "e-mail",
     _ZIP: "zip archive",
     _XML: "XML",
     _SVG: "SVG image",

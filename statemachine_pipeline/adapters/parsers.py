@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, SUPPORTED
+from statemachine_pipeline.adapters.media_types import (
+    EMAIL,
+    HTML,
+    MARKDOWN,
+    PDF,
+    PLAIN,
+    SUPPORTED,
+)
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from statemachine_pipeline.hooks import Done
     from statemachine_pipeline.records import ParsedText, Source
 
 _READERS: Final[Mapping[str, str]] = {
@@ -19,6 +27,7 @@ _READERS: Final[Mapping[str, str]] = {
     HTML: "texts:read_text",
     MARKDOWN: "texts:read_text",
     PLAIN: "texts:read_text",
+    EMAIL: "mail:read_mail",
 }
 """Module and function for each media type, so that no library is loaded for another's sake."""
 
@@ -44,10 +53,11 @@ class DocumentParser:
         """
         return "document-parser/1" + ",links" * self.reading.keep_links
 
-    def parse(self, source: Source) -> ParsedText:
+    def parse(self, source: Source) -> ParsedText | Done:
         """Turn the bytes into Markdown or plain text, with pages where the format has them.
 
-        A PDF of scans gives an empty text and one empty span for each page.
+        A PDF of scans gives an empty text and one empty span for each page. What is attached to an
+        e-mail comes with its text, as children.
 
         Raises:
             Reject: Password-protected, damaged, over a limit, or of another type; codes
@@ -62,5 +72,5 @@ class DocumentParser:
             )
         module, name = place.split(":")
         found = importlib.import_module(f"statemachine_pipeline.adapters.{module}")
-        read: Callable[[Source, Reading], ParsedText] = getattr(found, name)
+        read: Callable[[Source, Reading], ParsedText | Done] = getattr(found, name)
         return read(source, self.reading)

@@ -247,8 +247,10 @@ async def test_a_revised_parent_keeps_changes_adds_and_drops_children(
 
     after = await children_of(pipeline, parent)
     assert {name: one.state for name, one in after.items()} == {
-        "same": "complete", "other": "complete",
-        "gone": "deleted", "more": "complete",
+        "same": "complete",
+        "other": "complete",
+        "gone": "deleted",
+        "more": "complete",
     }
     assert {name: after[name].id for name in before} == {n: one.id for n, one in before.items()}
     assert after["same"] == before["same"]
