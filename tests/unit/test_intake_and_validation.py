@@ -85,7 +85,10 @@ REFUSALS = [
     (
         b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50),
         "unsupported_type",
-        "PNG image is not supported yet: image/png; supported: PDF, HTML, Markdown, plain text",
+        (
+            "PNG image is not supported yet: image/png; supported: PDF, HTML, Markdown, "
+            "plain text, e-mail"
+        ),
     ),
 ]
 

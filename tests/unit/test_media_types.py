@@ -149,6 +149,7 @@ def test_people_read_names_not_media_types() -> None:
         "HTML",
         "Markdown",
         "plain text",
+        "e-mail",
     ]
     assert name_of(OFFICE + "wordprocessingml.document") == "docx"
     assert name_of("application/x-gzip") == "gzip"

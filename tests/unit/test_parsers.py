@@ -159,7 +159,7 @@ class TestText:
         """Of another type -> Reject."""
         assert rejection("a", "image/png") == (
             "unsupported_type",
-            "no parser for image/png; supported: PDF, HTML, Markdown, plain text",
+            "no parser for image/png; supported: PDF, HTML, Markdown, plain text, e-mail",
         )
 
 
