@@ -15,6 +15,7 @@ from statemachine_pipeline.database import holding
 from statemachine_pipeline.database.documents import Submission
 from statemachine_pipeline.database.statements import family
 from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.graph import DELETED
 from statemachine_pipeline.records import child_uri, document_id, sha256_hex
 from statemachine_pipeline.sources import display_name
 
@@ -73,11 +74,11 @@ class Family:
         stage = bound.trigger
         found = list(_submissions(parent, stage, proposal.children))
         known = {
-            row.id: row.content_sha256
+            row.id: row.content_sha256 if row.state != DELETED else None
             for row in await self._known(connection, parent)
             if row.source_uri.startswith(child_uri(parent.id, stage))
         }
-        lost = set(known) - {one.id for one in found}
+        lost = {id_ for id_, sha256 in known.items() if sha256} - {one.id for one in found}
         changed = [one for one in found if known.get(one.id) != one.content_sha256]
         await holding.lock(connection, self._t, lost | {one.id for one in changed} & set(known))
         held = await self._lock_below(connection, parent, lost)
@@ -99,7 +100,8 @@ class Family:
         stages = ({"document_id": parent.id, "stage": stage} for stage in parent.children)
         await connection.execute(family.forget_products(self._t), parameters("stage", stages))
         rows = await self._known(connection, parent)
-        return await self._lock_below(connection, parent, {row.id for row in rows})
+        lost = {row.id for row in rows if row.state != DELETED}
+        return await self._lock_below(connection, parent, lost)
 
     async def _submit(
         self, connection: AsyncConnection, parent: Document, changed: Sequence[Submission]
@@ -108,7 +110,8 @@ class Family:
             return
         found = await connection.execute(family.priority(self._t), {"document": parent.id})
         priority = found.scalar_one()
-        for one in sorted(changed, key=lambda one: one.id):
+        # Known ones are locked, and new ones nobody else can make: so in the order they were found.
+        for one in changed:
             await self._documents.submit(dataclasses.replace(one, priority=priority), connection)
 
     async def _lock_below(

@@ -80,7 +80,7 @@ async def lock_family(
         held += await lock(connection, t, ids)
         if with_found:
             rows = await connection.execute(family.children(t), {"ids": list(ids)})
-            below = {row.id for row in rows}
+            below = {row.id for row in rows if row.state != DELETED}
             if below:
                 waiting.setdefault(depth + 1, set()).update(below)
     return held

@@ -9,21 +9,17 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from statemachine_pipeline.database.statements import documents
 from statemachine_pipeline.database.statements.rows import ID, rows
-from statemachine_pipeline.graph import DELETED
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
 
 
 def children(t: Tables) -> Any:
-    """Name the children of the documents ``ids`` that are not deleted."""
+    """Name the children of the documents ``ids``, deleted ones too."""
     d = t.document
     return (
-        sa.select(d.c.id, d.c.source_uri, d.c.content_sha256)
-        .where(
-            d.c.parent_id == sa.any_(sa.bindparam("ids", type_=ARRAY(ID))),
-            d.c.state != sa.literal(DELETED),
-        )
+        sa.select(d.c.id, d.c.source_uri, d.c.content_sha256, d.c.state)
+        .where(d.c.parent_id == sa.any_(sa.bindparam("ids", type_=ARRAY(ID))))
         .order_by(d.c.id)
     )
 
