@@ -158,7 +158,7 @@ class Documents:
                     moved += [move.id for move in moves]
                     if moves and not dry_run:
                         await holding.move(connection, self._t, self._stages.graph, moves)
-        return found, moved, refused
+        return found, list(dict.fromkeys(moved)), refused
 
     def _plan(
         self, held: Sequence[Held], named: Sequence[UUID], trigger: str, *, by: str, reason: str

@@ -37,6 +37,11 @@ class Held:
     document: Document
     work: Any
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether nothing but its history is left."""
+        return self.document.state == DELETED
+
 
 async def lock(connection: AsyncConnection, t: Tables, ids: Iterable[UUID]) -> list[Held]:
     """Lock documents of one depth and their work until the transaction ends, in id order.
@@ -77,7 +82,9 @@ async def lock_family(
     while waiting:
         depth = min(waiting)
         ids = waiting.pop(depth)
-        held += await lock(connection, t, ids)
+        found = await lock(connection, t, ids)
+        # Somebody may have deleted what was found, before it was locked.
+        held += [one for one in found if one.document.id in depths or not one.is_deleted]
         if with_found:
             rows = await connection.execute(family.children(t), {"ids": list(ids)})
             below = {row.id for row in rows if row.state != DELETED}
@@ -110,6 +117,7 @@ async def remove(
     reason: str,
 ) -> None:
     """Delete locked documents with what was made of them; work on them is cancelled."""
-    moves = [plan(stages, one, DELETE, by=by, reason=reason) for one in held]
+    left = (one for one in held if not one.is_deleted)
+    moves = [plan(stages, one, DELETE, by=by, reason=reason) for one in left]
     if moves:
         await move(connection, t, stages.graph, moves)

@@ -26,6 +26,7 @@ from fix_pipelines import (
 from statemachine_pipeline import Child, Done, ParsedText, Reject
 from statemachine_pipeline.database.proposal import Settled
 from statemachine_pipeline.errors import SourceRefused, StaleClaim
+from statemachine_pipeline.records import child_uri, document_id
 from statemachine_pipeline.sources import BLOB_LIMIT_BYTES
 from statemachine_pipeline.stages import ChildLimits
 
@@ -333,6 +334,68 @@ async def test_deleting_a_document_deletes_what_was_found_in_it(
     assert last.reason == f"test (of {child.id})"
     kept = "SELECT (SELECT count(*) FROM blob) + (SELECT count(*) FROM chunk)"
     assert psql.execute(kept).fetchone() == (0,)
+
+
+async def test_a_lost_child_that_a_person_just_deleted_is_gone_already(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Whoever comes second finds nothing left to do, and the settle stands."""
+    pipeline = pipeline_with(engine, unpacking())
+    parent = await send(pipeline, nest("first", ("x", nest("x"))))
+    await completed(pipeline)
+    (child,) = await pipeline.documents(parent=parent)
+    await send(pipeline, nest("second"))
+    worker = await hand(pipeline)
+    await worker.settle(await worker.earn(*await worker.claim_one("queue_parse")))
+    proposal = await worker.earn(*await worker.claim_one("finish_parse"))
+
+    psql.autocommit = False
+    psql.execute("SELECT FROM document WHERE id = %s FOR UPDATE", [child.id])
+    deleting = asyncio.create_task(pipeline.apply("delete", child.id, reason="test"))
+    await until_blocked(psql)
+    settling = asyncio.create_task(worker.settle(proposal, alone=True))
+    await until_blocked(psql, 2)
+    psql.commit()
+    psql.autocommit = True
+
+    assert (await deleting).moved == (child.id,)
+    assert [type(answer) for answer in await settling] == [Settled]
+    assert path_of(psql, child.id).count("delete") == 1
+
+
+async def test_people_who_move_a_family_and_a_settle_do_not_block_each_other(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Everyone locks a parent before its children, whatever their ids."""
+    pipeline = pipeline_with(engine, unpacking())
+    # A child whose id comes first: in id order the two below would wait for each other.
+    name = next(
+        name
+        for name in map(str, range(100))
+        for parent in [document_id("default", f"mem:{name}")]
+        if document_id("default", child_uri(parent, "finish_parse", "x", 1)) < parent
+    )
+    parent = await send(pipeline, nest("first", ("x", nest("1"))), name)
+    await completed(pipeline)
+    (child,) = await pipeline.documents(parent=parent)
+    assert child.id < parent
+    await send(pipeline, nest("second", ("x", nest("2"))), name)
+    worker = await hand(pipeline)
+    await worker.settle(await worker.earn(*await worker.claim_one("queue_parse")))
+    proposal = await worker.earn(*await worker.claim_one("finish_parse"))
+
+    psql.autocommit = False
+    psql.execute("LOCK TABLE parsed_document IN EXCLUSIVE MODE")  # written before the children
+    settling = asyncio.create_task(worker.settle(proposal, alone=True))
+    await until_blocked(psql)
+    deleting = asyncio.create_task(pipeline.apply("delete", parent, child.id, reason="test"))
+    await until_blocked(psql, 2)
+    psql.commit()
+    psql.autocommit = True
+
+    assert [type(answer) for answer in await settling] == [Settled]
+    assert (await deleting).refused == ()
+    assert await pipeline.counts() == {"deleted": 2}
 
 
 @pytest.mark.parametrize("trigger", ["cancel", "reprocess"])
