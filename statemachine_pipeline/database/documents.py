@@ -90,11 +90,8 @@ class Documents:
                 return await self._submit(own, submission)
 
     async def _submit(self, connection: AsyncConnection, submission: Submission) -> Submitted:
-        initial = self._stages.graph.initial
-        lane = "held" if self._stages.is_by_hand(initial) else "ready"
-        values = {field: getattr(submission, field) for field in submission.__slots__}
-        values |= {"state": initial, "lane": lane, "run_at": values.pop("not_before")}
-        values["metadata"] = dict(submission.metadata)
+        values = self._values(submission)
+        initial = values["state"]
         born = await connection.execute(documents.submit(self._t), values)
         if born.first() is not None:
             return Submitted(document_id=submission.id, outcome="new", state=initial)
@@ -116,6 +113,22 @@ class Documents:
         schedule = documents.reschedule(self._t)
         await connection.execute(schedule, _only(values, schedule))
         return Submitted(document_id=submission.id, outcome="changed", state=initial)
+
+    async def submit_new(
+        self, submissions: Sequence[Submission], connection: AsyncConnection
+    ) -> None:
+        """Write documents of which the caller knows that there are none: in one round trip."""
+        if submissions:
+            values = [self._values(one) for one in submissions]
+            await connection.execute(documents.submit(self._t), values)
+
+    def _values(self, submission: Submission) -> dict[str, Any]:
+        initial = self._stages.graph.initial
+        lane = "held" if self._stages.is_by_hand(initial) else "ready"
+        values = {field: getattr(submission, field) for field in submission.__slots__}
+        values |= {"state": initial, "lane": lane, "run_at": values.pop("not_before")}
+        values["metadata"] = dict(submission.metadata)
+        return values
 
     async def apply(
         self,

@@ -20,7 +20,7 @@ from statemachine_pipeline.records import child_uri, document_id, sha256_hex
 from statemachine_pipeline.sources import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -82,7 +82,7 @@ class Family:
         changed = [one for one in found if known.get(one.id) != one.content_sha256]
         await holding.lock(connection, self._t, lost | {one.id for one in changed} & set(known))
         held = await self._lock_below(connection, parent, lost)
-        await self._submit(connection, parent, changed)
+        await self._submit(connection, parent, changed, known)
         counts = {name: count for name, count in parent.children.items() if name != stage}
         return counts | ({stage: len(found)} if found else {}), held
 
@@ -104,15 +104,23 @@ class Family:
         return await self._lock_below(connection, parent, lost)
 
     async def _submit(
-        self, connection: AsyncConnection, parent: Document, changed: Sequence[Submission]
+        self,
+        connection: AsyncConnection,
+        parent: Document,
+        changed: Sequence[Submission],
+        known: Collection[UUID],
     ) -> None:
         if not changed:
             return
-        found = await connection.execute(family.priority(self._t), {"document": parent.id})
-        priority = found.scalar_one()
-        # Known ones are locked, and new ones nobody else can make: so in the order they were found.
-        for one in changed:
-            await self._documents.submit(dataclasses.replace(one, priority=priority), connection)
+        asked = await connection.execute(family.priority(self._t), {"document": parent.id})
+        priority = asked.scalar_one()
+        given = [dataclasses.replace(one, priority=priority) for one in changed]
+        # Nobody else can make the new ones, so they may come in the order in which they were found.
+        new = [one for one in given if one.id not in known]
+        await self._documents.submit_new(new, connection)
+        for one in given:
+            if one.id in known:
+                await self._documents.submit(one, connection)
 
     async def _lock_below(
         self, connection: AsyncConnection, parent: Document, lost: set[UUID]
