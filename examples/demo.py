@@ -51,7 +51,8 @@ def main() -> None:
     if code == 1:
         print(
             "\n# Exit code 1 is right: the folder holds a scanned letter without text. It was not\n"
-            "# forgotten but parked with its reason. Of the two equal reports one is a duplicate."
+            "# forgotten but parked with its reason. Of the two equal reports one is a duplicate.\n"
+            "# The contract that was attached to an e-mail became a document of its own."
         )
     step("How many documents stand where.", "status")
     if parked() != ["scanned-letter.pdf"]:

@@ -11,6 +11,7 @@ import io
 import shutil
 import textwrap
 import zipfile
+from base64 import encodebytes
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "documents"
@@ -326,6 +327,53 @@ TALES = (
 )
 
 
+CONTRACT = """
+    Hollis Roofing
+    Contract 4471: roof of the reading room
+
+    Hollis Roofing repairs the roof above the reading room of the Alder Vale Public Library for
+    38,000 euros. Work begins on 7 July 2025 and ends on 8 August 2025. For every day of delay the
+    price falls by 250 euros.
+
+    Hollis Roofing guarantees for ten years that the roof does not leak. The guarantee covers the
+    flashing at the chimney, where the water came in last October.
+
+    Greta Hollis, 1 April 2025
+    """
+
+LETTER = """\
+From: Greta Hollis <greta@hollis-roofing.example>
+To: Mira Castellano <mira@library.example>
+Cc: Joost van Daalen <joost@library.example>
+Date: Wed, 02 Apr 2025 08:40:00 +0200
+Message-ID: <4471.1@hollis-roofing.example>
+Subject: Contract for the roof, and a question about the parking
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="here-the-next-part-begins"
+
+--here-the-next-part-begins
+Content-Type: text/plain; charset="utf-8"
+
+Dear Ms Castellano,
+
+the signed contract is attached. The scaffold comes on the last Monday of June, so that nobody
+works overhead while the reading garden is full.
+
+One question: may our two vans stand in the yard behind the map room for the five weeks?
+
+With kind regards
+Greta Hollis
+
+--here-the-next-part-begins
+Content-Type: application/pdf; name="roof-contract.pdf"
+Content-Disposition: attachment; filename="roof-contract.pdf"
+Content-Transfer-Encoding: base64
+
+{attachment}
+--here-the-next-part-begins--
+"""
+
+
 def pdf(pages: list[str]) -> bytes:
     """Write a PDF whose pages have these content streams.
 
@@ -514,11 +562,13 @@ def main() -> None:
     shutil.copyfile(report, FOLDER / "annual-report-2024-copy.pdf")
     # A line drawn from corner to corner: a page without text, as a scanner would leave it.
     (FOLDER / "scanned-letter.pdf").write_bytes(pdf(["72 72 m 523 770 l S"]))
+    contract = pdf([text_page(CONTRACT)])
     texts = {
         "board-minutes-2025-03.md": MINUTES,
         "staff-handbook-lending.md": HANDBOOK,
         "questions-and-answers.html": QUESTIONS,
         "repair-workshop.txt": VOLUNTEERS,
+        "roof-contract.eml": LETTER.format(attachment=encodebytes(contract).decode("ascii")),
     }
     for name, text in texts.items():
         (FOLDER / name).write_text(text, encoding="utf-8", newline="\n")

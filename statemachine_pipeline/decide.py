@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.graph import Graph
-    from statemachine_pipeline.records import KeyKind, Lane
+    from statemachine_pipeline.records import Child, KeyKind, Lane
     from statemachine_pipeline.retry import Policy
     from statemachine_pipeline.stages import Bound, Stages
 
@@ -42,6 +42,7 @@ class Succeeded:
     """The hook returned."""
 
     product: object | None = None
+    children: tuple[Child, ...] = ()
     reported: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NONE)
 
 

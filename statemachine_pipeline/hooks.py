@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from statemachine_pipeline.records import idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from statemachine_pipeline.records import Chunk, Document, ParsedText, Source
+    from statemachine_pipeline.records import Child, Chunk, Document, ParsedText, Source
 
 
 class Reader(Protocol):
@@ -113,18 +113,30 @@ class Done:
 
     Args:
         product: What it made, or None when only the transition matters.
+        children: Documents found inside this one. They are submitted in the transaction that
+            writes the product and moves the document, once, each with a life of its own. When the
+            stage runs again, those it no longer returns are deleted and changed ones start anew.
         **reported: Facts for this stage's guards (``facts.reported``); JSON values, kept with the
             product for ``explain``.
     """
 
-    __slots__ = ("product", "reported")
+    __slots__ = ("children", "product", "reported")
 
-    def __init__(self, product: object | None = None, /, **reported: Any) -> None:
+    def __init__(
+        self,
+        product: object | None = None,
+        /,
+        *,
+        children: Iterable[Child] = (),
+        **reported: Any,
+    ) -> None:
         self.product = product
+        self.children = tuple(children)
         self.reported: Mapping[str, Any] = MappingProxyType(reported)
 
     def __repr__(self) -> str:
-        return f"Done({self.product!r}, reported={dict(self.reported)!r})"
+        found = f", children={self.children!r}" if self.children else ""
+        return f"Done({self.product!r}{found}, reported={dict(self.reported)!r})"
 
 
 class Signal(Exception):
@@ -196,8 +208,11 @@ class Wait(Signal):
 class Parser(Protocol):
     """Turns bytes into text."""
 
-    def parse(self, source: Source) -> ParsedText:
+    def parse(self, source: Source) -> ParsedText | Done:
         """Read ``source`` whole; blocking is fine, the runner calls it off the event loop.
+
+        Returns:
+            The text; within ``Done(text, children=...)`` when other documents lie in this one.
 
         Raises:
             Reject: The content cannot be read and never will be; say why in a sentence.

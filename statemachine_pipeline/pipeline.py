@@ -180,7 +180,7 @@ class Pipeline:
                 vanishes with it.
 
         Raises:
-            SourceRefused: It cannot be read; nothing was written.
+            SourceRefused: It cannot be read, or its source is a child's; nothing was written.
         """
         content = await asyncio.to_thread(sources.read, source, source_uri, name)
         submission = Submission(
@@ -272,17 +272,21 @@ class Pipeline:
         ids: Collection[UUID] | None = None,
         state: str | None = None,
         tenant: str | None = None,
+        parent: UUID | None = None,
         after: UUID | None = None,
         limit: int = 100,
     ) -> list[Document]:
         """Return documents in the order they came; ``after`` the last one of the page before.
 
-        With ``ids`` those of them that exist, in no order, and nothing else is looked at.
+        With ``ids`` those of them that exist, in no order, and nothing else is looked at; with
+        ``parent`` those that were found in it, deleted ones too.
         """
         await self._ready()
         if ids is not None:
             return await self._documents().several(ids)
-        return await self._documents().listing(state=state, tenant=tenant, after=after, limit=limit)
+        return await self._documents().listing(
+            state=state, tenant=tenant, parent=parent, after=after, limit=limit
+        )
 
     async def counts(self, *, tenant: str | None = None) -> Mapping[str, int]:
         """Return how many documents stand in each state that has any."""
@@ -300,6 +304,9 @@ class Pipeline:
         dry_run: bool = False,
     ) -> Applied:
         """Move documents by hand: cancel, requeue, reprocess, delete, and edges kept ``by_hand``.
+
+        ``delete`` takes along what was found in a document. No other trigger does: children have
+        lives of their own.
 
         Whoever holds a moved document can no longer write. Documents that cannot take the trigger
         stay where they are and are named with the reason.

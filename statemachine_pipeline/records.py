@@ -20,6 +20,12 @@ NAMESPACE = UUID("0d5a4f7e-6c1b-5e0f-9a55-2f1f0a9f5d11")
 """Root of every id; a change would give every document another id."""
 
 
+CHILD_SCHEME = "child:"
+"""How the ``source_uri`` of documents found in documents begins; no other may."""
+
+CHILD_NAME_LIMIT_CHARS = 1_000
+
+
 def _empty() -> Mapping[str, Any]:
     return MappingProxyType({})
 
@@ -32,6 +38,23 @@ Change = Literal["new", "changed", "unchanged"]
 def document_id(tenant: str, source_uri: str) -> UUID:
     """Name a document by where it comes from: the same tenant and source, the same id."""
     return uuid5(uuid5(NAMESPACE, tenant), source_uri)
+
+
+def child_uri(parent: UUID, stage: str, name: str = "", occurrence: int = 0) -> str:
+    """Say where a document found inside another comes from.
+
+    The same for every revision of the parent in which the stage finds a child of that name again;
+    no two parents, stages or siblings share one. Without a name, it is how all children of a stage
+    begin.
+
+    Args:
+        parent: The document it was found in.
+        stage: The trigger of the stage whose hook found it.
+        name: Its name in there.
+        occurrence: 1-based count among the siblings of that name, in the order of the hook.
+    """
+    start = f"{CHILD_SCHEME}{parent}/{stage}/"
+    return f"{start}{occurrence}/{name}" if occurrence else start
 
 
 def chunk_id(document: UUID, text: str, occurrence: int) -> UUID:
@@ -119,6 +142,9 @@ class Document:
         chunk_count: Published chunks.
         vector_count: Published vectors.
         last_error: Why the document last failed or was retried; None after success.
+        parent_id: The document it was found in; None for one that was submitted.
+        depth: How many documents it lies in: 0 for one that was submitted.
+        children: How many documents each stage found in it when it last ran; empty if none did.
     """
 
     id: UUID
@@ -142,6 +168,9 @@ class Document:
     metadata: Mapping[str, Any]
     created_at: datetime
     updated_at: datetime
+    parent_id: UUID | None = None
+    depth: int = 0
+    children: Mapping[str, int] = dataclasses.field(default_factory=_empty)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +231,30 @@ class Source:
         if self.path is None:
             raise ValueError(f"source {self.name!r} has neither data nor path")
         return self.path.read_bytes()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Child:
+    """A document found inside another, as a hook returns it in ``Done(children=...)``.
+
+    Attributes:
+        name: What it is called in there, perhaps with folders. Siblings may share a name; by name
+            and order a child is the same document when its parent comes again.
+        data: Its bytes.
+        metadata: JSON values to keep beside it, over those of its parent.
+    """
+
+    name: str
+    data: bytes = dataclasses.field(repr=False)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=_empty)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, bytes):
+            raise TypeError(f"a child's data must be bytes, found {type(self.data).__name__}")
+        if not self.name.strip() or len(self.name) > CHILD_NAME_LIMIT_CHARS:
+            raise ValueError(f"a child needs a name of 1 to {CHILD_NAME_LIMIT_CHARS:,} characters")
+        if not self.name.isprintable():  # lone surrogates are not printable either
+            raise ValueError("a child's name may not hold control characters")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

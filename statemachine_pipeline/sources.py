@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from statemachine_pipeline.errors import SourceRefused
-from statemachine_pipeline.records import sha256_hex
+from statemachine_pipeline.records import CHILD_SCHEME, sha256_hex
 
 BLOB_LIMIT_BYTES = 25 * 1024 * 1024
 """Largest content kept in the database; a larger file is kept by its path, size and hash."""
@@ -31,12 +31,19 @@ def read(source: str | Path | bytes, source_uri: str | None, name: str | None) -
     """Read a source whole, or hash it where it is too large to be stored. Blocks.
 
     Raises:
-        SourceRefused: It cannot be read, or bytes are too many to be stored.
+        SourceRefused: It cannot be read, bytes are too many to be stored, or ``source_uri`` begins
+            as those of children do.
     """
+    if source_uri is not None and source_uri.startswith(CHILD_SCHEME):
+        raise SourceRefused(
+            source_uri,
+            f"{CHILD_SCHEME} is for documents found in documents",
+            "submit its parent again, or choose another source_uri",
+        )
     content = _of_bytes(source) if isinstance(source, bytes) else _of_file(source)
     return content._replace(
         source_uri=_checked(source_uri or content.source_uri, "source_uri"),
-        name=_display(name) if name else content.name,
+        name=display_name(name) if name else content.name,
     )
 
 
@@ -65,7 +72,7 @@ def _of_file(source: str | Path) -> Content:
         if size > BLOB_LIMIT_BYTES:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return Content(path.as_uri(), _display(path.name), size, sha256, None, str(path))
+            return Content(path.as_uri(), display_name(path.name), size, sha256, None, str(path))
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise SourceRefused(shown, "there is no such file", "check the path") from error
@@ -74,7 +81,7 @@ def _of_file(source: str | Path) -> Content:
     except OSError as error:
         found = error.strerror or type(error).__name__
         raise SourceRefused(shown, found, "make it readable for this process") from error
-    return Content(path.as_uri(), _display(path.name), len(data), sha256_hex(data), data, None)
+    return Content(path.as_uri(), display_name(path.name), len(data), sha256_hex(data), data, None)
 
 
 def _checked(text: str, what: str) -> str:
@@ -89,7 +96,7 @@ def _checked(text: str, what: str) -> str:
     return text
 
 
-def _display(name: str) -> str:
+def display_name(name: str) -> str:
     """Names are shown, never opened: only the last part is kept, whatever the separators."""
     last = PureWindowsPath(PurePosixPath(name).name).name
     return _checked(last or "unnamed", "name")

@@ -35,6 +35,23 @@ class _ByHand:
 by_hand: Final = _ByHand()
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChildLimits:
+    """What a stage may find in one document.
+
+    Attributes:
+        depth: How deep documents may lie in one another. What lies deeper is left out with a
+            warning; more than the others fails the document.
+        count: Most children.
+        size_bytes: Most bytes of all children together; each is bounded by what is stored in the
+            database besides.
+    """
+
+    depth: int = 3
+    count: int = 1_000
+    size_bytes: int = 100 * 1024 * 1024
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stage:
     """A hook and the numbers of its stage.
@@ -50,6 +67,7 @@ class Stage:
             and a child that dies is one failed attempt, no dead runner.
         wait: How long ``Wait`` may be raised before it counts as a failed attempt.
         version: Change it when the hook's output changes, so that ``reprocess`` runs it again.
+        children: How many documents the hook may find in one, and how deep.
         kind: Which protocol the hook follows.
         where: Where the hook runs, with the default filled in.
     """
@@ -63,6 +81,7 @@ class Stage:
     run: Where | None = None
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
+    children: ChildLimits = ChildLimits()
     kind: Kind = dataclasses.field(init=False)
     where: Where = dataclasses.field(init=False)
 

@@ -215,8 +215,8 @@ class Hand:
     async def earn(self, claim: Claim, bound: Bound, *, admitted: tuple[str, ...] = ()) -> Proposal:
         """Run a stage's hook and return what is to be settled, as the runner makes it."""
         done = await bound.stage.hook(claim)
-        product = done.product if isinstance(done, Done) else done
-        outcome = Succeeded(product=product)
+        done = done if isinstance(done, Done) else Done(done)
+        outcome = Succeeded(product=done.product, children=done.children, reported=done.reported)
         facts = await self._drive._facts_with_key(claim, bound, outcome)
         return self._drive._propose(claim, bound, outcome, facts, frozenset(admitted), 0.0)
 

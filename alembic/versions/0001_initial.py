@@ -157,6 +157,14 @@ def upgrade() -> None:
             server_default=sa.text("'{}'::jsonb"),
             nullable=False,
         ),
+        sa.Column("parent_id", sa.UUID(), nullable=True),
+        sa.Column("depth", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column(
+            "children",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+        ),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -174,9 +182,22 @@ def upgrade() -> None:
             ["transition.document_id", "transition.version", "transition.to_state"],
             name="document_stands_at_its_newest_transition",
         ),
+        sa.CheckConstraint(
+            "(parent_id IS NULL) = (depth = 0)", name=op.f("document_child_has_depth")
+        ),
+        sa.ForeignKeyConstraint(
+            ["parent_id"], ["document.id"], name=op.f("document_document_fkey")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("document_pkey")),
         postgresql_with={"fillfactor": "70"},
         comment="One row per document: where it comes from and where it stands",
+    )
+    op.create_index(
+        "document_parent_idx",
+        "document",
+        ["parent_id", "created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("parent_id IS NOT NULL"),
     )
     op.create_index(
         op.f("document_created_at_id_idx"), "document", ["created_at", "id"], unique=False

@@ -30,6 +30,7 @@ SUPPORTED: Final = {
     DOCX: "docx",
     ODT: "odt",
     EPUB: "epub",
+    EMAIL: "e-mail",
 }
 """Media types that the shipped parser reads, with their names for people."""
 
@@ -50,7 +51,6 @@ _NAMES: Final = {
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/msword": "doc (or another old Office format)",
-    EMAIL: "e-mail",
     _ZIP: "zip archive",
     _XML: "XML",
     _SVG: "SVG image",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.adapters.media_types import (
     DOCX,
+    EMAIL,
     EPUB,
     HTML,
     MARKDOWN,
@@ -21,6 +22,7 @@ from statemachine_pipeline.hooks import Reject
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from statemachine_pipeline.hooks import Done
     from statemachine_pipeline.records import ParsedText, Source
 
 _READERS: Final[Mapping[str, str]] = {
@@ -31,6 +33,7 @@ _READERS: Final[Mapping[str, str]] = {
     DOCX: "word:read_docx",
     ODT: "opendocument:read_odt",
     EPUB: "epub:read_epub",
+    EMAIL: "mail:read_mail",
 }
 """Module and function for each media type, so that no library is loaded for another's sake."""
 
@@ -56,10 +59,11 @@ class DocumentParser:
         """
         return "document-parser/1" + ",links" * self.reading.keep_links
 
-    def parse(self, source: Source) -> ParsedText:
+    def parse(self, source: Source) -> ParsedText | Done:
         """Turn the bytes into Markdown or plain text, with pages where the format has them.
 
-        A PDF of scans gives an empty text and one empty span for each page.
+        A PDF of scans gives an empty text and one empty span for each page. What is attached to an
+        e-mail comes with its text, as children.
 
         Raises:
             Reject: Password-protected, damaged, unsafe, over a limit, or of another type; codes
@@ -75,5 +79,5 @@ class DocumentParser:
             )
         module, name = place.split(":")
         found = importlib.import_module(f"statemachine_pipeline.adapters.{module}")
-        read: Callable[[Source, Reading], ParsedText] = getattr(found, name)
+        read: Callable[[Source, Reading], ParsedText | Done] = getattr(found, name)
         return read(source, self.reading)

@@ -33,18 +33,21 @@ SUBMITTERS = 2
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Item:
-    """One path and what became of it.
+    """One path, or a document found in the one of a path, and what became of it.
 
     Attributes:
+        place: Where it stands in the report: its number, behind that of what it was found in.
         path: As it was found.
-        outcome: ``refused``, or what ``submit`` did: new, changed, unchanged.
+        outcome: ``refused``, or what ``submit`` did: new, changed, unchanged; or ``found``.
         document: As last seen; None when refused.
         reason: Why it is not simply complete.
     """
 
+    place: tuple[int, ...]
     path: Path
     outcome: str
     id: UUID | None = None
+    parent_id: UUID | None = None
     document: Document | None = None
     reason: str | None = None
 
@@ -63,6 +66,17 @@ async def together(*work: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def children_of(pipeline: Pipeline, document: UUID) -> list[Document]:
+    """Return what was found in a document, in the order it came."""
+    found: list[Document] = []
+    while True:
+        after = found[-1].id if found else None
+        page = await pipeline.documents(parent=document, after=after, limit=PAGE)
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
 class Batch:
     """Submits files and follows their documents.
 
@@ -76,7 +90,6 @@ class Batch:
         self._submitted: dict[UUID, Item] = {}
         self._refused: list[Item] = []
         self._moving: dict[UUID, None] = {}  # those not looked at for longest come first
-        self._order: dict[Path, int] = {}
         self._held: dict[str, str | None] = {}
         self.is_submitting = True
         self._has_given_up = False
@@ -87,13 +100,13 @@ class Batch:
 
     @property
     def items(self) -> list[Item]:
-        """Every path that was dealt with, in the order they were found."""
+        """Every path that was dealt with, in the order found, each before its children."""
         found = (*self._submitted.values(), *self._refused)
-        return sorted(found, key=lambda item: self._order[item.path])
+        return sorted(found, key=lambda item: item.place)
 
     @property
     def total(self) -> int:
-        """Documents handed over."""
+        """Documents handed over, and found in them."""
         return len(self._submitted)
 
     @property
@@ -120,21 +133,19 @@ class Batch:
             if entry is None:
                 return
             number, found = entry
-            self._order[found.path] = number
+            item = Item(place=(number,), path=found.path, outcome="refused")
             if found.refused is not None:
-                item = Item(path=found.path, outcome="refused", reason=found.refused)
+                item.reason = found.refused
                 self._refused.append(item)
                 continue
             try:
                 sent = await self._pipeline.submit(found.path, tenant=self._tenant)
             except SourceRefused as error:
-                reason = str(error).removeprefix(f"cannot take {error.source!r}: ")
-                item = Item(path=found.path, outcome="refused", reason=reason)
+                item.reason = str(error).removeprefix(f"cannot take {error.source!r}: ")
                 self._refused.append(item)
                 continue
-            self._submitted[sent.document_id] = Item(
-                path=found.path, outcome=sent.outcome, id=sent.document_id
-            )
+            item.outcome, item.id = sent.outcome, sent.document_id
+            self._submitted[sent.document_id] = item
             self._moving[sent.document_id] = None
 
     async def watch(self) -> None:
@@ -162,11 +173,29 @@ class Batch:
         for document in await self._pipeline.documents(ids=page) if page else ():
             item = self._submitted[document.id]
             item.document = document
-            if not self._pipeline.graph.is_resting(document.state):
+            rests = self._pipeline.graph.is_resting(document.state)
+            if not rests:
                 item.reason = await self._waits_for_a_person(document)
+            stays = rests or item.reason is not None
+            if stays and document.children:
+                await self._follow(item, document)
             del self._moving[document.id]
-            if not self._pipeline.graph.is_resting(document.state) and item.reason is None:
+            if not stays:
                 self._moving[document.id] = None
+
+    async def _follow(self, parent: Item, document: Document) -> None:
+        """Watch what was found in a document too, once it rests: now nothing more is lost."""
+        for number, child in enumerate(await children_of(self._pipeline, document.id)):
+            if child.state == DELETED or child.id in self._submitted:
+                continue
+            self._submitted[child.id] = Item(
+                place=(*parent.place, number),
+                path=parent.path / child.name,
+                outcome="found",
+                id=child.id,
+                parent_id=document.id,
+            )
+            self._moving[child.id] = None
 
     async def look_at_all(self) -> None:
         """See every moving document once more, for a report that is up to date."""

@@ -28,8 +28,8 @@ async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json:
     """Ingest files and folders.
 
     Returns:
-        0 when every document ended well, 1 when one did not or a path was refused, 130 or 143
-        after a signal.
+        0 when every document ended well and all that was found in them, 1 when one did not or a
+        path was refused, 130 or 143 after a signal.
     """
     if not tenant.strip() or not tenant.isprintable():
         raise UsageError(f"tenant {tenant!r}: use a name of printable characters")
@@ -79,6 +79,7 @@ def _print(batch: Batch, *, as_json: bool) -> None:
             output.emit(
                 {
                     "document_id": item.id,
+                    "parent_id": item.parent_id,
                     "source_uri": document.source_uri if document else str(item.path),
                     "name": document.name if document else item.path.name,
                     "outcome": item.outcome,

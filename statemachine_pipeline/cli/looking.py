@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.batch import children_of
 from statemachine_pipeline.cli.ending import OK, UsageError
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.userapp import find_app, load
@@ -135,6 +136,9 @@ async def show(target: Target, document: UUID, *, as_json: bool) -> int:
     async with opened(target, "stored") as pipeline:
         explanation = await pipeline.explain(document)
         history = await pipeline.history(document)
+        above = explanation.document.parent_id
+        parent = await pipeline.get(above) if above else None
+        children = await children_of(pipeline, document)
         graph = pipeline.graph
     steps = portrait.progress(graph, history)
     if as_json:
@@ -145,11 +149,18 @@ async def show(target: Target, document: UUID, *, as_json: bool) -> int:
         output.emit(
             {
                 "document": explanation.document,
+                "parent": _brief(parent) if parent else None,
+                "children": [_brief(child) for child in children],
                 "history": history,
                 "explanation": explained,
                 "progress": steps,
             }
         )
     else:
-        portrait.draw(explanation, history, steps)
+        portrait.draw(explanation, history, steps, parent=parent, children=children)
     return OK
+
+
+def _brief(document: Document) -> dict[str, object]:
+    """Return what names a relative of the document that is shown."""
+    return {"id": document.id, "name": document.name, "state": document.state}

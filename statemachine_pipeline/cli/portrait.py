@@ -42,9 +42,16 @@ def progress(graph: Graph, history: Sequence[Transition]) -> Steps:
     return Steps(reached=tuple(dict.fromkeys(reached)), ahead=tuple(ahead))
 
 
-def draw(explanation: Explanation, history: Sequence[Transition], steps: Steps) -> None:
+def draw(
+    explanation: Explanation,
+    history: Sequence[Transition],
+    steps: Steps,
+    *,
+    parent: Document | None,
+    children: Sequence[Document],
+) -> None:
     """Print a document for people."""
-    _draw_document(explanation.document)
+    _draw_document(explanation.document, parent)
     output.line()
     output.line(f"  {output.plain(explanation.sentence)}")
     output.line()
@@ -71,17 +78,23 @@ def draw(explanation: Explanation, history: Sequence[Transition], steps: Steps) 
     ]
     output.table(("#", "AT (UTC)", "LIFE", "TRIGGER", "FROM", "TO", "REMARK"), rows, state=5)
     output.line()
+    if children:
+        output.line("found in it:")
+        found = [(child.id, child.state, child.name) for child in children]
+        output.table(("DOCUMENT", "STATE", "NAME"), found, state=1)
+        output.line()
     if explanation.options:
         output.line("what can happen from here:")
         options = [(o.trigger, o.to_state, *_verdicts(o)) for o in explanation.options]
         output.table(("TRIGGER", "TO", "OPEN", "GUARDS"), options, state=1)
 
 
-def _draw_document(document: Document) -> None:
+def _draw_document(document: Document, parent: Document | None) -> None:
     facts = {
         "document": document.id,
         "name": document.name,
         "source": document.source_uri,
+        "found in": f"{parent.id} {parent.name}" if parent else None,
         "tenant": document.tenant,
         "type": document.media_type or "not looked at yet",
         "size": f"{document.size_bytes:,} bytes",
@@ -90,6 +103,8 @@ def _draw_document(document: Document) -> None:
         "state": document.state,
     }
     for name, fact in facts.items():
+        if fact is None:
+            continue
         output.line(f"{name + ':':<11}{output.plain(fact)}")
 
 

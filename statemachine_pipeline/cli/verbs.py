@@ -87,8 +87,9 @@ def ingest(
 ) -> None:
     """Hand over files and folders, run them until they rest, and say what became of each.
 
-    Hidden files in folders are left out. The same bytes again change nothing. Exit code 1 when a
-    document ended neither complete nor duplicate, or a path was refused.
+    Hidden files in folders are left out. The same bytes again change nothing. What is found in a
+    document, such as an attachment, is followed and told too. Exit code 1 when a document ended
+    neither complete nor duplicate, or a path was refused.
     """
     from statemachine_pipeline.cli import ending, ingest
 
@@ -166,7 +167,7 @@ def show(
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Show one document: its history, why it is where it is, what comes next."""
+    """Show one document: its history, what was found in it, why it is where it is, what is next."""
     from statemachine_pipeline.cli import ending, looking
 
     target = _target(context, app, database, schema)
@@ -230,7 +231,9 @@ def _mover(trigger: str, effect: str) -> None:
 _mover("requeue", "Take dead letters and cancelled documents up again where they stopped.")
 _mover("reprocess", "Run finished documents again from the first stage that changed.")
 _mover("cancel", "Stop documents that are being worked on.")
-_mover("delete", "Remove documents with everything made of them; their history stays.")
+_mover(
+    "delete", "Remove documents with all that was made of them or found in them; histories stay."
+)
 
 
 @app.command()

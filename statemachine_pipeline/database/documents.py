@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.database.keys import hand_on
+from statemachine_pipeline.database import holding
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
-from statemachine_pipeline.database.moves import Move, plan
-from statemachine_pipeline.database.statements import documents
-from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.database.moves import plan
+from statemachine_pipeline.database.statements import documents, family
 from statemachine_pipeline.errors import DocumentNotFound, TransitionRefused
-from statemachine_pipeline.graph import CANCELLED, DELETED, REVISE
+from statemachine_pipeline.graph import DELETE, DELETED, REVISE
 from statemachine_pipeline.records import Refusal, Submitted
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from statemachine_pipeline.database.holding import Held
+    from statemachine_pipeline.database.moves import Move
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.records import Document, Transition
     from statemachine_pipeline.stages import Stages
@@ -38,6 +39,9 @@ class Submission:
 
     Attributes:
         content: The bytes, or None when the file at ``path`` is kept by path.
+        reason: Why, for history; made up for what is submitted again.
+        parent_id: The document it was found in.
+        depth: How many documents it lies in.
     """
 
     id: UUID
@@ -53,6 +57,9 @@ class Submission:
     priority: int
     not_before: datetime | None
     by: str | None
+    reason: str | None = None
+    parent_id: UUID | None = None
+    depth: int = 0
 
 
 class Documents:
@@ -83,30 +90,45 @@ class Documents:
                 return await self._submit(own, submission)
 
     async def _submit(self, connection: AsyncConnection, submission: Submission) -> Submitted:
-        initial = self._stages.graph.initial
-        lane = "held" if self._stages.is_by_hand(initial) else "ready"
-        values = {field: getattr(submission, field) for field in submission.__slots__}
-        values |= {"state": initial, "lane": lane, "run_at": values.pop("not_before")}
-        values["metadata"] = dict(submission.metadata)
+        values = self._values(submission)
+        initial = values["state"]
         born = await connection.execute(documents.submit(self._t), values)
         if born.first() is not None:
             return Submitted(document_id=submission.id, outcome="new", state=initial)
-        (held,) = await self._lock(connection, [submission.id])
+        (held,) = await holding.lock(connection, self._t, [submission.id])
         same = held.document.content_sha256 == submission.content_sha256
         if same and held.document.state != DELETED:
             return Submitted(
                 document_id=submission.id, outcome="unchanged", state=held.document.state
             )
         reason = "the source changed" if not same else "submitted again after its deletion"
+        if submission.reason is not None:
+            reason = f"{reason}: {submission.reason}"
         move = plan(self._stages, held, REVISE, by=submission.by, reason=reason)
         values["document"] = submission.id
         keep = documents.forget_blob if submission.content is None else documents.replace_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
             await connection.execute(statement, _only(values, statement))
-        await self._move(connection, [move])
+        await holding.move(connection, self._t, self._stages.graph, [move])
         schedule = documents.reschedule(self._t)
         await connection.execute(schedule, _only(values, schedule))
         return Submitted(document_id=submission.id, outcome="changed", state=initial)
+
+    async def submit_new(
+        self, submissions: Sequence[Submission], connection: AsyncConnection
+    ) -> None:
+        """Write documents of which the caller knows that there are none: in one round trip."""
+        if submissions:
+            values = [self._values(one) for one in submissions]
+            await connection.execute(documents.submit(self._t), values)
+
+    def _values(self, submission: Submission) -> dict[str, Any]:
+        initial = self._stages.graph.initial
+        lane = "held" if self._stages.is_by_hand(initial) else "ready"
+        values = {field: getattr(submission, field) for field in submission.__slots__}
+        values |= {"state": initial, "lane": lane, "run_at": values.pop("not_before")}
+        values["metadata"] = dict(submission.metadata)
+        return values
 
     async def apply(
         self,
@@ -119,6 +141,8 @@ class Documents:
     ) -> tuple[list[UUID], list[UUID], list[Refusal]]:
         """Let people move documents; what is refused is told per document, never raised.
 
+        ``delete`` takes along what was found in a document; no other trigger does.
+
         Returns:
             Ids found, ids moved, refusals.
 
@@ -128,62 +152,41 @@ class Documents:
         found: list[UUID] = []
         moved: list[UUID] = []
         refused: list[Refusal] = []
-        ordered = sorted(set(ids))
-        known = {document.id for document in await self.several(ordered)}
-        for wanted in ordered:
-            if wanted not in known:
-                raise DocumentNotFound(wanted)
+        known = {document.id: document.depth for document in await self.several(ids)}
+        for wanted in sorted(set(ids) - set(known)):
+            raise DocumentNotFound(wanted)
+        # The deepest first: one that was named itself is not found gone with its parent.
+        ordered = sorted(known, key=lambda one: (-known[one], one))
         for start in range(0, len(ordered), BATCH):
             batch = ordered[start : start + BATCH]
             with answering(f"applying {trigger}"):
                 async with self._engine.begin() as connection:
-                    held = await self._lock(connection, batch)
-                    found += [one.document.id for one in held]
-                    moves, refusals = self._plan(held, trigger, by=by, reason=reason)
+                    depths = {one: known[one] for one in batch}
+                    held = await holding.lock_family(
+                        connection, self._t, depths, with_found=trigger == DELETE
+                    )
+                    found += batch
+                    moves, refusals = self._plan(held, batch, trigger, by=by, reason=reason)
                     refused += refusals
                     moved += [move.id for move in moves]
                     if moves and not dry_run:
-                        await self._move(connection, moves)
-        return found, moved, refused
+                        await holding.move(connection, self._t, self._stages.graph, moves)
+        return found, list(dict.fromkeys(moved)), refused
 
     def _plan(
-        self, held: Sequence[Held], trigger: str, *, by: str, reason: str
+        self, held: Sequence[Held], named: Sequence[UUID], trigger: str, *, by: str, reason: str
     ) -> tuple[list[Move], list[Refusal]]:
         moves, refusals = [], []
         for one in held:
+            document = one.document
+            why = reason if document.id in named else f"{reason} (of {document.parent_id})"
             try:
-                moves.append(plan(self._stages, one, trigger, by=by, reason=reason))
+                moves.append(plan(self._stages, one, trigger, by=by, reason=why))
             except TransitionRefused as error:
-                document = one.document
                 refusals.append(
                     Refusal(document_id=document.id, state=document.state, reason=str(error))
                 )
         return moves, refusals
-
-    async def _lock(self, connection: AsyncConnection, ids: Sequence[UUID]) -> list[Held]:
-        given = {"ids": sorted(ids)}
-        work = {
-            row.document_id: row
-            for row in await connection.execute(documents.lock_work(self._t), given)
-        }
-        rows = (await connection.execute(documents.lock_documents(self._t), given)).all()
-        known = {row.id for row in rows}
-        for wanted in ids:
-            if wanted not in known:
-                raise DocumentNotFound(wanted)
-        return [Held(document=to_document(row), work=work.get(row.id)) for row in rows]
-
-    async def _move(self, connection: AsyncConnection, moves: Sequence[Move]) -> None:
-        given = parameters("given", (move.given for move in moves))
-        steps = parameters("step", (s for move in moves for s in move.steps))
-        await connection.execute(documents.move(self._t), given | steps)
-        deleted = sorted(move.id for move in moves if move.state == DELETED)
-        if deleted:
-            for statement in documents.erase(self._t):
-                await connection.execute(statement, {"ids": deleted})
-        ended = sorted(move.id for move in moves if move.state in {DELETED, CANCELLED})
-        if ended:
-            await hand_on(connection, self._t, self._stages.graph, ended)
 
     async def matching(self, state: str, tenant: str | None) -> list[UUID]:
         """Return the ids of the documents in a state."""
@@ -206,11 +209,21 @@ class Documents:
         return rows[0]
 
     async def listing(
-        self, *, state: str | None, tenant: str | None, after: UUID | None, limit: int
+        self,
+        *,
+        state: str | None,
+        tenant: str | None,
+        parent: UUID | None,
+        after: UUID | None,
+        limit: int,
     ) -> list[Document]:
         """Return documents in the order they came, after a given one."""
         given = {"state": state, "tenant": tenant, "after": after, "limit": limit}
-        return [to_document(row) for row in await self._read(documents.listing(self._t), given)]
+        if parent is None:
+            rows = await self._read(documents.listing(self._t), given)
+        else:
+            rows = await self._read(family.listing(self._t), given | {"parent": parent})
+        return [to_document(row) for row in rows]
 
     async def several(self, ids: Collection[UUID]) -> list[Document]:
         """Return those of the documents ``ids`` that exist."""
@@ -237,14 +250,6 @@ class Documents:
         with answering("reading documents"):
             async with self._engine.connect() as connection:
                 return (await connection.execute(statement, values)).all()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A document whose rows this transaction has locked."""
-
-    document: Document
-    work: Any
 
 
 def _only(values: Mapping[str, Any], statement: Any) -> dict[str, Any]:

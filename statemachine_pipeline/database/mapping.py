@@ -14,7 +14,7 @@ from statemachine_pipeline.records import Document, Transition
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DOCUMENT = tuple(name for name in Document.__slots__ if name != "metadata")
+_DOCUMENT = tuple(name for name in Document.__slots__ if name not in {"metadata", "children"})
 _PASSING = {"25006", "57014"}
 """A standby that does not write yet, and a statement that took too long."""
 
@@ -24,7 +24,12 @@ _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 def to_document(row: Any) -> Document:
     """Read a document from any row that has its columns."""
     values = {name: getattr(row, name) for name in _DOCUMENT}
-    return Document(**values, metadata=MappingProxyType(row._mapping["metadata"]))
+    found = row._mapping
+    return Document(
+        **values,
+        metadata=MappingProxyType(found["metadata"]),
+        children=MappingProxyType(found["children"]),
+    )
 
 
 def to_transition(row: Any) -> Transition:

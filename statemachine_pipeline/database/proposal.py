@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.decide import Decision, ProductKind
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.records import Child
     from statemachine_pipeline.stages import Bound
 
 _KINDS: Mapping[type, ProductKind] = {
@@ -60,6 +61,7 @@ class Proposal:
         product: What the hook made.
         output_sha256: Hash of what later stages read; None unless the hook succeeded.
         reported: What it said for guards.
+        children: Documents it found in this one.
         facts: What is known before the product is written.
         decide: Turns facts into a decision; called again after the product is written, with the
             counts that the writes returned.
@@ -75,6 +77,7 @@ class Proposal:
     product: object | None = None
     output_sha256: str | None = None
     reported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    children: tuple[Child, ...] = ()
     deadline_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     run_seconds: float | None = None
     refused: bool = False
@@ -83,6 +86,12 @@ class Proposal:
     def kind(self) -> ProductKind:
         """Where the product's data goes."""
         return "none" if self.product is None else _KINDS.get(type(self.product), "other")
+
+    @property
+    def concerns_children(self) -> bool:
+        """Whether its stage found documents in this one, now or when it last ran."""
+        stage = self.bound.trigger if self.bound else None
+        return bool(self.children) or stage in self.claim.document.children
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,7 +110,9 @@ class Settled:
     Attributes:
         decision: The decision that was taken in the end.
         continuation: The claim on the next stage, when the same worker goes on.
+        children: How many documents each stage has found in this one; None if that is unchanged.
     """
 
     decision: Decision
     continuation: Continuation | None
+    children: Mapping[str, int] | None = None

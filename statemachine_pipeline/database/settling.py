@@ -1,15 +1,19 @@
 """One settle: products, history, document and work of a batch of claims, in one transaction.
 
-Every write carries the claims' fences. Lock order: work and document by id, then keys.
+Every write carries the claims' fences. Lock order: work and document by id, then those of children
+(``family.py``), then keys.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
 
 from statemachine_pipeline.database import products
+from statemachine_pipeline.database.documents import Documents
+from statemachine_pipeline.database.family import Family
 from statemachine_pipeline.database.keys import hand_on, lock_owners
 from statemachine_pipeline.database.proposal import (
     Continuation,
@@ -24,16 +28,16 @@ from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, FAIL
 from statemachine_pipeline.records import Accepted, ParsedText, Validated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.decide import Decision
-    from statemachine_pipeline.graph import Graph
-    from statemachine_pipeline.stages import Bound
+    from statemachine_pipeline.stages import Bound, Stages
 
 Answer: TypeAlias = Settled | StaleClaim | OwnerChanged | ProductFailed | None
 """None: its document is locked by someone else; settle it alone."""
@@ -47,12 +51,13 @@ class Settlement:
     Args:
         engine: Where to.
         t: The tables.
-        graph: For the restarts of heirs.
+        stages: For the restarts of heirs, and the first lane of documents found in others.
         patience: How long locks outlast a worker that was frozen in a transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, t: Tables, graph: Graph, patience: timedelta) -> None:
-        self._engine, self._t, self._graph = engine, t, graph
+    def __init__(self, engine: AsyncEngine, t: Tables, stages: Stages, patience: timedelta) -> None:
+        self._engine, self._t, self._graph = engine, t, stages.graph
+        self._family = Family(Documents(engine, t, stages), t, stages)
         self._patience = {"patience": milliseconds(patience)}
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settle = {skip: claims.settle(t, skip_locked=skip) for skip in (True, False)}
@@ -110,6 +115,10 @@ class Settlement:
         mine = [p for p in proposals if p.claim.document.id in held]
         counted = await products.write(connection, self._t, mine)
         decisions = [p.decide(counted.get(p.claim.document.id, p.facts)) for p in mine]
+        families = {
+            p.claim.document.id: await self._family.find(connection, p, d)
+            for p, d in zip(mine, decisions, strict=True)
+        }
         changed = await self._changed_owners(connection, mine, decisions)
         pairs = [(p, d) for p, d in zip(mine, decisions, strict=True) if p not in changed]
         if changed and any(_has_data(p) for p in changed):
@@ -118,9 +127,13 @@ class Settlement:
         taken = [d for _, d in pairs]
         answers: dict[Any, Answer] = {p.claim.document.id: OwnerChanged(p.claim) for p in changed}
         if written:
-            moved = await self._move(connection, written, taken, worker, skip=False)
+            children = {id_: counts for id_, (counts, _) in families.items()}
+            moved = await self._move(
+                connection, written, taken, worker, skip=False, children=children
+            )
             answers |= {p.claim.document.id: a for p, a in zip(written, moved, strict=True)}
             await self._after(connection, written, taken)
+            await self._family.drop(connection, [lost for _, lost in families.values() if lost])
         return [answers.get(p.claim.document.id, _stale(p) if alone else None) for p in proposals]
 
     async def _lock(
@@ -194,9 +207,11 @@ class Settlement:
         worker: int,
         *,
         skip: bool,
+        children: Mapping[UUID, Mapping[str, int] | None] = MappingProxyType({}),
     ) -> list[Answer]:
         pairs = list(zip(proposals, decisions, strict=True))
-        values = parameters("given", (_settled(p, d) for p, d in pairs)) | {"worker": worker}
+        records = (_settled(p, d, children.get(p.claim.document.id)) for p, d in pairs)
+        values = parameters("given", records) | {"worker": worker}
         found = {row.id: row for row in await connection.execute(self._settle[skip], values)}
         answers: list[Answer] = []
         for proposal, decision in pairs:
@@ -205,13 +220,14 @@ class Settlement:
                 answers.append(None if skip else _stale(proposal))
                 continue
             following = Continuation(row.claim_seq, row.deadline_at, row.entered_at)
-            answers.append(Settled(decision, following if decision.goes_on else None))
+            found_in_it = children.get(row.id)
+            answers.append(Settled(decision, following if decision.goes_on else None, found_in_it))
         return answers
 
 
 def _has_data(proposal: Proposal) -> bool:
-    """Whether the product writes rows of its own."""
-    return proposal.kind != "none"
+    """Whether there are other rows to write than those of the document itself."""
+    return proposal.kind != "none" or proposal.concerns_children
 
 
 async def _limit_waiting(connection: AsyncConnection) -> None:
@@ -242,7 +258,9 @@ def _key(proposal: Proposal, decision: Decision) -> tuple[str, str, str]:
     return document.tenant, str(decision.duplicate_by), str(own)
 
 
-def _settled(proposal: Proposal, decision: Decision) -> dict[str, Any]:
+def _settled(
+    proposal: Proposal, decision: Decision, children: Mapping[str, int] | None
+) -> dict[str, Any]:
     """One record of the settle statement."""
     product, claim = proposal.product, proposal.claim
     record = {
@@ -258,6 +276,7 @@ def _settled(proposal: Proposal, decision: Decision) -> dict[str, Any]:
         "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
         "next_input_sha256": decision.input_sha256,
         "error": decision.error,
+        "children": children,
     }
     if isinstance(product, Accepted):
         record["media_type"] = product.media_type

@@ -58,7 +58,7 @@ class Store:
     ) -> None:
         self._engine, self._t, self._stages, self._reader = engine, t, stages, reader
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._settlement = Settlement(engine, t, stages.graph, patience)
+        self._settlement = Settlement(engine, t, stages, patience)
         self._patience = {"patience": milliseconds(patience)}
         self._claims: dict[tuple[tuple[str, ...], bool], Any] = {}
 

@@ -129,6 +129,10 @@ def _document(metadata: sa.MetaData) -> sa.Table:
         _text("correlation_id"),
         _text("last_error", nullable=True),
         sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+        # No cascade: a document's row goes after the rows of those found in it.
+        sa.Column("parent_id", UUID(as_uuid=True), sa.ForeignKey("document.id")),
+        sa.Column("depth", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("children", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         _time("created_at"),
         _time("updated_at"),
         sa.ForeignKeyConstraint(
@@ -137,6 +141,14 @@ def _document(metadata: sa.MetaData) -> sa.Table:
             name="document_stands_at_its_newest_transition",
         ),
         sa.Index(None, "created_at", "id"),
+        sa.CheckConstraint("(parent_id IS NULL) = (depth = 0)", name="child_has_depth"),
+        sa.Index(
+            "document_parent_idx",
+            "parent_id",
+            "created_at",
+            "id",
+            postgresql_where=sa.literal_column("parent_id IS NOT NULL"),
+        ),
         postgresql_with={"fillfactor": "70"},
         comment="One row per document: where it comes from and where it stands",
     )

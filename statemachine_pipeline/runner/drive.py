@@ -105,7 +105,7 @@ class Drive:
                 used = frozenset({following.state})
             else:
                 self._slots.claim(following.state)
-            document = _moved(claim.document, settled.decision, proposal.product)
+            document = _moved(claim.document, settled, proposal.product)
             return _next_claim(claim, document, following, settled.continuation), following
         finally:
             self._slots.give_back(taken - used)
@@ -197,6 +197,7 @@ class Drive:
             bound=bound,
             product=product,
             reported=done.reported if done else {},
+            children=done.children if done else (),
             output_sha256=output,
             decide=decision,
             facts=facts,
@@ -254,7 +255,9 @@ class Drive:
         bound = proposal.bound
         if bound is None:
             return None
-        outcome = Succeeded(product=proposal.product, reported=proposal.reported)
+        outcome = Succeeded(
+            product=proposal.product, children=proposal.children, reported=proposal.reported
+        )
         facts = await self._facts_with_key(proposal.claim, bound, outcome)
         again = self._propose(
             proposal.claim, bound, outcome, facts, frozenset(), proposal.run_seconds or 0.0
@@ -295,8 +298,9 @@ class Drive:
             raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
 
 
-def _moved(before: Document, decision: Decision, product: object) -> Document:
+def _moved(before: Document, settled: Settled, product: object) -> Document:
     """Return the document as the settle left it, without reading it again."""
+    decision, found = settled.decision, settled.children
     return dataclasses.replace(
         before,
         state=decision.state,
@@ -306,6 +310,7 @@ def _moved(before: Document, decision: Decision, product: object) -> Document:
         media_type=product.media_type if isinstance(product, Accepted) else before.media_type,
         text_sha256=product.text_sha256 if isinstance(product, Validated) else before.text_sha256,
         last_error=None,
+        children=before.children if found is None else found,
     )
 
 

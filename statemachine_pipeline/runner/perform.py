@@ -45,6 +45,7 @@ from statemachine_pipeline.runner.children import (
     ChildTimedOut,
     HookRaised,
 )
+from statemachine_pipeline.runner.found import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -111,11 +112,16 @@ class Performer:
         return outcome
 
     async def _run(self, claim: Claim, bound: Bound, deadline: float) -> Done:
+        done = await self._performed(claim, bound, deadline)
+        return bounded(done, claim.document, bound.stage.children)
+
+    async def _performed(self, claim: Claim, bound: Bound, deadline: float) -> Done:
         hook, kind = bound.stage.hook, bound.stage.kind
         async with asyncio.timeout(deadline) as limit:
             if kind == "parser":
                 source = await claim.source()
-                return Done(await self._call(bound, hook.parse, source, deadline))
+                parsed = await self._call(bound, hook.parse, source, deadline)
+                return _done(parsed) if isinstance(parsed, Done) else Done(parsed)
             if kind == "chunker":
                 text = await claim.text()
                 return Done(Chunks(tuple(await self._call(bound, hook.split, text, deadline))))
@@ -200,7 +206,7 @@ async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
     """
     try:
         done = await function(*arguments)
-        return Succeeded(product=done.product, reported=done.reported)
+        return Succeeded(product=done.product, children=done.children, reported=done.reported)
     except (StaleClaim, DatabaseUnavailable):
         raise
     except asyncio.CancelledError:

@@ -81,10 +81,11 @@ class Settling:
             if not self._queue:
                 self._arrived.clear()
             # A product of the user's own settles alone: what it raises concerns nobody else.
-            own = [one for one in batch if one[0].kind == "other"]
+            # So do children, whose documents it locks.
+            own = [one for one in batch if _is_own(one[0])]
             for one in own:
                 self._spawn(self._write_alone(one))
-            shared = [one for one in batch if one[0].kind != "other"]
+            shared = [one for one in batch if not _is_own(one[0])]
             if shared:
                 await self._write(shared)
 
@@ -119,6 +120,10 @@ class Settling:
             raise
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             _fail([one], error)
+
+
+def _is_own(proposal: Proposal) -> bool:
+    return proposal.kind == "other" or proposal.concerns_children
 
 
 def _tell(one: _Waiting, answer: Answer) -> None:

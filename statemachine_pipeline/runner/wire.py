@@ -7,6 +7,7 @@ it the worker too. Nothing here does I/O.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import inspect
 import json
@@ -26,7 +27,15 @@ from statemachine_pipeline.hooks import (
     StageFault,
     Wait,
 )
-from statemachine_pipeline.records import Accepted, Chunk, Chunks, ParsedText, Span, Validated
+from statemachine_pipeline.records import (
+    Accepted,
+    Child,
+    Chunk,
+    Chunks,
+    ParsedText,
+    Span,
+    Validated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,8 +182,9 @@ def _plain(value: object) -> dict[str, Any]:
             plain = {"kind": "accepted", "media_type": media_type, "sha256": sha256}
         case Validated(text_sha256=sha256):
             plain = {"kind": "validated", "text_sha256": sha256}
-        case Done(product=product, reported=reported):
+        case Done(product=product, children=children, reported=reported):
             plain = {"kind": "done", "product": _plain(product), "reported": dict(reported)}
+            plain["children"] = [_plain_child(child) for child in children]
         case _:
             plain = {"kind": "value", "value": value}
     return plain
@@ -185,6 +195,12 @@ def _plain_chunk(chunk: object) -> list[Any]:
         raise TypeError(f"expected only chunks, found {type(chunk).__name__}")
     place = (chunk.index, chunk.text, chunk.start, chunk.end)
     return [*place, chunk.headings, chunk.page, dict(chunk.metadata)]
+
+
+def _plain_child(child: object) -> list[Any]:
+    if not isinstance(child, Child):
+        raise TypeError(f"expected only children, found {type(child).__name__}")
+    return [child.name, base64.b64encode(child.data).decode("ascii"), dict(child.metadata)]
 
 
 def _rebuilt(answer: dict[str, Any]) -> object:
@@ -222,7 +238,11 @@ def _accepted(answer: dict[str, Any]) -> Accepted:
 
 def _done(answer: dict[str, Any]) -> Done:
     reported = {_a(str, key): value for key, value in _a(dict, answer["reported"]).items()}
-    return Done(_rebuilt(answer["product"]), **reported)
+    children = [
+        Child(_a(str, name), base64.b64decode(_a(str, data), validate=True), _a(dict, metadata))
+        for name, data, metadata in answer["children"]
+    ]
+    return Done(_rebuilt(answer["product"]), children=children, **reported)
 
 
 _BUILDERS: Final[dict[str, Callable[[dict[str, Any]], object]]] = {

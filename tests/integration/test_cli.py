@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,7 @@ def test_ingest_writes_json_lines_to_stdout_and_talk_to_stderr(
 ) -> None:
     """One object per document with document_id, source_uri, state, reason, chunks."""
     wanted = {"document_id", "source_uri", "state", "reason", "chunks", "name", "outcome"}
+    wanted |= {"parent_id"}
     assert all(set(record) == wanted for record in ingested.records)
     garden = of(ingested, "garden.md")
     assert garden["source_uri"] == (shell.folder / "docs" / "garden.md").as_uri()
@@ -389,3 +391,40 @@ def until(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} did not appear"
         time.sleep(0.01)
+
+
+def test_ingest_follows_what_is_found_in_a_document(shell: Shell) -> None:
+    """Attachments rest before it ends, are told with their parent, and count for the exit code."""
+    letter, inner = EmailMessage(), EmailMessage()
+    for one, subject in ((letter, "Tide tables"), (inner, "Lost")):
+        one["Subject"], one["From"] = subject, "harbour@town.example"
+        one.set_content(f"{subject}, see below.\n")
+    inner.add_attachment(b"\x89PNG\r\n\x1a\n" + bytes(64), "image", "png", filename="map.png")
+    letter.add_attachment("High water at nine.\n", filename="tides.txt")
+    letter.add_attachment(inner)
+    (shell.folder / "letter.eml").write_bytes(letter.as_bytes())
+
+    told = shell.run("ingest", "letter.eml", "quick.txt", "--json")
+    names = [record["name"] for record in told.records]
+    mail, tides, lost, map_, quick = told.records
+    shown = shell.run("show", mail["document_id"])
+    below = shell.run("show", lost["document_id"], "--json").records[0]
+    again = shell.run("ingest", "letter.eml")
+    deleted = shell.run("delete", mail["document_id"])
+
+    assert names == ["letter.eml", "tides.txt", "Lost.eml", "map.png", "quick.txt"]
+    assert told.code == 1
+    assert [record["outcome"] for record in told.records] == ["new", *["found"] * 3, "new"]
+    assert [one["parent_id"] for one in (mail, tides, lost, map_, quick)] == [
+        *(None, mail["document_id"], mail["document_id"]),
+        *(lost["document_id"], None),
+    ]
+    assert (tides["state"], lost["state"], map_["state"]) == ("complete", "complete", "dead_letter")
+    assert "PNG image is not supported yet" in map_["reason"]
+    assert "found in it:\n" in shown.out
+    assert f"{tides['document_id']}  complete  tides.txt" in shown.out
+    assert below["parent"] == {"id": mail["document_id"], "name": "letter.eml", "state": "complete"}
+    assert [child["name"] for child in below["children"]] == ["map.png"]
+    assert below["document"]["parent_id"] == mail["document_id"]
+    assert str(Path("letter.eml", "Lost.eml", "map.png")) in again.out
+    assert deleted.out.count("delete") == 4

@@ -14,7 +14,7 @@ import pytest
 from fix_postgres import Databases, connect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from statemachine_pipeline.database.statements import claims
+from statemachine_pipeline.database.statements import claims, family
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.database.tables import tables
 
@@ -183,6 +183,16 @@ def test_a_settle_reads_nothing_but_its_batch(
     values = parameters("given", given) | {"worker": 1}
     scans = _scans(psql, claims.settle(T, skip_locked=skip_locked), values)
     assert not _reads_whole(scans, "work", "document", "transition")
+
+
+def test_children_are_found_by_the_index_of_parents(psql: psycopg.Connection[Any]) -> None:
+    """Family: what was found in a document is read without reading the others."""
+    (parent,) = psql.execute("SELECT id FROM smp.document LIMIT 1").fetchone() or (None,)
+    listed = {"state": None, "tenant": None, "after": None, "limit": 100, "parent": parent}
+    for statement, values in ((family.children(T), {"ids": [parent]}), (family.listing(T), listed)):
+        scans = _scans(psql, statement, values)
+        assert "document_parent_idx" in _indexes(scans)
+        assert not _reads_whole(scans, "document")
 
 
 def test_the_plans_are_of_the_tables_that_migrations_make() -> None:

@@ -17,5 +17,5 @@ DELETE FROM smp.blob
 WHERE smp.blob.document_id = ANY (%(ids)s::UUID[]);
 
 UPDATE smp.document
-SET media_type=%(media_type)s::VARCHAR, path=%(path)s::VARCHAR, text_sha256=%(text_sha256)s::VARCHAR, published_sha256=%(published_sha256)s::VARCHAR, text_chars=%(text_chars)s::INTEGER, chunk_count=%(chunk_count)s::INTEGER, vector_count=%(vector_count)s::INTEGER, metadata='{}'::jsonb
+SET media_type=%(media_type)s::VARCHAR, path=%(path)s::VARCHAR, text_sha256=%(text_sha256)s::VARCHAR, published_sha256=%(published_sha256)s::VARCHAR, text_chars=%(text_chars)s::INTEGER, chunk_count=%(chunk_count)s::INTEGER, vector_count=%(vector_count)s::INTEGER, metadata='{}'::jsonb, children='{}'::jsonb
 WHERE smp.document.id = ANY (%(ids)s::UUID[]);

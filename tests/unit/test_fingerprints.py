@@ -31,6 +31,7 @@ OUTPUTS = {
     "questions-and-answers.html": ("eb549e6985b3", "74bd199cb8f5", "09452f0d5bab"),
     "reading-garden.odt": ("71ed3076ea46", "38d08a494076", "628eb20725f5"),
     "repair-workshop.txt": ("965dcab1251b", "be5220d496a6", "764289ba42dc"),
+    "roof-contract.eml": ("8815519501ba", "92bf593ddb42", "ed5c1082e380"),
     "scanned-letter.pdf": ("8d71d136baa7", "e3b0c44298fc", "01ba4719c80b"),
     "staff-handbook-lending.md": ("a50970e0862b", "e9891200c5bf", "1232518543ef"),
     "tales-of-the-valley.epub": ("a79682395555", "64a00fc043eb", "d049ad31801f"),
@@ -65,9 +66,13 @@ def parse(name: str) -> ParsedText:
     """Parse an example document."""
     data = (DOCUMENTS / name).read_bytes()
     media_type = sniff(name, data)
-    return DocumentParser().parse(
+    parsed = DocumentParser().parse(
         Source(name=name, media_type=media_type, size_bytes=len(data), data=data)
     )
+    if isinstance(parsed, ParsedText):
+        return parsed
+    assert isinstance(parsed.product, ParsedText)
+    return parsed.product
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

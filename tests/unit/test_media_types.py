@@ -153,6 +153,7 @@ def test_people_read_names_not_media_types() -> None:
         "docx",
         "odt",
         "epub",
+        "e-mail",
     ]
     assert name_of(OFFICE + "spreadsheetml.sheet") == "xlsx"
     assert name_of("application/x-gzip") == "gzip"

@@ -19,7 +19,7 @@ from statemachine_pipeline.adapters.media_types import (
 )
 from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.adapters.reading import Reading
-from statemachine_pipeline.hooks import Parser, Reject
+from statemachine_pipeline.hooks import Done, Parser, Reject
 from statemachine_pipeline.records import ParsedText, Source
 
 DOCUMENTS = Path(__file__).parents[2] / "examples" / "documents"
@@ -31,7 +31,10 @@ def parse(content: bytes | str, media_type: str, **settings: Any) -> ParsedText:
     """Parse bytes, or text as UTF-8."""
     data = content.encode() if isinstance(content, str) else content
     source = Source(name="a", media_type=media_type, size_bytes=len(data), data=data)
-    return DocumentParser(Reading(**settings)).parse(source)
+    parsed = DocumentParser(Reading(**settings)).parse(source)
+    text = parsed.product if isinstance(parsed, Done) else parsed
+    assert isinstance(text, ParsedText)
+    return text
 
 
 def rejection(content: bytes | str, media_type: str, **settings: Any) -> tuple[str, str]:

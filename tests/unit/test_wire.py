@@ -14,7 +14,15 @@ from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, Signal, StageFault, Wait
-from statemachine_pipeline.records import Accepted, Chunk, Chunks, ParsedText, Span, Validated
+from statemachine_pipeline.records import (
+    Accepted,
+    Child,
+    Chunk,
+    Chunks,
+    ParsedText,
+    Span,
+    Validated,
+)
 from statemachine_pipeline.runner import wire
 
 CHUNK = Chunk(
@@ -49,12 +57,31 @@ def test_done_comes_back_with_what_it_reports() -> None:
     assert answer.value.reported == {"pages": 3, "kind": ["x"]}
 
 
+def test_children_come_back_byte_for_byte() -> None:
+    """A child process may find documents in a document."""
+    found = (Child("a/b.pdf", b"\x00\xff" * 1000, {"page": 1}), Child("é", b""))
+    answer = wire.decode_answer(wire.encode_result(Done(ParsedText("a"), children=found, n=2)))
+    assert isinstance(answer, wire.Returned)
+    assert answer.value.children == found
+    assert answer.value.reported == {"n": 2}
+
+
+@pytest.mark.parametrize("child", [["a", "!", {}], ["a\n", "", {}], ["a", "", []], ["a", ""]])
+def test_children_that_make_no_sense_are_malformed(child: list[Any]) -> None:
+    """Nothing that a child process says is trusted."""
+    done = {"kind": "done", "product": {"kind": "value", "value": None}, "reported": {}}
+    with pytest.raises(wire.Malformed):
+        wire.decode_answer(json.dumps(done | {"children": [child]}).encode())
+
+
 def test_tuples_become_lists() -> None:
     """Everything else must be JSON values, where a tuple becomes a list."""
     assert wire.decode_answer(wire.encode_result((1, (2,)))) == wire.Returned([1, [2]])
 
 
-@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), [CHUNK, "mixed"]])
+@pytest.mark.parametrize(
+    "value", [b"bytes", {1, 2}, object(), [CHUNK, "mixed"], Done(children=["a"])]
+)
 def test_other_values_are_refused(value: object) -> None:
     """Raises TypeError: The value is neither."""
     with pytest.raises(TypeError):

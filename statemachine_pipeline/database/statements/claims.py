@@ -39,6 +39,7 @@ SETTLED = {
     "media_type": sa.Text,
     "text_sha256": sa.Text,
     "text_chars": sa.Integer,
+    "children": JSONB,
     "stage": sa.Text,
     "input_sha256": sa.Text,
     "fingerprint": sa.Text,
@@ -277,7 +278,7 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
 
 def _move_documents(t: Tables, held: Any) -> Any:
     d = t.document
-    coalesced = ("media_type", "text_sha256", "text_chars")
+    coalesced = ("media_type", "text_sha256", "text_chars", "children")
     return (
         sa.update(d)
         .where(d.c.id == held.c.id)

@@ -41,6 +41,8 @@ _GIVEN = (
     "path",
     "content_sha256",
     "correlation_id",
+    "parent_id",
+    "depth",
 )
 
 
@@ -67,7 +69,7 @@ def submit(t: Tables) -> Any:
         .cte("born")
     )
     told = insert(t.transition).from_select(
-        ["document_id", "version", "life", "generation", "trigger", "to_state", "by"]
+        ["document_id", "version", "life", "generation", "trigger", "to_state", "by", "reason"]
         + ["correlation_id"],
         sa.select(
             born.c.id,
@@ -77,6 +79,7 @@ def submit(t: Tables) -> Any:
             sa.literal("submit"),
             born.c.state,
             sa.bindparam("by", type_=sa.Text),
+            sa.bindparam("reason", type_=sa.Text),
             born.c.correlation_id,
         ),
     )
@@ -293,6 +296,7 @@ def erase(t: Tables) -> list[Any]:
             chunk_count=0,
             vector_count=0,
             metadata=sa.text("'{}'::jsonb"),
+            children=sa.text("'{}'::jsonb"),
         )
     )
     return [*gone, blank]
