@@ -393,6 +393,10 @@ def _embedder_id() -> sa.Column[Any]:
     )
 
 
+# A vector stays in its row as long as that fits on a page, up to 2,020 dimensions.
+_WHOLE_PAGES = {"toast_tuple_target": "8160"}
+
+
 def _vector_buffer(metadata: sa.MetaData) -> sa.Table:
     return sa.Table(
         "vector_buffer",
@@ -401,6 +405,7 @@ def _vector_buffer(metadata: sa.MetaData) -> sa.Table:
         _embedder_id(),
         sa.Column("chunk_id", UUID(as_uuid=True), primary_key=True),
         sa.Column("vector", VECTOR(), nullable=False),
+        postgresql_with=_WHOLE_PAGES,
     )
 
 
@@ -416,4 +421,5 @@ def _chunk_vector(metadata: sa.MetaData) -> sa.Table:
         ),
         _embedder_id(),
         sa.Column("vector", VECTOR(), nullable=False),
+        postgresql_with=_WHOLE_PAGES,
     )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from statemachine_pipeline.database.statements.rows import ID, rows
+from statemachine_pipeline.database.statements.rows import ID, compared_as, rows
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -368,9 +368,10 @@ def search(t: Tables, embedder: int, dimensions: int) -> Any:
     The embedder is a literal, as in its index: a parameter would lose the index.
     """
     c, v, d = t.chunk, t.chunk_vector, t.document
-    question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), VECTOR(dimensions))
+    kind = compared_as(dimensions)
+    question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), kind)
     # The cast is what the index of this embedder is made on.
-    distance = sa.cast(v.c.vector, VECTOR(dimensions)).cosine_distance(question)
+    distance = sa.cast(v.c.vector, kind).cosine_distance(question)
     return (
         sa.select(
             (1 - distance).label("score"),
