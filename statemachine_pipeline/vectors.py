@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+_LEAST, _MOST = 1e-37, 3e38
+"""Lengths that PostgreSQL's vectors can have, being of single precision."""
+
 
 def plain(vector: Any) -> list[float]:
     """Return a vector as a list of floats: a list, a tuple, an array, a row of numpy's.
@@ -24,5 +27,4 @@ def plain(vector: Any) -> list[float]:
 def is_usable(vector: list[float]) -> bool:
     """Tell whether a vector has a direction: every number finite, and not all of them zero."""
     # One call in C for both: the length is not finite if a number is not, and zero only if all are.
-    length = math.hypot(*vector)
-    return length > 0 and math.isfinite(length)
+    return _LEAST < math.hypot(*vector) < _MOST

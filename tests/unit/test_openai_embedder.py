@@ -274,8 +274,7 @@ async def test_the_key_of_openai_goes_to_openai_only(
         (
             404,
             {"error": 'model "model-1" not found, try pulling it first'},
-            "refuses the request for model 'model-1': 404 Not Found, "
-            'model "model-1" not found, try pulling it first',
+            "model 'model-1': 404 Not Found, model \"model-1\" not found, try pulling it first",
         ),
         (307, "", "refuses the request for model 'model-1': 307 Temporary Redirect"),
         (429, {"error": {"code": "insufficient_quota", "message": "pay"}}, "429 Too Many Re"),

@@ -41,7 +41,8 @@ def test_what_is_no_vector_is_told(vector: Any) -> None:
     ("vector", "usable"),
     [
         ([0.0, 1e-30], True),
-        ([5e-324, 0.0], True),
+        ([5e-324, 0.0], False),
+        ([1e39], False),
         ([-1.0], True),
         ([0.0, -0.0], False),
         ([1.0, math.nan], False),
