@@ -102,6 +102,25 @@ class LifecycleMismatch(PipelineError):
         )
 
 
+class EmbedderMismatch(PipelineError):
+    """An embedder has other dimensions than the vectors it is known by in the database."""
+
+    def __init__(self, fingerprint: str, stored: int, found: int) -> None:
+        self.stored, self.found = stored, found
+        super().__init__(
+            f"embedder {fingerprint!r} has {found} dimensions, but its vectors in the database "
+            f"have {stored}; give its stage another version, Stage(..., version=...), and "
+            "`reprocess` embeds the documents anew"
+        )
+
+
+class QuestionNotEmbedded(PipelineError):
+    """A search could not turn its question into a vector; trying again may work."""
+
+    def __init__(self, fingerprint: str, found: str) -> None:
+        super().__init__(f"the question could not be embedded by {fingerprint!r}: {found}")
+
+
 class DatabaseUnavailable(PipelineError):
     """The database could not be reached, or broke off; trying again may work."""
 

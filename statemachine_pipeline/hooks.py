@@ -231,6 +231,10 @@ class Chunker(Protocol):
 class Embedder(Protocol):
     """Turns texts into vectors.
 
+    It may also have ``batches(texts)``, which returns how many of a document's texts go into each
+    call, for services that limit a request by tokens; and ``call_timeout``, the longest that one
+    call takes, which is refused unless it is below the stage's deadline.
+
     Attributes:
         dimensions: Length of every vector.
         batch_size: Most texts the runner hands over in one call.
@@ -243,7 +247,8 @@ class Embedder(Protocol):
         """Embed ``n`` texts, ``n >= 1``; vector ``i`` belongs to text ``i``.
 
         Returns:
-            ``n`` vectors, shape ``(n, dimensions)``, finite and not all zero.
+            ``n`` vectors, shape ``(n, dimensions)``, finite and not all zero: lists, arrays, or the
+            rows of one array of numpy's.
         """
 
     async def embed_query(self, text: str) -> Sequence[float]:

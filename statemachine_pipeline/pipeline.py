@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from statemachine_pipeline import explain as explaining
 from statemachine_pipeline import sources
+from statemachine_pipeline.adapters.questions import embed_question
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.documents import Documents, Submission
@@ -337,12 +338,17 @@ class Pipeline:
         return Applied(matched=tuple(matched), moved=tuple(moved), refused=tuple(refused))
 
     async def search(self, text: str, *, tenant: str = "default", limit: int = 5) -> list[Hit]:
-        """Return the published passages nearest to a question, nearest first."""
+        """Return the published passages nearest to a question, nearest first.
+
+        Raises:
+            QuestionNotEmbedded: The embedder failed, or returned what is no vector of its own.
+            EmbedderMismatch: Its vectors in the database have other dimensions.
+        """
         bound = self._embedder
         if not text.strip():
             raise ValueError("search wants a question, got nothing but white space")
         await self._ready()
-        question = await bound.stage.hook.embed_query(text)
+        question = await embed_question(bound, text)
         return await Passages(self.engine, self._tables).nearest(
             question, embedder=bound.fingerprint, tenant=tenant, limit=limit
         )
@@ -367,7 +373,7 @@ class Pipeline:
         stages, engine = self._known_stages, self.engine
         alive = liveness or Liveness()
         return Runner(
-            prepare=self._ready,
+            prepare=self._ready_to_run,
             after_load=self._after_load,
             store=Store(
                 engine,
@@ -411,9 +417,14 @@ class Pipeline:
                 await connection.run_sync(migrations.check, self.schema, self.graph)
         self._checked = True
 
+    async def _ready_to_run(self) -> None:
+        """Check too that no embedder has other dimensions than its vectors in the database."""
+        await self._ready()
+        for bound in self._embedders:
+            await Passages(self.engine, self._tables).check(bound)
+
     async def _after_load(self) -> Mapping[str, int]:
-        embedders = [b for b in self._known_stages if b.stage.kind == "embedder"]
-        for bound in embedders:
+        for bound in self._embedders:
             await Passages(self.engine, self._tables).build_index(bound.fingerprint)
         return await self.counts()
 
@@ -426,10 +437,13 @@ class Pipeline:
         return self._stages
 
     @property
+    def _embedders(self) -> list[Bound]:
+        return [bound for bound in self._known_stages if bound.stage.kind == "embedder"]
+
+    @property
     def _embedder(self) -> Bound:
-        for bound in self._known_stages:
-            if bound.stage.kind == "embedder":
-                return bound
+        for bound in self._embedders:
+            return bound
         raise DefinitionError(f"{self.graph.name}: no stage has an embedder, so nothing can search")
 
     def _documents(self) -> Documents:

@@ -103,6 +103,14 @@ class Stage:
             raise DefinitionError(
                 f"stage {_name(self.hook)}: it is async, so it cannot run in a {self.where}"
             )
+        call = getattr(self.hook, "call_timeout", None)
+        if isinstance(call, timedelta) and call >= self.deadline:
+            # The deadline would cut it off, and a slow service would look like a slow document.
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: one call may take {call}, which is not below the "
+                f"stage's deadline of {self.deadline}; shorten its timeouts or pass Stage(..., "
+                "deadline=...)"
+            )
         try:
             _ = self.policy
         except ValueError as error:

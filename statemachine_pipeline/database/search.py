@@ -9,6 +9,8 @@ from sqlalchemy import exc
 
 from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.statements import content
+from statemachine_pipeline.database.statements.rows import INDEXABLE, compared_as
+from statemachine_pipeline.errors import EmbedderMismatch
 from statemachine_pipeline.records import Hit
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.stages import Bound
 
 WORTH_AN_INDEX = 1000
 """Vectors below which reading all of them is as fast as an index."""
@@ -48,6 +51,9 @@ class Passages:
             embedder: Fingerprint of the stage whose vectors are compared.
             tenant: Whose documents.
             limit: Most passages.
+
+        Raises:
+            EmbedderMismatch: The vectors of this embedder have another length.
         """
         with answering("searching"):
             async with self._engine.begin() as connection:
@@ -57,6 +63,8 @@ class Passages:
                 known = found.first()
                 if known is None:
                     return []
+                if known.dimensions != len(question):
+                    raise EmbedderMismatch(embedder, known.dimensions, len(question))
                 # Goes on reading the index until enough passages of this tenant are found.
                 await connection.execute(sa.text("SET LOCAL hnsw.iterative_scan = strict_order"))
                 rows = await connection.execute(
@@ -79,11 +87,26 @@ class Passages:
                     for row in rows
                 ]
 
+    async def check(self, bound: Bound) -> None:
+        """Compare an embedder with what the database knows of it.
+
+        Raises:
+            EmbedderMismatch: Its vectors there have other dimensions.
+        """
+        wanted = bound.stage.hook.dimensions
+        with answering("reading embedders"):
+            async with self._engine.connect() as connection:
+                given = {"fingerprint": bound.fingerprint}
+                known = (await connection.execute(content.embedder(self._t), given)).first()
+        if known is not None and known.dimensions != wanted:
+            raise EmbedderMismatch(bound.fingerprint, known.dimensions, wanted)
+
     async def build_index(self, embedder: str) -> bool:
         """Build the index of an embedder that has many vectors and none yet.
 
         Meant for after a bulk load: with the index there, loading is 17 to 27 times slower.
-        A role that does not own the tables leaves it to one that does.
+        A role that does not own the tables leaves it to one that does. Above 4,000 dimensions
+        pgvector has no index, and a search reads every vector.
 
         Returns:
             Whether it was built now.
@@ -95,7 +118,9 @@ class Passages:
                     content.embedder(self._t), {"fingerprint": embedder}
                 )
                 known = found.first()
-                if known is None or not await self._is_wanted(connection, known.id):
+                if known is None or known.dimensions > INDEXABLE:
+                    return False
+                if not await self._is_wanted(connection, known.id):
                     return False
                 # Two builders at once would wait for each other's snapshots for ever.
                 name = {"name": f"{self._t.schema}.{_index(known.id)}"}
@@ -118,13 +143,15 @@ class Passages:
 
     async def _build(self, connection: AsyncConnection, embedder: int, dimensions: int) -> bool:
         schema, name = f'"{self._t.schema}"', _index(embedder)
+        kind = compared_as(dimensions).get_col_spec()  # VECTOR(256) or HALFVEC(3072)
+        operators = f"{kind.partition('(')[0]}_cosine_ops"
         try:
             # One that was left half built by a crash is in nobody's way, but does not work either.
             await connection.execute(sa.text(f"DROP INDEX IF EXISTS {schema}.{name}"))
             await connection.execute(
                 sa.text(
                     f"CREATE INDEX CONCURRENTLY {name} ON {schema}.chunk_vector USING hnsw "
-                    f"((vector::vector({dimensions})) vector_cosine_ops) "
+                    f"((vector::{kind}) {operators}) "
                     f"WHERE embedder_id = {embedder}"
                 )
             )

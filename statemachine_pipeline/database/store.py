@@ -14,6 +14,7 @@ from sqlalchemy import exc
 from statemachine_pipeline.database.keys import take_keys
 from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
+from statemachine_pipeline.database.reals import Reals, take_reals
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.statements import claims, content, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
@@ -214,14 +215,14 @@ class Store:
                     {"chunk_id": chunk, "place": place}
                     for place, chunk in enumerate(vectors.chunk_ids, start=1)
                 )
-                flat = [float(number) for vector in vectors.values for number in vector]
+                await take_reals(connection)
                 await connection.execute(
                     content.put_vectors(self._t),
                     {
                         "document": claim.document.id,
                         "embedder": await self._embedder(connection, claim.fingerprint),
                         "dimensions": vectors.dimensions,
-                        "flat": flat,
+                        "flat": Reals(vectors.values),
                     }
                     | parameters("vector", places),
                 )

@@ -420,6 +420,10 @@ def _embedder_id() -> sa.Column[Any]:
     )
 
 
+# A vector stays in its row as long as that fits on a page, up to 2,020 dimensions.
+_WHOLE_PAGES = {"toast_tuple_target": "8160"}
+
+
 def _vector_buffer(metadata: sa.MetaData) -> sa.Table:
     return sa.Table(
         "vector_buffer",
@@ -429,6 +433,7 @@ def _vector_buffer(metadata: sa.MetaData) -> sa.Table:
         sa.Column("chunk_id", UUID(as_uuid=True), primary_key=True),
         sa.Column("vector", VECTOR(), nullable=False),
         comment="Vectors on their way; read chunk_vector for what is published",
+        postgresql_with=_WHOLE_PAGES,
     )
 
 
@@ -445,4 +450,5 @@ def _chunk_vector(metadata: sa.MetaData) -> sa.Table:
         _embedder_id(),
         sa.Column("vector", VECTOR(), nullable=False),
         comment="Published vectors, one for each passage and embedder",
+        postgresql_with=_WHOLE_PAGES,
     )

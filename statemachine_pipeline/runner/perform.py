@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import json
-import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline import vectors
 from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
@@ -48,7 +49,7 @@ from statemachine_pipeline.runner.children import (
 from statemachine_pipeline.runner.found import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from uuid import UUID
 
     from statemachine_pipeline.database.store import Store
@@ -150,33 +151,45 @@ class Performer:
         """Embed what has no vector yet; each finished batch is saved at once."""
         embedder, stage = bound.stage.hook, bound.stage
         missing = await self._store.missing_vectors(claim, embedder.dimensions)
-        for start in range(0, len(missing), embedder.batch_size):
-            batch = missing[start : start + embedder.batch_size]
+        waiting = iter(missing)
+        for size in _batches(embedder, [text for _, text in missing]):
+            batch = list(itertools.islice(waiting, size))
             values = await embedder.embed([text for _, text in batch])
-            vectors = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
-            await self._store.save_vectors(claim, vectors, stage.deadline)
+            checked = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
+            await self._store.save_vectors(claim, checked, stage.deadline)
             # A stage that commits progress is not timed out.
             limit.reschedule(asyncio.get_running_loop().time() + stage.deadline.total_seconds())
         return Done(Vectors(embedder=claim.fingerprint, dimensions=embedder.dimensions))
 
 
-def _checked(
-    claim: Claim, dimensions: int, ids: Sequence[UUID], values: Sequence[Sequence[float]]
-) -> Vectors:
+def _batches(embedder: Any, texts: Sequence[str]) -> Iterable[int]:
+    """Return how many of the texts go into each call."""
+    if hasattr(embedder, "batches"):
+        sizes: Iterable[int] = embedder.batches(texts)
+        return sizes
+    starts = range(0, len(texts), embedder.batch_size)
+    return [min(embedder.batch_size, len(texts) - start) for start in starts]
+
+
+def _checked(claim: Claim, dimensions: int, ids: Sequence[UUID], values: Any) -> Vectors:
     if len(values) != len(ids):
         raise StageFault(f"the embedder returned {len(values)} vectors for {len(ids)} texts")
-    for chunk, vector in zip(ids, values, strict=True):
+    try:
+        plain = tuple(map(vectors.plain, values))
+    except (TypeError, ValueError) as error:
+        raise StageFault(f"the embedder returned what is no vector: {error}") from error
+    for chunk, vector in zip(ids, plain, strict=True):
         if len(vector) != dimensions:
             raise StageFault(
                 f"the embedder says {dimensions} dimensions and returned {len(vector)}"
             )
-        if not all(map(math.isfinite, vector)) or not any(vector):
+        if not vectors.is_usable(vector):
             raise Reject(f"chunk {chunk} got a vector that is zero or not finite", "bad_vector")
     return Vectors(
         embedder=claim.fingerprint,
         dimensions=dimensions,
         chunk_ids=tuple(ids),
-        values=tuple(values),
+        values=plain,
     )
 
 

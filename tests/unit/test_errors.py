@@ -12,9 +12,11 @@ from statemachine_pipeline.errors import (
     DefinitionError,
     DocumentNotFound,
     EmbeddedServerError,
+    EmbedderMismatch,
     LifecycleMismatch,
     MissingExtra,
     PipelineError,
+    QuestionNotEmbedded,
     SchemaMissing,
     SourceRefused,
     StaleClaim,
@@ -69,6 +71,18 @@ SENTENCES = [
         "pypdfium2 is not installed; pip install 'statemachine-pipeline[documents]'",
     ),
     (EmbeddedServerError("it did not start"), "it did not start"),
+    (
+        EmbedderMismatch("mine#1", 256, 384),
+        (
+            "embedder 'mine#1' has 384 dimensions, but its vectors in the database have 256; give "
+            "its stage another version, Stage(..., version=...), and `reprocess` embeds the "
+            "documents anew"
+        ),
+    ),
+    (
+        QuestionNotEmbedded("mine#1", "its vector is zero or not finite"),
+        "the question could not be embedded by 'mine#1': its vector is zero or not finite",
+    ),
 ]
 
 

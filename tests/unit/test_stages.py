@@ -333,6 +333,22 @@ def test_numbers_that_let_nothing_run_are_refused(concurrency: int, seconds: int
     )
 
 
+class Slow(Model):
+    """An Embedder whose calls have a limit."""
+
+    call_timeout = timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("seconds", [30, 90])
+def test_a_call_that_may_outlast_the_deadline_is_refused(seconds: int) -> None:
+    """'``call_timeout``: refused unless it is below the stage's deadline'."""
+    assert refusal(lambda: Stage(Slow(), deadline=timedelta(seconds=seconds))) == (
+        f"stage {HERE}.Slow: one call may take 0:01:30, which is not below the stage's deadline of "
+        f"{timedelta(seconds=seconds)}; shorten its timeouts or pass Stage(..., deadline=...)"
+    )
+    assert Stage(Slow(), deadline=timedelta(seconds=91)).kind == "embedder"
+
+
 @pytest.mark.parametrize(("attempts", "crashes"), [(0, 3), (5, 0)])
 def test_a_stage_without_a_try_is_refused_when_it_is_declared(attempts: int, crashes: int) -> None:
     """'A lifecycle, stage or set of hooks cannot work as declared', said at once."""

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from statemachine_pipeline.database.statements.rows import ID, rows
+from statemachine_pipeline.database.reals import RealArray
+from statemachine_pipeline.database.statements.rows import ID, compared_as, rows
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -178,11 +179,12 @@ def chunks_without_vector(t: Tables) -> Any:
 def put_vectors(t: Tables) -> Any:
     """Buffer vectors, given as one flat array; the same again changes nothing.
 
-    A flat array of doubles travels in binary; one text per vector costs 5 to 11 times as much.
+    One flat array travels in binary; one text per vector costs 5 to 11 times as much.
     """
     given = rows("vector", {"chunk_id": ID, "place": sa.Integer})
     dimensions = sa.bindparam("dimensions", type_=sa.Integer)
-    flat = sa.select(sa.bindparam("flat", type_=ARRAY(sa.Double)).label("flat")).cte("block")
+    numbers = sa.cast(sa.bindparam("flat", type_=RealArray()), ARRAY(sa.REAL))
+    flat = sa.select(numbers.label("flat")).cte("block")
     first = (given.c.place - 1) * dimensions + 1
     values = flat.c.flat[first : first + dimensions - 1]
     return (
@@ -368,9 +370,10 @@ def search(t: Tables, embedder: int, dimensions: int) -> Any:
     The embedder is a literal, as in its index: a parameter would lose the index.
     """
     c, v, d = t.chunk, t.chunk_vector, t.document
-    question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), VECTOR(dimensions))
+    kind = compared_as(dimensions)
+    question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), kind)
     # The cast is what the index of this embedder is made on.
-    distance = sa.cast(v.c.vector, VECTOR(dimensions)).cosine_distance(question)
+    distance = sa.cast(v.c.vector, kind).cosine_distance(question)
     return (
         sa.select(
             (1 - distance).label("score"),
