@@ -29,11 +29,12 @@ class SourceRefused(PipelineError):
 
     Attributes:
         source: What was asked for, as text.
+        reason: What was found, and what to do.
     """
 
     def __init__(self, source: str, found: str, advice: str) -> None:
-        self.source = source
-        super().__init__(f"cannot take {source!r}: {found}; {advice}")
+        self.source, self.reason = source, f"{found}; {advice}"
+        super().__init__(f"cannot take {source!r}: {self.reason}")
 
 
 class TransitionRefused(PipelineError):

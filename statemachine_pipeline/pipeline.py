@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline import explain as explaining
-from statemachine_pipeline import sources
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.database import migrate as migrations
-from statemachine_pipeline.database.documents import Documents, Submission
+from statemachine_pipeline.database.arrivals import prepare
+from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
@@ -24,7 +23,8 @@ from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, DocumentNotFound, PipelineError
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
-from statemachine_pipeline.records import Applied, document_id
+from statemachine_pipeline.operations import Operations, connection_of
+from statemachine_pipeline.records import Applied, Incoming
 from statemachine_pipeline.runner.loop import Liveness, Runner
 from statemachine_pipeline.stages import Stages
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
     from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.records import Document, Explanation, Hit, Submitted, Transition
@@ -145,6 +147,11 @@ class Pipeline:
         """The embedded server, once entered; None with a database of your own."""
         return self._server
 
+    @property
+    def operations(self) -> Operations:
+        """What is needed less often: many documents at once, the feed of events."""
+        return Operations(self._documents(), self._ready)
+
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""
         with answering("migrating"):
@@ -180,29 +187,22 @@ class Pipeline:
                 vanishes with it.
 
         Raises:
-            SourceRefused: It cannot be read; nothing was written.
+            SourceRefused: It cannot be read or stored; nothing was written.
         """
-        content = await asyncio.to_thread(sources.read, source, source_uri, name)
-        submission = Submission(
-            id=document_id(tenant, content.source_uri),
-            tenant=tenant,
-            source_uri=content.source_uri,
-            name=content.name,
-            size_bytes=content.size_bytes,
-            content_sha256=content.sha256,
-            correlation_id=correlation_id or uuid.uuid4().hex,
-            content=content.data,
-            path=content.path,
-            metadata=metadata or {},
+        incoming = Incoming(
+            source,
+            source_uri=source_uri,
+            name=name,
+            metadata=metadata,
             priority=priority,
             not_before=not_before,
-            by=None,
+            correlation_id=correlation_id,
         )
-        if session is None:
+        submission = await asyncio.to_thread(prepare, incoming, tenant)
+        connection = await connection_of(session)
+        if connection is None:
             await self._ready()
-        elif isinstance(session, AsyncSession):
-            session = await session.connection()
-        return await self._documents().submit(submission, session)
+        return await self._documents().submit(submission, connection)
 
     async def get(self, document: UUID) -> Document:
         """Return one document as it stands.

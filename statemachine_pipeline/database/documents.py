@@ -6,13 +6,14 @@ moves the fence of whatever it moves, so that a worker that held the document ca
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
 from statemachine_pipeline.database.moves import Move, plan
-from statemachine_pipeline.database.statements import documents
+from statemachine_pipeline.database.statements import arrivals, documents
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound, TransitionRefused
 from statemachine_pipeline.graph import CANCELLED, DELETED, REVISE
@@ -77,21 +78,90 @@ class Documents:
             connection: Whose transaction it becomes part of; an own one when None.
         """
         with answering("submitting"):
-            if connection is not None:
-                return await self._submit(connection, submission)
-            async with self._engine.begin() as own:
-                return await self._submit(own, submission)
+            async with self._own_or(connection) as used:
+                return await self._submit(used, submission)
 
-    async def _submit(self, connection: AsyncConnection, submission: Submission) -> Submitted:
+    async def submit_many(
+        self, submissions: Sequence[Submission], connection: AsyncConnection | None = None
+    ) -> list[Submitted]:
+        """Write a batch of documents in one transaction, as if submitted one after another.
+
+        Args:
+            submissions: The documents; of those with one id each sees what the one before it left.
+            connection: Whose transaction they become part of; an own one when None.
+
+        Returns:
+            What became of each, in the order of ``submissions``.
+        """
+        with answering("submitting"):
+            async with self._own_or(connection) as used:
+                return await self._submit_many(used, submissions)
+
+    def _own_or(
+        self, connection: AsyncConnection | None
+    ) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
+        return self._engine.begin() if connection is None else contextlib.nullcontext(connection)
+
+    async def _submit_many(
+        self, connection: AsyncConnection, submissions: Sequence[Submission]
+    ) -> list[Submitted]:
+        first: dict[UUID, Submission] = {}
+        for one in submissions:
+            first.setdefault(one.id, one)
+        born = await self._bear(connection, list(first.values()))
+        known = [document for document in first if document not in born]
+        held = {one.document.id: one for one in await self._lock(connection, known)}
+        answers = []
+        for one in submissions:
+            if first.get(one.id) is not one:  # a twin in this batch: its rows are there by now
+                answers.append(await self._submit(connection, one))
+            elif one.id in born:
+                answers.append(self._said_new(one.id))
+            else:
+                answers.append(await self._submit_again(connection, one, held[one.id]))
+        return answers
+
+    async def _bear(
+        self, connection: AsyncConnection, submissions: Sequence[Submission]
+    ) -> set[UUID]:
+        """Write those documents that are not there yet; return their ids."""
+        records = [_without_content(self._values(one)) for one in submissions]
+        found = await connection.execute(
+            arrivals.submit_many(self._t), parameters("given", records)
+        )
+        born = set(found.scalars())
+        kept = sorted(
+            (one.id, one.content_sha256, one.content)
+            for one in submissions
+            if one.id in born and one.content is not None
+        )
+        if kept:
+            ids, hashes, contents = (list(column) for column in zip(*kept, strict=True))
+            given = {"ids": ids, "hashes": hashes, "contents": contents}
+            await connection.execute(arrivals.keep_blobs(self._t), given)
+        return born
+
+    def _values(self, submission: Submission) -> dict[str, Any]:
         initial = self._stages.graph.initial
         lane = "held" if self._stages.is_by_hand(initial) else "ready"
         values = {field: getattr(submission, field) for field in submission.__slots__}
         values |= {"state": initial, "lane": lane, "run_at": values.pop("not_before")}
-        values["metadata"] = dict(submission.metadata)
-        born = await connection.execute(documents.submit(self._t), values)
+        return values | {"metadata": dict(submission.metadata)}
+
+    def _said_new(self, document: UUID) -> Submitted:
+        return Submitted(document_id=document, outcome="new", state=self._stages.graph.initial)
+
+    async def _submit(self, connection: AsyncConnection, submission: Submission) -> Submitted:
+        born = await connection.execute(documents.submit(self._t), self._values(submission))
         if born.first() is not None:
-            return Submitted(document_id=submission.id, outcome="new", state=initial)
+            return self._said_new(submission.id)
         (held,) = await self._lock(connection, [submission.id])
+        return await self._submit_again(connection, submission, held)
+
+    async def _submit_again(
+        self, connection: AsyncConnection, submission: Submission, held: Held
+    ) -> Submitted:
+        """Restart a known document, whose rows are locked, if its bytes changed."""
         same = held.document.content_sha256 == submission.content_sha256
         if same and held.document.state != DELETED:
             return Submitted(
@@ -99,14 +169,16 @@ class Documents:
             )
         reason = "the source changed" if not same else "submitted again after its deletion"
         move = plan(self._stages, held, REVISE, by=submission.by, reason=reason)
-        values["document"] = submission.id
+        values = self._values(submission) | {"document": submission.id}
         keep = documents.forget_blob if submission.content is None else documents.replace_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
             await connection.execute(statement, _only(values, statement))
         await self._move(connection, [move])
         schedule = documents.reschedule(self._t)
         await connection.execute(schedule, _only(values, schedule))
-        return Submitted(document_id=submission.id, outcome="changed", state=initial)
+        return Submitted(
+            document_id=submission.id, outcome="changed", state=self._stages.graph.initial
+        )
 
     async def apply(
         self,
@@ -245,6 +317,11 @@ class Held:
 
     document: Document
     work: Any
+
+
+def _without_content(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one record of a batch; the bytes of those that are new travel after it."""
+    return {name: value for name, value in values.items() if name not in {"content", "by"}}
 
 
 def _only(values: Mapping[str, Any], statement: Any) -> dict[str, Any]:

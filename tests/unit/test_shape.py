@@ -46,7 +46,7 @@ LONG_MODULES = {
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
     "pipeline.py": (450, "ten documented methods"),
-    "records.py": (470, "values and their docstrings, no logic"),
+    "records.py": (500, "values and their docstrings, no logic"),
 }
 
 FUNCTION_LINES = 55
@@ -228,9 +228,9 @@ def test_the_package_root_does_no_io(module: str) -> None:
 
 
 def test_every_module_of_the_root_is_known_as_pure_or_not() -> None:
-    """'pipeline.py excepted', with the package itself and the way in from ``python -m``."""
+    """'pipeline.py excepted' with its operations, the package itself and ``python -m``."""
     root = {name for name in TREES if "/" not in name}
-    assert root - PURE == {"__init__.py", "__main__.py", "pipeline.py"}
+    assert root - PURE == {"__init__.py", "__main__.py", "operations.py", "pipeline.py"}
 
 
 def test_importing_the_package_is_light() -> None:
