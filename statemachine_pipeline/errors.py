@@ -110,6 +110,17 @@ class DatabaseUnavailable(PipelineError):
         super().__init__(f"the database did not answer while {doing}: {cause}")
 
 
+class HistoryAhead(PipelineError):
+    """History was restored from another server, so its events have no common order yet."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        super().__init__(
+            f"history in schema {schema!r} is numbered beyond this server's transactions, as after "
+            "restoring a dump of another; run `statemachine-pipeline migrate`, which sets it right"
+        )
+
+
 class MissingExtra(PipelineError):
     """An optional dependency is needed and not installed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -11,25 +12,30 @@ from statemachine_pipeline.database.arrivals import next_batch
 from statemachine_pipeline.records import Incoming, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
     from statemachine_pipeline.database.documents import Documents
+    from statemachine_pipeline.database.feed import Feed
+    from statemachine_pipeline.events import Event
     from statemachine_pipeline.records import Submitted
 
 Session: TypeAlias = AsyncSession | AsyncConnection
 
 
 class Operations:
-    """Many documents at once. Made by ``Pipeline.operations``.
+    """Many documents at once, and what happened to all of them. Made by ``Pipeline.operations``.
 
     Args:
         documents: The documents of the pipeline's schema.
+        feed: Their history in one order.
         ready: Awaited before the first statement on an own connection: checks the schema.
     """
 
-    def __init__(self, documents: Documents, ready: Callable[[], Awaitable[None]]) -> None:
-        self._documents, self._ready = documents, ready
+    def __init__(
+        self, documents: Documents, feed: Feed, ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._documents, self._feed, self._ready = documents, feed, ready
 
     async def submit_many(
         self,
@@ -66,6 +72,56 @@ class Operations:
             done = iter(await self._documents.submit_many(taken, connection) if taken else ())
             answers += [one if isinstance(one, Refused) else next(done) for one in batch]
         return answers
+
+    async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
+        """Return a page of events that follow a cursor, over all documents.
+
+        Who goes on after the last cursor it kept gets every transition at least once, and those of
+        one document in their order. The order of documents is that in which their transactions
+        first wrote. An event is told once no transaction that began to write before it still runs:
+        one that stays open for long, on any database of this server, holds the feed back.
+
+        Args:
+            after: The cursor of the last event dealt with; None begins with the first there is.
+            limit: Most events.
+
+        Returns:
+            Oldest first; empty when nothing new can be told yet.
+
+        Raises:
+            ValueError: ``after`` is no cursor.
+            HistoryAhead: A dump of another server was restored, and ``migrate`` not run since.
+        """
+        await self._ready()
+        return await self._feed.page(after, limit)
+
+    async def now(self) -> str:
+        """Return the cursor from which ``events`` tells what commits from now on.
+
+        Of transactions that run already it tells everything, even what they wrote before.
+        """
+        await self._ready()
+        return await self._feed.horizon()
+
+    async def follow(
+        self, *, after: str | None = None, poll: timedelta = timedelta(seconds=1)
+    ) -> AsyncIterator[Event]:
+        """Yield events without an end, looking for more every ``poll`` once there are none.
+
+        Args:
+            after: As for ``events``.
+            poll: Pause before looking again.
+
+        Raises:
+            DatabaseUnavailable: It did not answer; go on after the last cursor.
+        """
+        while True:
+            page = await self.events(after=after)
+            for event in page:
+                yield event
+                after = event.cursor
+            if not page:
+                await asyncio.sleep(poll.total_seconds())
 
 
 def _each(items: Iterable[Incoming | str | Path | bytes]) -> Iterator[Incoming]:

@@ -15,6 +15,7 @@ from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.arrivals import prepare
 from statemachine_pipeline.database.documents import Documents
+from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
@@ -150,7 +151,8 @@ class Pipeline:
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, the feed of events."""
-        return Operations(self._documents(), self._ready)
+        feed = Feed(self.engine, self._tables, self.graph)
+        return Operations(self._documents(), feed, self._ready)
 
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""

@@ -60,6 +60,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("stage", name=op.f("pause_pkey")),
     )
     op.create_table(
+        "restore",
+        sa.Column("offset", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("offset", name=op.f("restore_pkey")),
+    )
+    op.create_table(
         "transition",
         sa.Column("document_id", sa.UUID(), nullable=False),
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
@@ -84,6 +95,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
+            "xact",
+            sa.BigInteger(),
+            server_default=sa.text("pg_current_xact_id()::text::bigint"),
+            nullable=False,
+        ),
+        sa.Column(
             "prev",
             sa.Integer(),
             sa.Computed("nullif(version - 1, 0)", persisted=True),
@@ -101,6 +118,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("document_id", "version", name=op.f("transition_pkey")),
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
     )
+    op.create_index(op.f("transition_xact_idx"), "transition", ["xact"], unique=False)
     op.create_table(
         "worker",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -470,7 +488,9 @@ def downgrade() -> None:
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")
+    op.drop_index(op.f("transition_xact_idx"), table_name="transition")
     op.drop_table("transition")
+    op.drop_table("restore")
     op.drop_table("pause")
     op.drop_table("lifecycle")
     op.drop_table("embedder")

@@ -28,8 +28,8 @@ def to_document(row: Any) -> Document:
 
 
 def to_transition(row: Any) -> Transition:
-    """Read one history row."""
-    return Transition(**row._mapping)
+    """Read one history row, whatever else is in it."""
+    return Transition(**{name: row._mapping[name] for name in Transition.__slots__})
 
 
 @contextlib.contextmanager

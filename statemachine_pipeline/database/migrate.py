@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from statemachine_pipeline.database.checks import guard_edges
+from statemachine_pipeline.database.statements import feed
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
 from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, SchemaMissing
 from statemachine_pipeline.graph import Graph
@@ -60,6 +61,7 @@ def migrate(connection: Connection, schema: str, graph: Graph) -> str:
     before = _revision(connection, schema)
     command.upgrade(_config(connection, schema), "head")
     after = _revision(connection, schema)
+    _follow_own_numbers(connection, schema)
     known = _graphs(connection, schema)
     if not known or known[-1].fingerprint != graph.fingerprint:
         _register(connection, schema, graph, known)
@@ -95,6 +97,30 @@ def stored_graph(connection: Connection, schema: str) -> Graph:
     if not known:
         raise SchemaMissing(schema, "no tables, or no lifecycle in them")
     return known[-1]
+
+
+def _follow_own_numbers(connection: Connection, schema: str) -> None:
+    """After a restore from another server, number history on from where that one ended.
+
+    Transactions count from another number here, and events would be sorted before old ones.
+    """
+    t = tables(schema)
+    if not connection.execute(feed.horizon(t)).one().is_ahead:
+        return
+    name = quoted(schema)
+    # What writers in between were given is beyond reach; who holds the table is waited for.
+    connection.execute(sa.text(f"LOCK TABLE {name}.transition IN ACCESS EXCLUSIVE MODE"))
+    newest = connection.execute(sa.select(sa.func.max(t.transition.c.xact))).scalar_one()
+    running = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+    first = connection.execute(sa.text(f"SELECT {running}")).scalar_one()
+    offset = newest + 1 - first
+    connection.execute(sa.insert(t.restore).values(offset=offset))
+    connection.execute(
+        sa.text(
+            f"ALTER TABLE {name}.transition ALTER COLUMN xact "
+            f"SET DEFAULT pg_current_xact_id()::text::bigint + {offset:d}"
+        )
+    )
 
 
 def _register(connection: Connection, schema: str, graph: Graph, known: list[Graph]) -> None:

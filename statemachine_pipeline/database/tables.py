@@ -18,6 +18,7 @@ VERSION_TABLE = "alembic_version"
 CLAIM_SEQUENCE = "claim_seq"
 
 _now = sa.text("clock_timestamp()")
+_xact = sa.text("pg_current_xact_id()::text::bigint")
 
 
 class Tables:
@@ -38,6 +39,7 @@ class Tables:
         self.text_owner = _text_owner(self.metadata)
         self.duplicate_of = _duplicate_of(self.metadata)
         self.pause = _pause(self.metadata)
+        self.restore = _restore(self.metadata)
         self.parsed_document = _parsed_document(self.metadata)
         self.chunk_buffer = _chunk_buffer(self.metadata)
         self.chunk = _chunk(self.metadata)
@@ -163,7 +165,11 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
         _time("at"),
         # Stored: PostgreSQL 18 makes generated columns virtual by default, and a foreign key
         # needs a stored one.
+        # Where the feed of events has it: in which transaction, as a number that only grows.
+        sa.Column("xact", sa.BigInteger, nullable=False, server_default=_xact),
         sa.Column("prev", sa.Integer, sa.Computed("nullif(version - 1, 0)", persisted=True)),
+        # Only ever grows at its right end, and one entry stands for all rows of a transaction.
+        sa.Index(None, "xact"),
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
         sa.CheckConstraint("version >= 1", name="version_starts_at_one"),
         sa.CheckConstraint("(version = 1) = (from_state IS NULL)", name="only_the_first_is_born"),
@@ -321,6 +327,16 @@ def _pause(metadata: sa.MetaData) -> sa.Table:
         _text("reason"),
         _text("by"),
         _time("until", default=False),
+        _time("at"),
+    )
+
+
+def _restore(metadata: sa.MetaData) -> sa.Table:
+    """Keep what is added to transaction numbers since histories came from another server."""
+    return sa.Table(
+        "restore",
+        metadata,
+        sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
         _time("at"),
     )
 

@@ -12,6 +12,7 @@ from statemachine_pipeline.errors import (
     DefinitionError,
     DocumentNotFound,
     EmbeddedServerError,
+    HistoryAhead,
     LifecycleMismatch,
     MissingExtra,
     PipelineError,
@@ -63,6 +64,13 @@ SENTENCES = [
     (
         DatabaseUnavailable("claiming", "connection refused"),
         "the database did not answer while claiming: connection refused",
+    ),
+    (
+        HistoryAhead("smp"),
+        (
+            "history in schema 'smp' is numbered beyond this server's transactions, as after "
+            "restoring a dump of another; run `statemachine-pipeline migrate`, which sets it right"
+        ),
     ),
     (
         MissingExtra("pypdfium2", "documents"),
