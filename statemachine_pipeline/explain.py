@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Stages
 
 
+_NOTHING = Facts()
+
+
 def explain(
     stages: Stages,
     document: Document,
@@ -25,6 +29,7 @@ def explain(
     worker: int | None,
     until: datetime | None,
     owner: UUID | None,
+    seen: Facts = _NOTHING,
 ) -> Explanation:
     """Put together what is known of one document.
 
@@ -37,17 +42,19 @@ def explain(
         worker: Who holds it.
         until: The deadline when claimed, the time it is due when deferred.
         owner: Whom it rests on, as a duplicate.
+        seen: What the guards of its last stage saw; it counts where no hook will say more.
     """
     policy = stages.policy_at(document.state)
-    facts = Facts(
+    facts = dataclasses.replace(
+        _NOTHING if stages.at(document.state) else seen,
         attempt=max(attempt, 1),
         attempts_allowed=policy.attempts,
         crashes=crashes,
         crashes_allowed=policy.crashes,
         text_chars=document.text_chars,
-        duplicate_of=owner,
-        duplicate_by="text" if owner else None,
     )
+    if owner is not None:
+        facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
     if lane is None:
         sentence = _resting(stages, document, owner)
     else:

@@ -27,7 +27,7 @@ from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Applied, Incoming
 from statemachine_pipeline.runner.loop import Liveness, Runner
-from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.stages import Stages, by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -158,7 +158,9 @@ class Pipeline:
         """Create or update the tables and register the lifecycle; say what was done."""
         with answering("migrating"):
             async with self.engine.begin() as connection:
-                return await connection.run_sync(migrations.migrate, self.schema, self.graph)
+                return await connection.run_sync(
+                    migrations.migrate, self.schema, self.graph, self._known_stages.kept_by_hand
+                )
 
     async def submit(
         self,
@@ -232,6 +234,7 @@ class Pipeline:
         """
         await self._ready()
         row = await self._documents().standing(document)
+        seen = await self._documents().seen(document)
         return explaining.explain(
             self._known_stages,
             to_document(row),
@@ -241,6 +244,7 @@ class Pipeline:
             worker=row.worker,
             until=row.deadline_at or row.run_at,
             owner=row.owner,
+            seen=seen,
         )
 
     async def wait(self, *documents: UUID, timeout: timedelta) -> list[Document]:  # noqa: ASYNC109
@@ -326,7 +330,7 @@ class Pipeline:
         if state is not None:
             ids = await found.matching(state, tenant)
         matched, moved, refused = await found.apply(
-            trigger, ids, by=by, reason=reason, dry_run=dry_run
+            trigger, ids, state=state, by=by, reason=reason, dry_run=dry_run
         )
         return Applied(matched=tuple(matched), moved=tuple(moved), refused=tuple(refused))
 
@@ -392,8 +396,9 @@ class Pipeline:
         if self._stages is None:
             with answering("reading the lifecycle"):
                 async with self.engine.connect() as connection:
-                    graph = await connection.run_sync(migrations.stored_graph, self.schema)
-            self._stages = Stages(graph, dict.fromkeys(graph.forward_triggers()))
+                    stored = await connection.run_sync(migrations.newest, self.schema)
+            hooks = dict.fromkeys(stored.graph.forward_triggers())
+            self._stages = Stages(stored.graph, hooks | dict.fromkeys(stored.by_hand, by_hand))
             self._checked = True
 
     async def _ready(self) -> None:
@@ -402,7 +407,9 @@ class Pipeline:
             return
         with answering("checking the schema"):
             async with self.engine.connect() as connection:
-                await connection.run_sync(migrations.check, self.schema, self.graph)
+                await connection.run_sync(
+                    migrations.check, self.schema, self.graph, self._known_stages.kept_by_hand
+                )
         self._checked = True
 
     async def _after_load(self) -> Mapping[str, int]:

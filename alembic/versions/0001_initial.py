@@ -37,6 +37,12 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("graph", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column(
+            "by_hand",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
             "at",
             sa.TIMESTAMP(timezone=True),
             server_default=sa.text("clock_timestamp()"),

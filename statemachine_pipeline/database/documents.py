@@ -1,7 +1,6 @@
 """What people and applications need of the database: submit, look, apply.
 
-``submit`` works on the caller's own connection too, and then commits or vanishes with it. ``apply``
-moves the fence of whatever it moves, so that a worker that held the document can no longer write.
+``submit`` works on the caller's own connection too, and then commits or vanishes with it.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
-from statemachine_pipeline.database.moves import Move, plan
+from statemachine_pipeline.database.moves import plan
+from statemachine_pipeline.database.moving import Held, Moving
 from statemachine_pipeline.database.statements import arrivals, documents
 from statemachine_pipeline.database.statements.rows import parameters
-from statemachine_pipeline.errors import DocumentNotFound, TransitionRefused
-from statemachine_pipeline.graph import CANCELLED, DELETED, REVISE
-from statemachine_pipeline.records import Refusal, Submitted
+from statemachine_pipeline.errors import DocumentNotFound
+from statemachine_pipeline.graph import DELETED, REVISE
+from statemachine_pipeline.records import Facts, Refusal, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.records import Document, Transition
     from statemachine_pipeline.stages import Stages
-
-BATCH = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +64,7 @@ class Documents:
 
     def __init__(self, engine: AsyncEngine, t: Tables, stages: Stages) -> None:
         self._engine, self._t, self._stages = engine, t, stages
+        self._moving = Moving(engine, t, stages)
 
     async def submit(
         self, submission: Submission, connection: AsyncConnection | None = None
@@ -110,7 +108,7 @@ class Documents:
             first.setdefault(one.id, one)
         born = await self._bear(connection, list(first.values()))
         known = [document for document in first if document not in born]
-        held = {one.document.id: one for one in await self._lock(connection, known)}
+        held = {one.document.id: one for one in await self._moving.lock(connection, known)}
         answers = []
         for one in submissions:
             if first.get(one.id) is not one:  # a twin in this batch: its rows are there by now
@@ -155,7 +153,7 @@ class Documents:
         born = await connection.execute(documents.submit(self._t), self._values(submission))
         if born.first() is not None:
             return self._said_new(submission.id)
-        (held,) = await self._lock(connection, [submission.id])
+        (held,) = await self._moving.lock(connection, [submission.id])
         return await self._submit_again(connection, submission, held)
 
     async def _submit_again(
@@ -173,7 +171,7 @@ class Documents:
         keep = documents.forget_blob if submission.content is None else documents.replace_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
             await connection.execute(statement, _only(values, statement))
-        await self._move(connection, [move])
+        await self._moving.move(connection, [move])
         schedule = documents.reschedule(self._t)
         await connection.execute(schedule, _only(values, schedule))
         return Submitted(
@@ -185,77 +183,19 @@ class Documents:
         trigger: str,
         ids: Sequence[UUID],
         *,
+        state: str | None,
         by: str,
         reason: str,
         dry_run: bool,
     ) -> tuple[list[UUID], list[UUID], list[Refusal]]:
-        """Let people move documents; what is refused is told per document, never raised.
+        """Let people move documents; see ``Moving.apply``."""
+        return await self._moving.apply(
+            trigger, ids, state=state, by=by, reason=reason, dry_run=dry_run
+        )
 
-        Returns:
-            Ids found, ids moved, refusals.
-
-        Raises:
-            DocumentNotFound: One of ``ids`` is not there; nothing was written.
-        """
-        found: list[UUID] = []
-        moved: list[UUID] = []
-        refused: list[Refusal] = []
-        ordered = sorted(set(ids))
-        known = {document.id for document in await self.several(ordered)}
-        for wanted in ordered:
-            if wanted not in known:
-                raise DocumentNotFound(wanted)
-        for start in range(0, len(ordered), BATCH):
-            batch = ordered[start : start + BATCH]
-            with answering(f"applying {trigger}"):
-                async with self._engine.begin() as connection:
-                    held = await self._lock(connection, batch)
-                    found += [one.document.id for one in held]
-                    moves, refusals = self._plan(held, trigger, by=by, reason=reason)
-                    refused += refusals
-                    moved += [move.id for move in moves]
-                    if moves and not dry_run:
-                        await self._move(connection, moves)
-        return found, moved, refused
-
-    def _plan(
-        self, held: Sequence[Held], trigger: str, *, by: str, reason: str
-    ) -> tuple[list[Move], list[Refusal]]:
-        moves, refusals = [], []
-        for one in held:
-            try:
-                moves.append(plan(self._stages, one, trigger, by=by, reason=reason))
-            except TransitionRefused as error:
-                document = one.document
-                refusals.append(
-                    Refusal(document_id=document.id, state=document.state, reason=str(error))
-                )
-        return moves, refusals
-
-    async def _lock(self, connection: AsyncConnection, ids: Sequence[UUID]) -> list[Held]:
-        given = {"ids": sorted(ids)}
-        work = {
-            row.document_id: row
-            for row in await connection.execute(documents.lock_work(self._t), given)
-        }
-        rows = (await connection.execute(documents.lock_documents(self._t), given)).all()
-        known = {row.id for row in rows}
-        for wanted in ids:
-            if wanted not in known:
-                raise DocumentNotFound(wanted)
-        return [Held(document=to_document(row), work=work.get(row.id)) for row in rows]
-
-    async def _move(self, connection: AsyncConnection, moves: Sequence[Move]) -> None:
-        given = parameters("given", (move.given for move in moves))
-        steps = parameters("step", (s for move in moves for s in move.steps))
-        await connection.execute(documents.move(self._t), given | steps)
-        deleted = sorted(move.id for move in moves if move.state == DELETED)
-        if deleted:
-            for statement in documents.erase(self._t):
-                await connection.execute(statement, {"ids": deleted})
-        ended = sorted(move.id for move in moves if move.state in {DELETED, CANCELLED})
-        if ended:
-            await hand_on(connection, self._t, self._stages.graph, ended)
+    async def seen(self, document: UUID) -> Facts:
+        """Return what guards know of a document where nobody is at work on it."""
+        return await self._moving.seen(document)
 
     async def matching(self, state: str, tenant: str | None) -> list[UUID]:
         """Return the ids of the documents in a state."""
@@ -309,14 +249,6 @@ class Documents:
         with answering("reading documents"):
             async with self._engine.connect() as connection:
                 return (await connection.execute(statement, values)).all()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A document whose rows this transaction has locked."""
-
-    document: Document
-    work: Any
 
 
 def _without_content(values: Mapping[str, Any]) -> dict[str, Any]:

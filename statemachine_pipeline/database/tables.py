@@ -101,6 +101,8 @@ def _lifecycle(metadata: sa.MetaData) -> sa.Table:
         _text("name"),
         _text("fingerprint", unique=True),
         sa.Column("graph", JSONB, nullable=False),
+        # Triggers, of the hooks and not of the class: so no part of the graph and its fingerprint.
+        sa.Column("by_hand", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
         _time("at"),
     )
 
