@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from statemachine_pipeline import explain as explaining
 from statemachine_pipeline.adapters.shipped import shipped_hooks
+from statemachine_pipeline.blocking import Blocking
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.arrivals import prepare
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
-from statemachine_pipeline.database.mapping import answering, to_document
+from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
@@ -25,7 +25,7 @@ from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, DocumentNotFound, PipelineError
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
-from statemachine_pipeline.records import Applied, Incoming
+from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.loop import Liveness, Runner
 from statemachine_pipeline.stages import Stages, by_hand
 
@@ -39,10 +39,18 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from statemachine_pipeline.graph import Graph
-    from statemachine_pipeline.records import Document, Explanation, Hit, Submitted, Transition
+    from statemachine_pipeline.records import (
+        Applied,
+        Document,
+        Explanation,
+        Hit,
+        Submitted,
+        Transition,
+    )
     from statemachine_pipeline.stages import Bound
 
 EMBEDDED = "embedded"
+RUNS_ON = "psycopg"
 WAIT_POLL_SECONDS = 0.2
 
 
@@ -149,6 +157,11 @@ class Pipeline:
         return self._server
 
     @property
+    def blocking(self) -> Blocking:
+        """Submit, look and apply on a synchronous connection of yours; needs no open pipeline."""
+        return Blocking(self._tables, self._known_stages)
+
+    @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, the feed of events."""
         feed = Feed(self.engine, self._tables, self.graph)
@@ -215,7 +228,7 @@ class Pipeline:
             DocumentNotFound: There is none.
         """
         await self._ready()
-        return to_document(await self._documents().standing(document))
+        return await self._documents().get(document)
 
     async def history(self, document: UUID) -> list[Transition]:
         """Return every transition of one document, oldest first.
@@ -233,19 +246,7 @@ class Pipeline:
             DocumentNotFound: There is none.
         """
         await self._ready()
-        row = await self._documents().standing(document)
-        seen = await self._documents().seen(document)
-        return explaining.explain(
-            self._known_stages,
-            to_document(row),
-            lane=row.lane,
-            attempt=row.attempt or 0,
-            crashes=row.crashes or 0,
-            worker=row.worker,
-            until=row.deadline_at or row.run_at,
-            owner=row.owner,
-            seen=seen,
-        )
+        return await self._documents().explain(document)
 
     async def wait(self, *documents: UUID, timeout: timedelta) -> list[Document]:  # noqa: ASYNC109
         """Return the documents once all of them rest.
@@ -322,17 +323,16 @@ class Pipeline:
             DocumentNotFound: One of ``documents`` is not there; nothing was written.
             ValueError: Neither ids nor a state, or both.
         """
-        if bool(documents) == bool(state):
-            raise ValueError("apply wants either document ids or a state")
         await self._ready()
-        found = self._documents()
-        ids: Sequence[UUID] = documents
-        if state is not None:
-            ids = await found.matching(state, tenant)
-        matched, moved, refused = await found.apply(
-            trigger, ids, state=state, by=by, reason=reason, dry_run=dry_run
+        return await self._documents().apply(
+            trigger,
+            documents,
+            state=state,
+            tenant=tenant,
+            by=by,
+            reason=reason,
+            dry_run=dry_run,
         )
-        return Applied(matched=tuple(matched), moved=tuple(moved), refused=tuple(refused))
 
     async def search(self, text: str, *, tenant: str = "default", limit: int = 5) -> list[Hit]:
         """Return the published passages nearest to a question, nearest first."""
@@ -361,8 +361,16 @@ class Pipeline:
             liveness: When a worker counts as dead.
             documents: Most documents it holds at a time. By default as many as its stages have
                 slots together; less keeps what is claimed from queueing up before a narrow stage.
+
+        Raises:
+            DefinitionError: The engine is not on psycopg.
         """
         stages, engine = self._known_stages, self.engine
+        if engine.dialect.driver != RUNS_ON:
+            raise DefinitionError(
+                f"a runner wants an engine on {RUNS_ON}, got one on {engine.dialect.driver}: "
+                f"Pipeline('postgresql+{RUNS_ON}://...'); the other methods work on both"
+            )
         alive = liveness or Liveness()
         return Runner(
             prepare=self._ready,

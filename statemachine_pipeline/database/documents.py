@@ -15,8 +15,9 @@ from statemachine_pipeline.database.moving import Held, Moving
 from statemachine_pipeline.database.statements import arrivals, documents
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
+from statemachine_pipeline.explain import explain
 from statemachine_pipeline.graph import DELETED, REVISE
-from statemachine_pipeline.records import Facts, Refusal, Submitted
+from statemachine_pipeline.records import Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
-    from statemachine_pipeline.records import Document, Transition
+    from statemachine_pipeline.records import Applied, Document, Explanation, Transition
     from statemachine_pipeline.stages import Stages
 
 
@@ -181,37 +182,48 @@ class Documents:
     async def apply(
         self,
         trigger: str,
-        ids: Sequence[UUID],
+        documents: Sequence[UUID],
         *,
         state: str | None,
+        tenant: str | None,
         by: str,
         reason: str,
         dry_run: bool,
-    ) -> tuple[list[UUID], list[UUID], list[Refusal]]:
+    ) -> Applied:
         """Let people move documents; see ``Moving.apply``."""
         return await self._moving.apply(
-            trigger, ids, state=state, by=by, reason=reason, dry_run=dry_run
+            trigger, documents, state=state, tenant=tenant, by=by, reason=reason, dry_run=dry_run
         )
 
-    async def seen(self, document: UUID) -> Facts:
-        """Return what guards know of a document where nobody is at work on it."""
-        return await self._moving.seen(document)
-
-    async def matching(self, state: str, tenant: str | None) -> list[UUID]:
-        """Return the ids of the documents in a state."""
-        return [
-            row.id
-            for row in await self._read(
-                documents.matching(self._t), {"state": state, "tenant": tenant}
-            )
-        ]
-
-    async def standing(self, document: UUID) -> Any:
-        """Return one document's row with its work row.
+    async def explain(self, document: UUID) -> Explanation:
+        """Say why a document stands where it stands.
 
         Raises:
             DocumentNotFound: No such document.
         """
+        row = await self._standing(document)
+        return explain(
+            self._stages,
+            to_document(row),
+            lane=row.lane,
+            attempt=row.attempt or 0,
+            crashes=row.crashes or 0,
+            worker=row.worker,
+            until=row.deadline_at or row.run_at,
+            owner=row.owner,
+            seen=await self._moving.seen(document),
+        )
+
+    async def get(self, document: UUID) -> Document:
+        """Return one document as it stands.
+
+        Raises:
+            DocumentNotFound: No such document.
+        """
+        return to_document(await self._standing(document))
+
+    async def _standing(self, document: UUID) -> Any:
+        """Return one document's row with its work row."""
         rows = await self._read(documents.one(self._t), {"document": document})
         if not rows:
             raise DocumentNotFound(document)

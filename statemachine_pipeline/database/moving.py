@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.moves import Move, plan
-from statemachine_pipeline.database.statements import content, documents
+from statemachine_pipeline.database.statements import content
+from statemachine_pipeline.database.statements import documents as statements
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound, TransitionRefused
 from statemachine_pipeline.graph import CANCELLED, DELETED
-from statemachine_pipeline.records import Facts, Refusal
+from statemachine_pipeline.records import Applied, Facts, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,23 +70,26 @@ class Moving:
     async def apply(
         self,
         trigger: str,
-        ids: Sequence[UUID],
+        documents: Sequence[UUID],
         *,
         state: str | None,
+        tenant: str | None,
         by: str,
         reason: str,
         dry_run: bool,
-    ) -> tuple[list[UUID], list[UUID], list[Refusal]]:
+    ) -> Applied:
         """Let people move documents; what is refused is told per document, never raised.
 
-        With ``state``, those that no longer stand there once they are locked are refused.
-
-        Returns:
-            Ids found, ids moved, refusals.
+        With ``state`` all that stand there; those that no longer do once they are locked are
+        refused.
 
         Raises:
-            DocumentNotFound: One of ``ids`` is not there; nothing was written.
+            DocumentNotFound: One of ``documents`` is not there; nothing was written.
+            ValueError: Neither ids nor a state, or both.
         """
+        if bool(documents) == bool(state):
+            raise ValueError("apply wants either document ids or a state")
+        ids = documents if state is None else await self._matching(state, tenant)
         moved: list[UUID] = []
         refused: list[Refusal] = []
         ordered = sorted(set(ids))
@@ -101,12 +105,19 @@ class Moving:
                     await self.move(connection, [] if dry_run else moves)
             moved += [move.id for move in moves]
             refused += refusals
-        return ordered, moved, refused
+        return Applied(matched=tuple(ordered), moved=tuple(moved), refused=tuple(refused))
+
+    async def _matching(self, state: str, tenant: str | None) -> list[UUID]:
+        given = {"state": state, "tenant": tenant}
+        with answering("reading documents"):
+            async with self._engine.connect() as connection:
+                rows = await connection.execute(statements.matching(self._t), given)
+                return [row.id for row in rows]
 
     async def _known(self, ids: Sequence[UUID]) -> set[UUID]:
         with answering("reading documents"):
             async with self._engine.connect() as connection:
-                rows = await connection.execute(documents.several(self._t), {"ids": list(ids)})
+                rows = await connection.execute(statements.several(self._t), {"ids": list(ids)})
                 return {row.id for row in rows}
 
     def _plan(
@@ -143,9 +154,9 @@ class Moving:
         given = {"ids": sorted(ids)}
         work = {
             row.document_id: row
-            for row in await connection.execute(documents.lock_work(self._t), given)
+            for row in await connection.execute(statements.lock_work(self._t), given)
         }
-        rows = (await connection.execute(documents.lock_documents(self._t), given)).all()
+        rows = (await connection.execute(statements.lock_documents(self._t), given)).all()
         known = {row.id for row in rows}
         for wanted in ids:
             if wanted not in known:
@@ -158,10 +169,10 @@ class Moving:
             return
         given = parameters("given", (move.given for move in moves))
         steps = parameters("step", (s for move in moves for s in move.steps))
-        await connection.execute(documents.move(self._t), given | steps)
+        await connection.execute(statements.move(self._t), given | steps)
         deleted = sorted(move.id for move in moves if move.state == DELETED)
         if deleted:
-            for statement in documents.erase(self._t):
+            for statement in statements.erase(self._t):
                 await connection.execute(statement, {"ids": deleted})
         done = sorted(move.id for move in moves if move.state in self._stages.graph.ends)
         for statement in content.forget(self._t) if done else ():
