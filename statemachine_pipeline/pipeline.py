@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +21,7 @@ from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
-from statemachine_pipeline.errors import DefinitionError, DocumentNotFound, PipelineError
+from statemachine_pipeline.errors import DefinitionError, PipelineError
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Incoming
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 RUNS_ON = "psycopg"
-WAIT_POLL_SECONDS = 0.2
 
 
 class Pipeline:
@@ -196,9 +194,9 @@ class Pipeline:
                 ``file://``, or the hash of the bytes.
             name: For display; the file name by default.
             tenant: Whose it is; tenants never share text or duplicates.
-            metadata: JSON values to keep beside it.
-            priority: Smaller is taken first.
-            not_before: No worker takes it before this time.
+            metadata: JSON values to keep beside it; on the document in claims and hits too.
+            priority: Smaller is taken first, at every stage until it rests; -32768 to 32767.
+            not_before: No worker takes it before this time, which has a time zone.
             correlation_id: On every history row; made up when None.
             session: A session or connection of yours: the document, bytes included, commits or
                 vanishes with it.
@@ -251,26 +249,18 @@ class Pipeline:
     async def wait(self, *documents: UUID, timeout: timedelta) -> list[Document]:  # noqa: ASYNC109
         """Return the documents once all of them rest.
 
+        Polls; of many it looks only at those that did not rest yet, and pauses longer the longer a
+        look takes. What a person has to move does not rest.
+
+        Returns:
+            The documents as they were seen at rest, in the order of ``documents``.
+
         Raises:
-            TimeoutError: Some do not, after ``timeout``.
+            TimeoutError: Some do not, after ``timeout``; the message counts them by state.
             DocumentNotFound: One of them is not there.
         """
-        until = time.monotonic() + timeout.total_seconds()
-        while True:
-            found = await self._all(documents)
-            if all(self.graph.is_resting(one.state) for one in found):
-                return found
-            if time.monotonic() > until:
-                moving = sum(not self.graph.is_resting(one.state) for one in found)
-                raise TimeoutError(f"{moving} of {len(found)} documents still move after {timeout}")
-            await asyncio.sleep(WAIT_POLL_SECONDS)
-
-    async def _all(self, wanted: Sequence[UUID]) -> list[Document]:
-        found = {one.id: one for one in await self.documents(ids=wanted)}
-        for document in wanted:
-            if document not in found:
-                raise DocumentNotFound(document)
-        return [found[document] for document in wanted]
+        await self._ready()
+        return await self._documents().wait(documents, timeout)
 
     async def documents(
         self,
@@ -283,7 +273,15 @@ class Pipeline:
     ) -> list[Document]:
         """Return documents in the order they came; ``after`` the last one of the page before.
 
+        A page is read by an index, however many documents there are. With ``state`` or ``tenant``,
+        for which there is none, all documents that come after are read until the page is full: 25
+        to 80 ms for 100,000. What is submitted meanwhile stands at the end, unless its transaction
+        commits late; who must miss nothing reads ``operations.events``.
+
         With ``ids`` those of them that exist, in no order, and nothing else is looked at.
+
+        Raises:
+            DocumentNotFound: There is no document ``after``.
         """
         await self._ready()
         if ids is not None:

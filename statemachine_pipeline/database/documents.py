@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import contextlib
 import dataclasses
+import time
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
@@ -21,7 +24,7 @@ from statemachine_pipeline.records import Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.records import Applied, Document, Explanation, Transition
     from statemachine_pipeline.stages import Stages
+
+WAIT_POLL_SECONDS = 0.2
+WAIT_SHARE = 4
+"""Of the time spent waiting at most a fifth is spent looking, however many are waited for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,12 +236,49 @@ class Documents:
             raise DocumentNotFound(document)
         return rows[0]
 
+    async def wait(self, documents: Sequence[UUID], timeout: timedelta) -> list[Document]:  # noqa: ASYNC109
+        """Return the documents once all of them rest; see ``Pipeline.wait``."""
+        graph = self._stages.graph
+        until = time.monotonic() + timeout.total_seconds()
+        rested: dict[UUID, Document] = {}
+        while True:
+            began = time.monotonic()
+            open_ones = [one for one in dict.fromkeys(documents) if one not in rested]
+            found = await self._all(open_ones)
+            rested |= {one.id: one for one in found if graph.is_resting(one.state)}
+            left = collections.Counter(one.state for one in found if one.id not in rested)
+            if not left:
+                return [rested[document] for document in documents]
+            now = time.monotonic()
+            if now >= until:
+                states = ", ".join(f"{count} {state}" for state, count in sorted(left.items()))
+                raise TimeoutError(
+                    f"{left.total()} of {len(rested) + left.total()} documents do not rest "
+                    f"after {timeout}: {states}"
+                )
+            pause = max(WAIT_POLL_SECONDS, WAIT_SHARE * (now - began))
+            await asyncio.sleep(min(pause, until - now))
+
+    async def _all(self, wanted: Sequence[UUID]) -> list[Document]:
+        found = {one.id: one for one in await self.several(wanted)} if wanted else {}
+        for document in wanted:
+            if document not in found:
+                raise DocumentNotFound(document)
+        return list(found.values())
+
     async def listing(
         self, *, state: str | None, tenant: str | None, after: UUID | None, limit: int
     ) -> list[Document]:
-        """Return documents in the order they came, after a given one."""
+        """Return documents in the order they came, after a given one.
+
+        Raises:
+            DocumentNotFound: There is no document ``after``.
+        """
         given = {"state": state, "tenant": tenant, "after": after, "limit": limit}
-        return [to_document(row) for row in await self._read(documents.listing(self._t), given)]
+        rows = await self._read(documents.listing(self._t), given)
+        if not rows and after is not None and not await self.several([after]):
+            raise DocumentNotFound(after)
+        return [to_document(row) for row in rows]
 
     async def several(self, ids: Collection[UUID]) -> list[Document]:
         """Return those of the documents ``ids`` that exist."""
