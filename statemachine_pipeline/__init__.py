@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         same_bytes,
     )
     from statemachine_pipeline.pipeline import Pipeline
-    from statemachine_pipeline.records import Child, Chunk, Facts, ParsedText, Source
+    from statemachine_pipeline.records import Child, Chunk, Facts, Incoming, ParsedText, Source
     from statemachine_pipeline.stages import Stage, by_hand
 
 _HOME = {
@@ -47,7 +47,14 @@ _HOME = {
         "all_chunks_stored",
         "all_embeddings_stored",
     ),
-    "statemachine_pipeline.records": ("Facts", "Source", "ParsedText", "Child", "Chunk"),
+    "statemachine_pipeline.records": (
+        "Facts",
+        "Source",
+        "ParsedText",
+        "Child",
+        "Chunk",
+        "Incoming",
+    ),
     "statemachine_pipeline.hooks": (
         "Claim",
         "Done",
@@ -88,6 +95,7 @@ __all__ = [  # noqa: RUF022 - in story order
     "Stage",
     "by_hand",
     "Pipeline",
+    "Incoming",
     "PipelineError",
 ]
 

@@ -229,6 +229,11 @@ def decide(
     assert_never(outcome)
 
 
+def walk_from(stages: Stages, edge: Edge, facts: Facts) -> Decision:
+    """Take an edge that somebody asked for, and those behind it where nothing is to be earned."""
+    return _rest(stages, [Step(edge)], edge.to_state, facts, (), input_sha256=None)
+
+
 def _failure(
     graph: Graph, state: str, failed: Failed, facts: Facts, policy: Policy, draw: float
 ) -> Decision:

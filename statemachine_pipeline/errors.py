@@ -29,11 +29,12 @@ class SourceRefused(PipelineError):
 
     Attributes:
         source: What was asked for, as text.
+        reason: What was found, and what to do.
     """
 
     def __init__(self, source: str, found: str, advice: str) -> None:
-        self.source = source
-        super().__init__(f"cannot take {source!r}: {found}; {advice}")
+        self.source, self.reason = source, f"{found}; {advice}"
+        super().__init__(f"cannot take {source!r}: {self.reason}")
 
 
 class TransitionRefused(PipelineError):
@@ -126,6 +127,17 @@ class DatabaseUnavailable(PipelineError):
 
     def __init__(self, doing: str, cause: str) -> None:
         super().__init__(f"the database did not answer while {doing}: {cause}")
+
+
+class HistoryAhead(PipelineError):
+    """History was restored from another server, so its events have no common order yet."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        super().__init__(
+            f"history in schema {schema!r} is numbered beyond this server's transactions, as after "
+            "restoring a dump of another; run `statemachine-pipeline migrate`, which sets it right"
+        )
 
 
 class MissingExtra(PipelineError):

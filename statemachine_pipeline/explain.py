@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Stages
 
 
+_NOTHING = Facts()
+
+
 def explain(
     stages: Stages,
     document: Document,
@@ -26,6 +30,7 @@ def explain(
     until: datetime | None,
     owner: UUID | None,
     warnings: tuple[str, ...] = (),
+    seen: Facts = _NOTHING,
 ) -> Explanation:
     """Put together what is known of one document.
 
@@ -39,17 +44,19 @@ def explain(
         until: The deadline when claimed, the time it is due when deferred.
         owner: Whom it rests on, as a duplicate.
         warnings: The parser's, on the text that is stored.
+        seen: What the guards of its last stage saw; it counts where no hook will say more.
     """
     policy = stages.policy_at(document.state)
-    facts = Facts(
+    facts = dataclasses.replace(
+        _NOTHING if stages.at(document.state) else seen,
         attempt=max(attempt, 1),
         attempts_allowed=policy.attempts,
         crashes=crashes,
         crashes_allowed=policy.crashes,
         text_chars=document.text_chars,
-        duplicate_of=owner,
-        duplicate_by="text" if owner else None,
     )
+    if owner is not None:
+        facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
     if lane is None:
         sentence = _resting(stages, document, owner)
     else:

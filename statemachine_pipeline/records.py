@@ -415,6 +415,20 @@ class Publication:
     """Product of publishing: make the buffered chunks and vectors the document's visible ones."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Incoming:
+    """A document on its way in: one item of ``submit_many``, with the arguments of ``submit``."""
+
+    source: str | Path | bytes
+    _: dataclasses.KW_ONLY
+    source_uri: str | None = None
+    name: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    correlation_id: str | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """What ``submit`` did.
@@ -428,6 +442,19 @@ class Submitted:
     document_id: UUID
     outcome: Change
     state: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An item of ``submit_many`` that cannot become a document; nothing of it was written.
+
+    Attributes:
+        source: What was asked for, as text.
+        reason: What was found, and what to do.
+    """
+
+    source: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

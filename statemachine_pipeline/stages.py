@@ -155,6 +155,9 @@ class Stages:
         hooks: For each forward trigger a Stage, a bare hook, ``by_hand``, or None where there is
             nothing to earn.
 
+    Attributes:
+        kept_by_hand: Triggers that only ``apply`` takes, in declared order.
+
     Raises:
         DefinitionError: A trigger is unknown, has neither hook nor None, or a state has two hooks.
     """
@@ -176,6 +179,7 @@ class Stages:
         self.graph = graph
         self._bound: dict[str, Bound] = {}
         self._by_hand: set[str] = set()
+        self.kept_by_hand = tuple(trigger for trigger in known if hooks[trigger] is by_hand)
         self._after: dict[str, frozenset[str]] = {}
         for state in graph.states:
             self._bind(state, {trigger: hooks[trigger] for trigger in graph.forward(state)})

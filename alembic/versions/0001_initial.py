@@ -38,6 +38,12 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("graph", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column(
+            "by_hand",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
             "at",
             sa.TIMESTAMP(timezone=True),
             server_default=sa.text("clock_timestamp()"),
@@ -61,6 +67,18 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("stage", name=op.f("pause_pkey")),
         comment="Stages that nobody claims for, with the reason and until when",
+    )
+    op.create_table(
+        "restore",
+        sa.Column("offset", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("offset", name=op.f("restore_pkey")),
+        comment="What to add to transaction numbers of histories that another server wrote",
     )
     op.create_table(
         "transition",
@@ -87,6 +105,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
+            "xact",
+            sa.BigInteger(),
+            server_default=sa.text("pg_current_xact_id()::text::bigint"),
+            nullable=False,
+        ),
+        sa.Column(
             "prev",
             sa.Integer(),
             sa.Computed("nullif(version - 1, 0)", persisted=True),
@@ -105,6 +129,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
         comment="History: one row per edge taken, never changed; a path of the graph",
     )
+    op.create_index(op.f("transition_xact_idx"), "transition", ["xact"], unique=False)
     op.create_table(
         "worker",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -511,7 +536,9 @@ def downgrade() -> None:
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")
+    op.drop_index(op.f("transition_xact_idx"), table_name="transition")
     op.drop_table("transition")
+    op.drop_table("restore")
     op.drop_table("pause")
     op.drop_table("lifecycle")
     op.drop_table("embedder")

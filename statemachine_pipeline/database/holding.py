@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import to_document
 from statemachine_pipeline.database.moves import plan
-from statemachine_pipeline.database.statements import documents, family
+from statemachine_pipeline.database.statements import content, documents, family
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
 from statemachine_pipeline.graph import CANCELLED, DELETE, DELETED
+from statemachine_pipeline.records import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,10 +33,26 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A document whose rows this transaction has locked."""
+    """A document whose rows this transaction has locked.
+
+    Attributes:
+        work: Its work row; None when it rests.
+        seen: What the guards of its last stage saw.
+    """
 
     document: Document
     work: Any
+    seen: Facts = dataclasses.field(default_factory=Facts)
+
+    @property
+    def facts(self) -> Facts:
+        """What guards read now."""
+        return dataclasses.replace(
+            self.seen,
+            attempt=max(self.work.attempt, 1) if self.work else 1,
+            crashes=self.work.crashes if self.work else 0,
+            text_chars=self.document.text_chars,
+        )
 
     @property
     def is_deleted(self) -> bool:
@@ -95,6 +112,8 @@ async def lock_family(
 
 async def move(connection: AsyncConnection, t: Tables, graph: Graph, moves: Sequence[Move]) -> None:
     """Write the moves of locked documents, and what ends with them."""
+    if not moves:
+        return
     given = parameters("given", (one.given for one in moves))
     steps = parameters("step", (step for one in moves for step in one.steps))
     await connection.execute(documents.move(t), given | steps)
@@ -102,6 +121,9 @@ async def move(connection: AsyncConnection, t: Tables, graph: Graph, moves: Sequ
     if deleted:
         for statement in documents.erase(t):
             await connection.execute(statement, {"ids": deleted})
+    done = sorted(one.id for one in moves if one.state in graph.ends)
+    for statement in content.forget(t) if done else ():
+        await connection.execute(statement, {"ids": done})
     ended = sorted(one.id for one in moves if one.state in {DELETED, CANCELLED})
     if ended:
         await hand_on(connection, t, graph, ended)
@@ -119,5 +141,4 @@ async def remove(
     """Delete locked documents with what was made of them; work on them is cancelled."""
     left = (one for one in held if not one.is_deleted)
     moves = [plan(stages, one, DELETE, by=by, reason=reason) for one in left]
-    if moves:
-        await move(connection, t, stages.graph, moves)
+    await move(connection, t, stages.graph, moves)

@@ -33,8 +33,8 @@ def to_document(row: Any) -> Document:
 
 
 def to_transition(row: Any) -> Transition:
-    """Read one history row."""
-    return Transition(**row._mapping)
+    """Read one history row, whatever else is in it."""
+    return Transition(**{name: row._mapping[name] for name in Transition.__slots__})
 
 
 @contextlib.contextmanager
@@ -66,11 +66,11 @@ def may_pass(error: exc.DBAPIError) -> bool:
         return True
     # 08 connection, 53 out of resources, 57P shut down or crashed, 55P03 lock timeout, 40 deadlock
     # or serialization; none: never connected.
-    if state in _PASSING:
-        return True
-    return isinstance(error, exc.OperationalError) and (
-        state is None or state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
-    )
+    if state is None:
+        return isinstance(error, exc.OperationalError)
+    # By code alone: asyncpg's errors of these kinds are plain DBAPIErrors.
+    passing = state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
+    return passing or state in _PASSING
 
 
 def _first_line(error: object) -> str:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from statemachine_pipeline.database.checks import guard_edges
+from statemachine_pipeline.database.statements import feed
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
 from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, SchemaMissing
 from statemachine_pipeline.graph import Graph
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from alembic.config import Config
     from sqlalchemy import Connection
 
@@ -44,8 +48,24 @@ def quoted(schema: str) -> str:
     return PGDialect().identifier_preparer.quote(schema)  # type: ignore[no-untyped-call]
 
 
-def migrate(connection: Connection, schema: str, graph: Graph) -> str:
+class Stored(NamedTuple):
+    """A lifecycle as it was registered, its guards known by name only.
+
+    Attributes:
+        by_hand: Triggers that only people take.
+    """
+
+    graph: Graph
+    by_hand: tuple[str, ...]
+
+
+def migrate(
+    connection: Connection, schema: str, graph: Graph, by_hand: Collection[str] = ()
+) -> str:
     """Bring ``schema`` to the newest revision and make ``graph`` its current lifecycle.
+
+    Documents that wait where people act now wait for them, and those that waited for people where
+    workers act now for a worker.
 
     Returns:
         A sentence that says what was done.
@@ -60,15 +80,17 @@ def migrate(connection: Connection, schema: str, graph: Graph) -> str:
     before = _revision(connection, schema)
     command.upgrade(_config(connection, schema), "head")
     after = _revision(connection, schema)
-    known = _graphs(connection, schema)
+    _follow_own_numbers(connection, schema)
+    known = [stored.graph for stored in _registered(connection, schema)]
     if not known or known[-1].fingerprint != graph.fingerprint:
         _register(connection, schema, graph, known)
         known.append(graph)
+    _keep_by_hand(connection, schema, graph, by_hand)
     schema_said = f"{before or 'nothing'} -> {after}" if before != after else f"at {after}"
     return f"schema {schema}: {schema_said}; lifecycle {graph.name}, {len(known)} version(s)"
 
 
-def check(connection: Connection, schema: str, graph: Graph) -> None:
+def check(connection: Connection, schema: str, graph: Graph, by_hand: Collection[str] = ()) -> None:
     """Refuse to start on a schema that is missing, old, or made for another lifecycle.
 
     Raises:
@@ -78,23 +100,53 @@ def check(connection: Connection, schema: str, graph: Graph) -> None:
     found = _revision(connection, schema)
     if found != HEAD:
         raise SchemaMissing(schema, f"revision {found or 'none'}, this version needs {HEAD}")
-    known = _graphs(connection, schema)
+    known = {one.graph.fingerprint: one for one in _registered(connection, schema)}
     if not known:
         raise SchemaMissing(schema, "no lifecycle is registered")
-    if graph.fingerprint not in {stored.fingerprint for stored in known}:
-        raise LifecycleMismatch(graph.name, graph.difference(known[-1]))
+    stored = known.get(graph.fingerprint)
+    if stored is None:
+        raise LifecycleMismatch(graph.name, graph.difference(list(known.values())[-1].graph))
+    mine, theirs = set(by_hand), set(stored.by_hand)
+    if mine != theirs:
+        lines = [f"kept by hand only in the code: {one}" for one in sorted(mine - theirs)]
+        lines += [f"kept by hand only in the database: {one}" for one in sorted(theirs - mine)]
+        raise LifecycleMismatch(graph.name, lines)
 
 
-def stored_graph(connection: Connection, schema: str) -> Graph:
-    """Return the newest lifecycle of ``schema``; its guards are known by name only.
+def newest(connection: Connection, schema: str) -> Stored:
+    """Return the newest lifecycle of ``schema``.
 
     Raises:
         SchemaMissing: There is none.
     """
-    known = _graphs(connection, schema) if _revision(connection, schema) else []
+    known = _registered(connection, schema) if _revision(connection, schema) else []
     if not known:
         raise SchemaMissing(schema, "no tables, or no lifecycle in them")
     return known[-1]
+
+
+def _follow_own_numbers(connection: Connection, schema: str) -> None:
+    """After a restore from another server, number history on from where that one ended.
+
+    Transactions count from another number here, and events would be sorted before old ones.
+    """
+    t = tables(schema)
+    if not connection.execute(feed.horizon(t)).one().is_ahead:
+        return
+    name = quoted(schema)
+    # What writers in between were given is beyond reach; who holds the table is waited for.
+    connection.execute(sa.text(f"LOCK TABLE {name}.transition IN ACCESS EXCLUSIVE MODE"))
+    newest = connection.execute(sa.select(sa.func.max(t.transition.c.xact))).scalar_one()
+    running = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+    first = connection.execute(sa.text(f"SELECT {running}")).scalar_one()
+    offset = newest + 1 - first
+    connection.execute(sa.insert(t.restore).values(offset=offset))
+    connection.execute(
+        sa.text(
+            f"ALTER TABLE {name}.transition ALTER COLUMN xact "
+            f"SET DEFAULT pg_current_xact_id()::text::bigint + {offset:d}"
+        )
+    )
 
 
 def _register(connection: Connection, schema: str, graph: Graph, known: list[Graph]) -> None:
@@ -111,10 +163,28 @@ def _register(connection: Connection, schema: str, graph: Graph, known: list[Gra
         connection.execute(sa.text(ddl))
 
 
-def _graphs(connection: Connection, schema: str) -> list[Graph]:
+def _keep_by_hand(
+    connection: Connection, schema: str, graph: Graph, by_hand: Collection[str]
+) -> None:
+    t = tables(schema)
+    connection.execute(
+        sa.update(t.lifecycle)
+        .where(t.lifecycle.c.fingerprint == graph.fingerprint)
+        .values(by_hand=sorted(by_hand))
+    )
+    states = sorted({state for trigger in by_hand for state in graph.sources(trigger)})
+    waits, is_there = t.work.c.lane, t.work.c.state == sa.any_(sa.literal(states, ARRAY(sa.Text)))
+    waiting = sa.update(t.work).where(is_there, waits.in_(["ready", "deferred"]))
+    freed = sa.update(t.work).where(sa.not_(is_there), waits == "held")
+    connection.execute(waiting.values(lane="held"))
+    connection.execute(freed.values(lane="ready"))
+
+
+def _registered(connection: Connection, schema: str) -> list[Stored]:
     lifecycle = tables(schema).lifecycle
-    rows = connection.execute(sa.select(lifecycle.c.graph).order_by(lifecycle.c.version))
-    return [Graph.from_json(row.graph) for row in rows]
+    columns = (lifecycle.c.graph, lifecycle.c.by_hand)
+    rows = connection.execute(sa.select(*columns).order_by(lifecycle.c.version))
+    return [Stored(Graph.from_json(row.graph), tuple(row.by_hand)) for row in rows]
 
 
 def _revision(connection: Connection, schema: str) -> str | None:

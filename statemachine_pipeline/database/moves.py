@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
+from statemachine_pipeline.decide import Step, walk_from
 from statemachine_pipeline.errors import TransitionRefused
-from statemachine_pipeline.graph import CANCEL, DELETE, DELETED, RESTARTS
-from statemachine_pipeline.records import Facts
+from statemachine_pipeline.graph import CANCEL, DELETE, DELETED, FAILURE_TRIGGERS, RESTARTS
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from statemachine_pipeline.graph import Edge
-    from statemachine_pipeline.records import Document
+    from statemachine_pipeline.records import Document, Facts
     from statemachine_pipeline.stages import Stages
 
 
@@ -27,6 +26,10 @@ class Standing(Protocol):
     @property
     def work(self) -> Any:
         """Its work row, or None."""
+
+    @property
+    def facts(self) -> Facts:
+        """What guards read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,8 @@ def plan(stages: Stages, held: Standing, trigger: str, *, by: str | None, reason
         TransitionRefused: It is not possible here, or workers take this edge, not people.
     """
     document = held.document
-    edges = _edges(stages, held, trigger)
+    steps = _steps(stages, held, trigger)
+    edges = [step.edge for step in steps]
     lives = sum(edge.trigger in RESTARTS and edge.to_state != DELETED for edge in edges)
     state = edges[-1].to_state
     return Move(
@@ -65,38 +69,37 @@ def plan(stages: Stages, held: Standing, trigger: str, *, by: str | None, reason
             {
                 "id": document.id,
                 "offset": number,
-                "trigger": edge.trigger,
-                "from_state": edge.from_state,
-                "to_state": edge.to_state,
+                "trigger": step.edge.trigger,
+                "from_state": step.edge.from_state,
+                "to_state": step.edge.to_state,
                 "restarts": lives,
-                "hop": False,
+                "hop": step.hop,
                 "by": by,
                 "reason": reason,
             }
-            for number, edge in enumerate(edges, start=1)
+            for number, step in enumerate(steps, start=1)
         ],
     )
 
 
-def _edges(stages: Stages, held: Standing, trigger: str) -> list[Edge]:
-    graph, document = stages.graph, held.document
-    state = document.state
-    facts = Facts(
-        attempt=held.work.attempt if held.work else 1,
-        crashes=held.work.crashes if held.work else 0,
-        text_chars=document.text_chars,
-    )
+def _steps(stages: Stages, held: Standing, trigger: str) -> tuple[Step, ...]:
+    graph, facts, state = stages.graph, held.facts, held.document.state
     if trigger == CANCEL:
-        return [graph.step(state, CANCEL, facts)]
+        return (Step(graph.step(state, CANCEL, facts)),)
     if trigger == DELETE and held.work is not None:
         stop = graph.step(state, CANCEL, facts)
-        return [stop, graph.restart(stop.to_state, DELETE)]
+        return Step(stop), Step(graph.restart(stop.to_state, DELETE))
     if trigger in RESTARTS:
-        return [graph.restart(state, trigger)]
+        return (Step(graph.restart(state, trigger)),)
     edge = graph.step(state, trigger, facts)
-    if not stages.is_by_hand(state):
+    if not stages.is_by_hand(state) or trigger in FAILURE_TRIGGERS:
         raise TransitionRefused(state, trigger, "taken_by_workers", graph.possible(state))
-    return [edge]
+    steps = walk_from(stages, edge, facts).steps
+    failed = next((step.error for step in steps if step.error is not None), None)
+    if failed is not None:
+        # Where a worker would park it, a person is told, and nothing is written.
+        raise TransitionRefused(state, trigger, failed, graph.possible(state))
+    return steps
 
 
 def _lane(stages: Stages, state: str) -> str | None:

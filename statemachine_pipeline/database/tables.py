@@ -18,6 +18,7 @@ VERSION_TABLE = "alembic_version"
 CLAIM_SEQUENCE = "claim_seq"
 
 _now = sa.text("clock_timestamp()")
+_xact = sa.text("pg_current_xact_id()::text::bigint")
 
 
 class Tables:
@@ -38,6 +39,7 @@ class Tables:
         self.text_owner = _text_owner(self.metadata)
         self.duplicate_of = _duplicate_of(self.metadata)
         self.pause = _pause(self.metadata)
+        self.restore = _restore(self.metadata)
         self.parsed_document = _parsed_document(self.metadata)
         self.chunk_buffer = _chunk_buffer(self.metadata)
         self.chunk = _chunk(self.metadata)
@@ -99,6 +101,8 @@ def _lifecycle(metadata: sa.MetaData) -> sa.Table:
         _text("name"),
         _text("fingerprint", unique=True),
         sa.Column("graph", JSONB, nullable=False),
+        # Triggers, of the hooks and not of the class: so no part of the graph and its fingerprint.
+        sa.Column("by_hand", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
         _time("at"),
         comment="The lifecycles this schema was migrated to, newest last, as JSON",
     )
@@ -177,7 +181,11 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
         _time("at"),
         # Stored: PostgreSQL 18 makes generated columns virtual by default, and a foreign key
         # needs a stored one.
+        # Where the feed of events has it: in which transaction, as a number that only grows.
+        sa.Column("xact", sa.BigInteger, nullable=False, server_default=_xact),
         sa.Column("prev", sa.Integer, sa.Computed("nullif(version - 1, 0)", persisted=True)),
+        # Only ever grows at its right end, and one entry stands for all rows of a transaction.
+        sa.Index(None, "xact"),
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
         sa.CheckConstraint("version >= 1", name="version_starts_at_one"),
         sa.CheckConstraint("(version = 1) = (from_state IS NULL)", name="only_the_first_is_born"),
@@ -345,6 +353,17 @@ def _pause(metadata: sa.MetaData) -> sa.Table:
         _time("until", default=False),
         _time("at"),
         comment="Stages that nobody claims for, with the reason and until when",
+    )
+
+
+def _restore(metadata: sa.MetaData) -> sa.Table:
+    """Keep what is added to transaction numbers since histories came from another server."""
+    return sa.Table(
+        "restore",
+        metadata,
+        sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+        _time("at"),
+        comment="What to add to transaction numbers of histories that another server wrote",
     )
 
 

@@ -13,6 +13,7 @@ from statemachine_pipeline.errors import (
     DocumentNotFound,
     EmbeddedServerError,
     EmbedderMismatch,
+    HistoryAhead,
     LifecycleMismatch,
     MissingExtra,
     PipelineError,
@@ -65,6 +66,13 @@ SENTENCES = [
     (
         DatabaseUnavailable("claiming", "connection refused"),
         "the database did not answer while claiming: connection refused",
+    ),
+    (
+        HistoryAhead("smp"),
+        (
+            "history in schema 'smp' is numbered beyond this server's transactions, as after "
+            "restoring a dump of another; run `statemachine-pipeline migrate`, which sets it right"
+        ),
     ),
     (
         MissingExtra("pypdfium2", "documents"),

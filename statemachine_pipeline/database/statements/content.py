@@ -313,6 +313,27 @@ def products(t: Tables) -> Any:
     return earned.order_by(t.product.c.at, t.product.c.stage)
 
 
+def earned_in_this_life(t: Tables) -> Any:
+    """Read what guards saw at the stages of each document's current life, the latest last.
+
+    With the other document that owns the same bytes or text, if there is one.
+    """
+    d, p, h, o = t.document, t.product, t.transition, t.text_owner
+    another = sa.and_(
+        o.c.tenant == d.c.tenant,
+        o.c.kind == p.c.key_kind,
+        o.c.sha256 == p.c.key_sha256,
+        o.c.document_id != d.c.id,
+    )
+    earned = sa.and_(h.c.document_id == d.c.id, h.c.life == d.c.life, h.c.trigger == p.c.stage)
+    return (
+        sa.select(d.c.id, p.c.reported, p.c.facts, p.c.key_kind, o.c.document_id.label("owner"))
+        .select_from(d.join(p, p.c.document_id == d.c.id).join(h, earned).outerjoin(o, another))
+        .where(d.c.id == _ids())
+        .order_by(d.c.id, h.c.version)
+    )
+
+
 def standing(t: Tables) -> Any:
     """Read whose data is still stored: texts, chunk sets, and complete sets of vectors."""
     d, p, b, vb, v, c = (

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, insert
 
-from statemachine_pipeline.database.statements.rows import ID, any_of, clock, rows
+from statemachine_pipeline.database.statements.rows import (
+    ID,
+    any_of,
+    clock,
+    rows,
+    transition_columns,
+)
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -376,9 +382,8 @@ def counts(t: Tables) -> Any:
 
 def history(t: Tables) -> Any:
     """Read the transitions of one document in order."""
-    columns = [column for column in t.transition.c if column.name != "prev"]
     return (
-        sa.select(*columns)
+        sa.select(*transition_columns(t))
         .where(t.transition.c.document_id == sa.bindparam("document", type_=ID))
         .order_by(t.transition.c.version)
     )

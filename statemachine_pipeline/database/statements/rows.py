@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
+    from statemachine_pipeline.database.tables import Tables
+
 ID = UUID(as_uuid=True)
 LANE_READY: sa.ColumnElement[str] = sa.literal_column("'ready'")
 LANE_DEFERRED: sa.ColumnElement[str] = sa.literal_column("'deferred'")
@@ -57,6 +59,11 @@ def seconds(amount: Any) -> Any:
 def milliseconds(duration: timedelta) -> str:
     """Return a duration as PostgreSQL's settings take it."""
     return f"{round(duration.total_seconds() * 1000)}ms"
+
+
+def transition_columns(t: Tables) -> list[Any]:
+    """Return the columns of history that ``Transition`` has."""
+    return [column for column in t.transition.c if column.name not in {"prev", "xact"}]
 
 
 def any_of(subquery: Any) -> Any:

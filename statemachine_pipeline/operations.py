@@ -1,0 +1,135 @@
+"""What applications need less often than a Pipeline's ten methods: ``pipeline.operations``."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from statemachine_pipeline.database.arrivals import next_batch
+from statemachine_pipeline.records import Incoming, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from statemachine_pipeline.database.documents import Documents
+    from statemachine_pipeline.database.feed import Feed
+    from statemachine_pipeline.events import Event
+    from statemachine_pipeline.records import Submitted
+
+Session: TypeAlias = AsyncSession | AsyncConnection
+
+
+class Operations:
+    """Many documents at once, and what happened to all of them. Made by ``Pipeline.operations``.
+
+    Args:
+        documents: The documents of the pipeline's schema.
+        feed: Their history in one order.
+        ready: Awaited before the first statement on an own connection: checks the schema.
+    """
+
+    def __init__(
+        self, documents: Documents, feed: Feed, ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._documents, self._feed, self._ready = documents, feed, ready
+
+    async def submit_many(
+        self,
+        items: Iterable[Incoming | str | Path | bytes],
+        *,
+        tenant: str = "default",
+        session: Session | None = None,
+    ) -> list[Submitted | Refused]:
+        """Hand over many documents, hundreds in a statement, as if one after another.
+
+        Each comes to what ``submit`` would have said: new, changed or unchanged, and a source that
+        was given twice is seen by the second as the first left it. One that cannot be read or
+        stored is refused by itself: nothing of it is written, and the others go on.
+
+        Without a session each batch of up to 500 documents or about 32 MB commits by itself. After
+        an error those before it are kept, and the same items again find them unchanged.
+
+        Args:
+            items: Paths, bytes, or ``Incoming`` with more to say. A generator is run in a thread, a
+                batch at a time.
+            tenant: Whose they are.
+            session: A session or connection of yours: all of them commit or vanish with it.
+
+        Returns:
+            For each item, in order, what was done or why it was refused.
+        """
+        connection = await connection_of(session)
+        if connection is None:
+            await self._ready()
+        incoming = _each(items)
+        answers: list[Submitted | Refused] = []
+        while batch := await asyncio.to_thread(next_batch, incoming, tenant):
+            taken = [one for one in batch if not isinstance(one, Refused)]
+            done = iter(await self._documents.submit_many(taken, connection) if taken else ())
+            answers += [one if isinstance(one, Refused) else next(done) for one in batch]
+        return answers
+
+    async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
+        """Return a page of events that follow a cursor, over all documents.
+
+        Who goes on after the last cursor it kept gets every transition at least once, and those of
+        one document in their order. The order of documents is that in which their transactions
+        first wrote. An event is told once no transaction that began to write before it still runs:
+        one that stays open for long, on any database of this server, holds the feed back.
+
+        Args:
+            after: The cursor of the last event dealt with; None begins with the first there is.
+            limit: Most events.
+
+        Returns:
+            Oldest first; empty when nothing new can be told yet.
+
+        Raises:
+            ValueError: ``after`` is no cursor.
+            HistoryAhead: A dump of another server was restored, and ``migrate`` not run since.
+        """
+        await self._ready()
+        return await self._feed.page(after, limit)
+
+    async def now(self) -> str:
+        """Return the cursor from which ``events`` tells what commits from now on.
+
+        Of transactions that run already it tells everything, even what they wrote before.
+        """
+        await self._ready()
+        return await self._feed.horizon()
+
+    async def follow(
+        self, *, after: str | None = None, poll: timedelta = timedelta(seconds=1)
+    ) -> AsyncIterator[Event]:
+        """Yield events without an end, looking for more every ``poll`` once there are none.
+
+        Args:
+            after: As for ``events``.
+            poll: Pause before looking again.
+
+        Raises:
+            DatabaseUnavailable: It did not answer; go on after the last cursor.
+        """
+        while True:
+            page = await self.events(after=after)
+            for event in page:
+                yield event
+                after = event.cursor
+            if not page:
+                await asyncio.sleep(poll.total_seconds())
+
+
+def _each(items: Iterable[Incoming | str | Path | bytes]) -> Iterator[Incoming]:
+    if isinstance(items, str | bytes):
+        raise TypeError("submit_many wants several documents; for one there is submit")
+    return (one if isinstance(one, Incoming) else Incoming(one) for one in items)
+
+
+async def connection_of(session: Session | None) -> AsyncConnection | None:
+    """Return the connection that a session works on."""
+    return await session.connection() if isinstance(session, AsyncSession) else session
