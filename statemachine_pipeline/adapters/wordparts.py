@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "word/"
 _PART: Final = re.compile(
-    r"word/(?:comments|(?:document|endnotes|footer|footnotes|header|styles)\d*)\.xml"
+    r"word/(?:comments\.|styles\.|(?:document|endnotes|footer|footnotes|header)[^/]*\.)xml"
 )
 _NOTES: Final = frozenset(("footnotes", "endnotes"))
 _TEXTS: Final = _NOTES | {"document"}
