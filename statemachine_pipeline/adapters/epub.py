@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 _CONTAINER: Final = "META-INF/container.xml"
 _ENCRYPTION: Final = "META-INF/encryption.xml"
+_MOST_KINDS: Final = 20  # of warnings: each chapter may have one of its own
 _CHAPTERS: Final = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))
-_BODY: Final = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+_BODY: Final = re.compile(r"<body\b[^<>]*>", re.IGNORECASE)
 _HEADING: Final = re.compile(r"<h[1-6]\b", re.IGNORECASE)
 # Often the title of the whole book, in every chapter.
-_TITLE: Final = re.compile(r"<title\b[^>]*>.*?</title\s*>", re.IGNORECASE | re.DOTALL)
+_TITLE_START: Final = re.compile(r"<title\b", re.IGNORECASE)
+_TITLE_END: Final = re.compile(r"</title\s*>", re.IGNORECASE)
 # XML lets every element end where it begins; to an HTML parser a <title/> has no end.
 _EMPTY: Final = re.compile(r"<([a-zA-Z][\w:.-]*)(\s[^<>]*)?/>")
 _VOID: Final = frozenset(
@@ -105,7 +107,7 @@ def read_epub(source: Source, reading: Reading) -> ParsedText:
         (book.others, f"left out {book.others:,} pages that are not HTML"),
         *(
             (count, warning if count == 1 else f"{warning} ({count:,} chapters)")
-            for warning, count in warnings.items()
+            for warning, count in warnings.most_common(_MOST_KINDS)
         ),
     )
     return ParsedText(text + "\n" * bool(text), (), tuple(note for count, note in notes if count))
@@ -203,7 +205,10 @@ def _entries(root: Element) -> list[tuple[str, str]]:
 def _page(content: bytes, heading: str) -> tuple[str, list[str]]:
     """Return a chapter as HTML, with a heading in any case, and what was guessed of it."""
     page, warnings = decode(content, declared_encoding(content))
-    page = _TITLE.sub("", _EMPTY.sub(_spelled_out, page), count=1)
+    page = _EMPTY.sub(_spelled_out, page)
+    title = _TITLE_START.search(page)
+    if title and (end := _TITLE_END.search(page, title.end())):
+        page = page[: title.start()] + page[end.end() :]
     if heading and not _HEADING.search(page):
         page = _BODY.sub(lambda body: f"{body[0]}<h1>{html.escape(heading)}</h1>", page, count=1)
     return page, warnings

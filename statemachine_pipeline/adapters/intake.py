@@ -10,7 +10,12 @@ import hashlib
 import io
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.adapters.media_types import SUPPORTED, name_of, sniff
+from statemachine_pipeline.adapters.media_types import (
+    LOCKED_OFFICE,
+    SUPPORTED,
+    name_of,
+    sniff,
+)
 from statemachine_pipeline.hooks import Done, Reject
 from statemachine_pipeline.records import Accepted
 
@@ -38,7 +43,7 @@ class Intake:
 
         Raises:
             Reject: The document is empty, too large, of another type than the supported ones, or
-                not the bytes that were submitted; codes ``empty``, ``too_large``,
+                not the bytes that were submitted; codes ``empty``, ``too_large``, ``encrypted``,
                 ``unsupported_type``, ``unknown_type`` and ``changed``.
         """
         source = await claim.source()
@@ -65,6 +70,8 @@ class Intake:
             media_type = sniff(source.name, stream)
         if media_type is None:
             raise Reject("unknown binary content: neither text nor a known type", "unknown_type")
+        if media_type == LOCKED_OFFICE:
+            raise Reject("password-protected", "encrypted")
         if media_type not in SUPPORTED:
             raise Reject(
                 f"{name_of(media_type)} is not supported yet: {media_type}; "

@@ -21,6 +21,8 @@ DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.do
 ODT: Final = "application/vnd.oasis.opendocument.text"
 EPUB: Final = "application/epub+zip"
 EMAIL: Final = "message/rfc822"
+LOCKED_OFFICE: Final = "application/x-ooxml-protected"
+"""A docx, xlsx or pptx with a password: what it is lies encrypted in a file of the old kind."""
 
 SUPPORTED: Final = {
     PDF: "PDF",
@@ -51,6 +53,7 @@ _NAMES: Final = {
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/msword": "doc (or another old Office format)",
+    LOCKED_OFFICE: "Office document with a password",
     _ZIP: "zip archive",
     _XML: "XML",
     _SVG: "SVG image",
@@ -64,6 +67,8 @@ _OFFICE_PARTS: Final = {
     b"ppt/presentation": _OFFICE + "presentationml.presentation",
     b"xl/workbook": _OFFICE + "spreadsheetml.sheet",
 }
+_OLD_OFFICE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_LOCKED_ENTRY: Final = "EncryptedPackage".encode("utf-16-le")
 _MEDIA_TYPE: Final = re.compile(rb"[a-z]+/[\w.+-]+")
 _MIMETYPE_LIMIT_BYTES: Final = 200
 
@@ -150,6 +155,8 @@ def sniff(name: str, content: bytes | BinaryIO) -> str | None:
         return PDF
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _sniff_zip(head, stream)
+    if head.startswith(_OLD_OFFICE_MAGIC) and _LOCKED_ENTRY in _old_office_directory(head, stream):
+        return LOCKED_OFFICE
     text = _text(head)
     if text is not None:
         return _sniff_text(PurePath(name).suffix.lower(), text)
@@ -183,6 +190,16 @@ def _sniff_zip(head: bytes, stream: BinaryIO) -> str:
             if part in names:
                 return media_type
     return _ZIP
+
+
+def _old_office_directory(head: bytes, stream: BinaryIO) -> bytes:
+    """Read the first names in a file of old Office formats.
+
+    Source: [MS-CFB], section 2.2 (header), and [MS-OFFCRYPTO], section 2.3.1.
+    """
+    sector_bytes = 1 << min(int.from_bytes(head[30:32], "little"), 16)
+    stream.seek((int.from_bytes(head[48:52], "little") + 1) * sector_bytes)
+    return stream.read(4096)
 
 
 def _text(head: bytes) -> str | None:

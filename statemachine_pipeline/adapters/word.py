@@ -6,7 +6,9 @@ warnings count, tables of contents, and the numbers that Word draws before headi
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 from xml.parsers.expat import ExpatError
 
@@ -45,6 +47,7 @@ _HARMLESS: Final = re.compile(
     "Unrecognised .* style|.* style with ID .* not defined|Image of type|Could not find image"
     "|A v:imagedata element|Unsupported break type|Ignoring complex field"
 )
+_MOST_KINDS: Final = 20  # of messages: a hostile document makes up as many as it likes
 # What Mammoth raises over parts that contradict one another.
 _BROKEN: Final = (AttributeError, ExpatError, LookupError, TypeError, ValueError)
 
@@ -101,14 +104,15 @@ def _with_marked_boxes(document: Any) -> Any:
 
 def _unread(messages: Iterable[Any], parts: list[Element]) -> Iterator[str]:
     """Yield what Mammoth reports, each once, without what is about looks."""
-    for message in dict.fromkeys(message.message for message in messages):
-        if ignored := _IGNORED.match(message):
-            if count := _count_with_words(ignored[1], parts):
-                yield f"left out {count:,} {ignored[1]} element{'s' * (count > 1)} with text"
-        elif not _HARMLESS.match(message):
-            yield message
-
-
-def _count_with_words(name: str, parts: list[Element]) -> int:
-    found = (part for root in parts for part in root.iter() if local_name(part) == name)
-    return sum(any(text.strip() for text in part.itertext()) for part in found)
+    told = dict.fromkeys(message.message for message in messages)
+    ignored = {found[1] for message in told if (found := _IGNORED.match(message))}
+    elements = (part for root in parts for part in root.iter() if local_name(part) in ignored)
+    counts = Counter(
+        local_name(element)
+        for element in elements
+        if any(text.strip() for text in element.itertext())
+    )
+    for name, count in counts.most_common(_MOST_KINDS):
+        yield f"left out {count:,} {name} element{'s' * (count > 1)} with text"
+    others = (one for one in told if not (_IGNORED.match(one) or _HARMLESS.match(one)))
+    yield from itertools.islice(others, _MOST_KINDS)

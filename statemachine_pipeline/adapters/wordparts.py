@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "word/"
 _PART: Final = re.compile(
-    r"word/(?:comments|(?:document|endnotes|footer|footnotes|header|styles)\d*)\.xml"
+    r"word/(?:comments\.|styles\.|(?:document|endnotes|footer|footnotes|header)[^/]*\.)xml"
 )
 _NOTES: Final = frozenset(("footnotes", "endnotes"))
 _TEXTS: Final = _NOTES | {"document"}
@@ -79,7 +79,10 @@ def mend(content: bytes) -> tuple[io.BytesIO, Counter[str], list[Element]]:
         relations = xmlparts.parse_part(archive, rels) if rels in names else ()
         _drop_dangling(root, {attribute(relation, "Id") for relation in relations}, notes)
         _mend(root, levels)
-    return _written(archive, texts), lost, list(texts.values())
+    for root in roots:
+        if local_name(root) == "styles":
+            _drop_looks(root)
+    return _written(archive, parts), lost, list(texts.values())
 
 
 def _lost(roots: Iterable[Element]) -> Counter[str]:
@@ -94,12 +97,20 @@ def _lost(roots: Iterable[Element]) -> Counter[str]:
     return lost
 
 
-def _written(archive: zipfile.ZipFile, texts: Mapping[str, Element]) -> io.BytesIO:
+def _drop_looks(styles: Element) -> None:
+    """Keep of styles what the converter asks for; the rest took most of the time of a letter."""
+    for style in styles:
+        style[:] = [part for part in style if local_name(part) in {"name", "basedOn", "pPr"}]
+        for part in style:
+            part[:] = [one for one in part if local_name(one) == "numPr"]
+
+
+def _written(archive: zipfile.ZipFile, parts: Mapping[str, Element]) -> io.BytesIO:
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w") as written:
         for name in dict.fromkeys(archive.namelist()):
-            if name in texts:
-                written.writestr(name, ET.tostring(texts[name], encoding="utf-8"))
+            if name in parts:
+                written.writestr(name, ET.tostring(parts[name], encoding="utf-8"))
             elif name.endswith((".xml", ".rels")):
                 written.writestr(name, archive.read(name))
     return package

@@ -20,8 +20,8 @@ from statemachine_pipeline import (
     is_duplicate,
     is_unique,
 )
+from statemachine_pipeline.database import holding
 from statemachine_pipeline.database.moves import plan
-from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import LifecycleMismatch
 
@@ -212,13 +212,12 @@ async def test_a_document_that_moved_on_meanwhile_is_refused(
 ) -> None:
     """``apply(state=...)`` looks again once it has the lock."""
     sent = await pipeline.submit(b"one")
-    moving = Moving(engine, tables("smp"), pipeline._known_stages)
     async with engine.begin() as other:
-        (held,) = await moving.lock(other, [sent.document_id])
+        (held,) = await holding.lock(other, tables("smp"), [sent.document_id])
         asked = asyncio.create_task(pipeline.apply("revise", state="uploaded", reason="all"))
         await until_blocked(psql)
         cancel = plan(pipeline._known_stages, held, "cancel", by="bob", reason="no")
-        await moving.move(other, [cancel])
+        await holding.move(other, tables("smp"), pipeline.graph, [cancel])
     applied = await asked
     assert applied.moved == ()
     assert applied.matched == (sent.document_id,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import quote
 
 import pytest
@@ -159,3 +160,12 @@ def test_limits_hold() -> None:
     content = book({"a": page("<p>first words</p>"), "b": page("<p>second words</p>")})
     assert rejection(content, EPUB, pages=1)[1] == "2 chapters are more than the limit of 1"
     assert rejection(content, EPUB, text_chars=20)[0] == "too_large"
+
+
+@pytest.mark.parametrize("piece", ["<title>", "<title ", "<body ", "<a ", "<a/", "</title"])
+def test_no_page_makes_the_looking_slow(piece: str) -> None:
+    """Every pattern is linear in the page."""
+    content = book({"a": piece * 50_000})
+    began = time.process_time()
+    parse(content, EPUB, inflation_ratio=10_000)
+    assert time.process_time() - began < 2.0

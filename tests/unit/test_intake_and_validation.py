@@ -79,9 +79,16 @@ async def test_intake_says_what_the_bytes_are(tmp_path: Path) -> None:
     assert done.product == Accepted(media_type="text/markdown", sha256=digest)
 
 
+# An old Office file whose directory, in its first sector, names the encrypted document.
+LOCKED = (
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(30, b"\0")
+    + (9).to_bytes(2, "little").ljust(482, b"\0")
+    + "EncryptedPackage".encode("utf-16-le")
+)
 REFUSALS = [
     (b"", "empty", "the file is empty"),
     (b"a" * 1001, "too_large", "1,001 bytes are more than the limit of 1,000"),
+    (LOCKED, "encrypted", "password-protected"),
     (b"a\x00b", "unknown_type", "unknown binary content: neither text nor a known type"),
     (
         b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50),

@@ -15,6 +15,7 @@ from statemachine_pipeline.adapters.media_types import (
     EMAIL,
     EPUB,
     HTML,
+    LOCKED_OFFICE,
     MARKDOWN,
     ODT,
     PDF,
@@ -38,6 +39,14 @@ def archive(*names: str, mimetype: str = "") -> bytes:
         for name in names:
             zipped.writestr(name, "text " * 100)
     return content.getvalue()
+
+
+def old_office(entry: str) -> bytes:
+    """Return the header of an old Office file and, two sectors behind, the name of an entry."""
+    header = bytearray(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(512, b"\0"))
+    header[30:32] = (9).to_bytes(2, "little")
+    header[48:52] = (2).to_bytes(4, "little")
+    return bytes(header) + bytes(1024) + entry.encode("utf-16-le").ljust(512, b"\0")
 
 
 TEXTS = [
@@ -83,6 +92,8 @@ BINARIES = [
     ("a", archive("c.xml")[:40], "application/zip"),
     ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(50), "image/png"),
     ("a.md", gzip.compress(b"words" * 100), "application/x-gzip"),
+    ("a.docx", old_office("EncryptedPackage"), LOCKED_OFFICE),
+    ("a.docx", old_office("WordDocument"), "application/msword"),
     ("a.pdf", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "application/msword"),
 ]
 

@@ -292,6 +292,11 @@ class TestWarnings:
         assert parsed.text == "a\n"
         assert parsed.warnings == ("left out 2 future elements with text",)
 
+    def test_a_document_cannot_make_up_warnings_without_end(self) -> None:
+        """A hostile document makes up as many kinds as it likes."""
+        body = "".join(f"<w:p><w:x{n}>{run('a')}</w:x{n}></w:p>" for n in range(500))
+        assert len(parse(docx(body), DOCX).warnings) == 20
+
 
 class TestRefusals:
     def test_a_package_without_a_document_is_damaged(self) -> None:
