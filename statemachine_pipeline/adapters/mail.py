@@ -65,19 +65,22 @@ _BLANKS: Final = re.compile(r"\s+")
 _UNFIT: Final = re.compile(r'[\\/:*?"<>|]+')
 
 
-class _BoundedHeaders(EmailPolicy):
-    """Reads headers of bearable length, and in UTF-8 where they are not encoded at all."""
+class _PatientHeaders(EmailPolicy):
+    """Reads headers of bearable length, not encoded ones too, and broken ones as they stand."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
-        value = value[:_HEADER_LIMIT_CHARS]
+        value = value[:_HEADER_LIMIT_CHARS].replace("\x00", "")
         if not value.isascii():
             value, _ = decode(value.encode("ascii", "surrogateescape"))
         return name, value
 
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return _safely(lambda: super(_PatientHeaders, self).header_fetch_parse(name, value), value)
+
 
 # Forwarded messages are written again as they were, line by line.
-_POLICY: Final = _BoundedHeaders(utf8=True, refold_source="none")
+_POLICY: Final = _PatientHeaders(utf8=True, refold_source="none")
 _TYPES: Final = mimetypes.MimeTypes()
 """Without this machine's own lists, so that names are the same everywhere."""
 
@@ -100,12 +103,14 @@ def read_mail(source: Source, reading: Reading) -> Done:
         )
     try:
         message = email.message_from_bytes(content, policy=_POLICY)
-        mail = _Mail(reading)
-        bodies = list(mail.bodies(message))
-        texts = (mail.headers(message), *mail.texts(bodies))
-        text, warnings = clean("\n\n".join(filter(None, texts)))
     except RecursionError as error:
         raise Reject("its parts lie in one another without end", "damaged") from error
+    except Exception as error:  # the standard library's; see _safely
+        raise Reject("the order of its parts cannot be told", "damaged") from error
+    mail = _Mail(reading)
+    bodies = list(mail.bodies(message))
+    texts = (mail.headers(message), *mail.texts(bodies))
+    text, warnings = clean("\n\n".join(filter(None, texts)))
     reading.check_chars(len(text))
     parsed = ParsedText(text, (), (*mail.warnings, *warnings))
     return Done(parsed, children=mail.children)
@@ -199,8 +204,9 @@ class _Mail:
             return
         subject = _fit(_UNFIT.sub(" ", _header(message, "Subject"))[:100])
         name = _name(part) or f"{subject or 'forwarded message'}.eml"
-        encoding = str(_safely(lambda: part["content-transfer-encoding"], "") or "").strip().lower()
-        if encoding == "base64":  # forbidden, and done
+        if (
+            str(part["content-transfer-encoding"]).strip().lower() == "base64"
+        ):  # forbidden, and done
             content = _safely(lambda: base64.b64decode(str(message.get_payload())), b"")
         else:
             content = _safely(lambda: _written(message), b"")
@@ -257,11 +263,10 @@ def _decoded(content: bytes, declared: str | None, *, is_html: bool) -> tuple[st
 
 
 def _header(message: Message, name: str) -> str:
-    """Return a header as people read it; its source where it is too broken to be parsed."""
-    value = _safely(lambda: message[name], None)
+    """Return a header as people read it, or nothing."""
+    value = message[name]
     if value is None:
-        raw = (text for key, text in message.raw_items() if key.lower() == name.lower())
-        value = next(raw, "")
+        return ""
     moment = getattr(value, "datetime", None)
     text = f"{moment:%Y-%m-%d %H:%M %z}" if moment is not None else str(value)
     text = _BLANKS.sub(" ", text).strip()
