@@ -268,3 +268,17 @@ def test_the_shipped_parser_reads_mail() -> None:
     content = message().as_bytes()
     source = Source(name="x.eml", media_type=EMAIL, size_bytes=len(content), data=content)
     assert isinstance(DocumentParser().parse(source), Done)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Content-Type: text/plain; charset*=\x00''utf-8",
+        b"Content-Type: " + b"(" * 5000,
+        b'Content-Type: ;;;="\nContent-Transfer-Encoding: ?',
+        b"Content-Type: text/plain; charset*0*='\nContent-Disposition: *0*",
+    ],
+)
+def test_headers_that_break_the_parser_break_nothing(header: bytes) -> None:
+    """A message is read as far as it can be told what it is."""
+    assert read(b"Subject: x\n" + header + b"\n\nhello")[0] == "# x\n\nhello"
