@@ -131,7 +131,7 @@ class _Mail:
     @property
     def warnings(self) -> list[str]:
         """Sentences about what is missing."""
-        left_out = [f"left out {count} x {what}" for what, count in self._left_out.items()]
+        left_out = [f"left out: {what} ({count})" for what, count in self._left_out.items()]
         damage = [f"the message is damaged: {', '.join(self._damage)}"] if self._damage else []
         return [*damage, *self._told, *left_out]
 
@@ -139,15 +139,14 @@ class _Mail:
         self, part: Message, *, depth: int = 0, is_related: bool = False
     ) -> Iterator[Message]:
         """Yield the parts to be read as text, and keep the attachments on the way."""
-        for defect in part.defects:
-            self._damage[type(defect).__name__.removesuffix("Defect")] = None
+        self._note_damage(part)
         kind = part.get_content_type()
         if kind in _ENCRYPTED:
             if depth == 0:
                 raise Reject("it is encrypted or wrapped by S/MIME", "encrypted")
-            self._left_out["encrypted part"] += 1
+            self._left_out["encrypted parts"] += 1
         elif depth > _NESTING:
-            self._left_out[f"part that lies more than {_NESTING} deep in others"] += 1
+            self._left_out[f"parts that lie more than {_NESTING} deep in others"] += 1
         elif kind in _SIGNATURES or kind in _REPORTS:
             self._left_out[kind] += 1
         elif kind in _FORWARDED:
@@ -155,11 +154,17 @@ class _Mail:
         elif kind.startswith("multipart/") and part.is_multipart():
             yield from self._several(kind, part, depth + 1)
         elif _is_shown(part, kind, is_related=is_related):
-            self._left_out["picture within the text"] += 1
+            self._left_out["pictures within the text"] += 1
         elif _is_body(part, kind):
             yield part
         else:
-            self._attach(_name(part), part, _content(part))
+            content = _content(part)
+            self._note_damage(part)  # decoding finds more
+            self._attach(_name(part), part, content)
+
+    def _note_damage(self, part: Message) -> None:
+        for defect in part.defects:
+            self._damage[type(defect).__name__.removesuffix("Defect")] = None
 
     def _several(self, kind: str, part: Message, depth: int) -> Iterator[Message]:
         parts = [one for one in part.get_payload() if isinstance(one, Message)]
@@ -180,6 +185,7 @@ class _Mail:
         """Yield the text of each body."""
         for part in bodies:
             content = _content(part)
+            self._note_damage(part)
             self._reading.check_bytes(len(content))
             is_html = part.get_content_type() == HTML
             declared = _safely(part.get_content_charset, None)
@@ -201,7 +207,7 @@ class _Mail:
         inner = part.get_payload()
         message = inner[0] if isinstance(inner, list) and inner else None
         if not isinstance(message, Message):
-            self._left_out["forwarded message that cannot be read"] += 1
+            self._left_out["forwarded messages that cannot be read"] += 1
             return
         subject = _fit(_UNFIT.sub(" ", _header(message, "Subject"))[:100])
         name = _name(part) or f"{subject or 'forwarded message'}.eml"
@@ -215,7 +221,7 @@ class _Mail:
 
     def _attach(self, name: str | None, part: Message, content: bytes) -> None:
         if not content.strip():
-            self._left_out["empty attachment"] += 1
+            self._left_out["empty attachments"] += 1
             return
         if len(content) > BLOB_LIMIT_BYTES:
             self._told.append(
