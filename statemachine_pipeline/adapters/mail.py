@@ -39,6 +39,9 @@ T = TypeVar("T")
 _HEADER_LIMIT_CHARS: Final = 10_000
 _SHOWN_LIMIT_CHARS: Final = 1_000
 _NESTING: Final = 20
+# Lines that may begin a part; as many parts take the standard library 3 seconds, and more by far
+# more than in proportion.
+_PARTS_LIMIT: Final = 20_000
 _NAME_LIMIT_CHARS: Final = 200
 _SHOWN_HEADERS: Final = ("From", "To", "Cc", "Date")
 _ENCRYPTED: Final = frozenset(
@@ -65,19 +68,22 @@ _BLANKS: Final = re.compile(r"\s+")
 _UNFIT: Final = re.compile(r'[\\/:*?"<>|]+')
 
 
-class _BoundedHeaders(EmailPolicy):
-    """Reads headers of bearable length, and in UTF-8 where they are not encoded at all."""
+class _PatientHeaders(EmailPolicy):
+    """Reads headers of bearable length, not encoded ones too, and broken ones as they stand."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
-        value = value[:_HEADER_LIMIT_CHARS]
+        value = value[:_HEADER_LIMIT_CHARS].replace("\x00", "")
         if not value.isascii():
             value, _ = decode(value.encode("ascii", "surrogateescape"))
         return name, value
 
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return _safely(lambda: super(_PatientHeaders, self).header_fetch_parse(name, value), value)
+
 
 # Forwarded messages are written again as they were, line by line.
-_POLICY: Final = _BoundedHeaders(utf8=True, refold_source="none")
+_POLICY: Final = _PatientHeaders(utf8=True, refold_source="none")
 _TYPES: Final = mimetypes.MimeTypes()
 """Without this machine's own lists, so that names are the same everywhere."""
 
@@ -90,22 +96,22 @@ def read_mail(source: Source, reading: Reading) -> Done:
             ``too_large``.
     """
     content = source.read().lstrip(b"\xef\xbb\xbf \t\r\n")
-    # Each may begin a part, and 20,000 parts take the standard library a second.
     parts = content.count(b"\n--")
-    if parts > 2 * reading.entries:
+    if parts > _PARTS_LIMIT:
         raise Reject(
-            f"{parts:,} lines that may begin a part are more than the limit of "
-            f"{2 * reading.entries:,}",
+            f"{parts:,} lines that may begin a part are more than the limit of {_PARTS_LIMIT:,}",
             "too_large",
         )
     try:
         message = email.message_from_bytes(content, policy=_POLICY)
-        mail = _Mail(reading)
-        bodies = list(mail.bodies(message))
-        texts = (mail.headers(message), *mail.texts(bodies))
-        text, warnings = clean("\n\n".join(filter(None, texts)))
     except RecursionError as error:
         raise Reject("its parts lie in one another without end", "damaged") from error
+    except Exception as error:  # the standard library's; see _safely
+        raise Reject("the order of its parts cannot be told", "damaged") from error
+    mail = _Mail(reading)
+    bodies = list(mail.bodies(message))
+    texts = (mail.headers(message), *mail.texts(bodies))
+    text, warnings = clean("\n\n".join(filter(None, texts)))
     reading.check_chars(len(text))
     parsed = ParsedText(text, (), (*mail.warnings, *warnings))
     return Done(parsed, children=mail.children)
@@ -125,7 +131,7 @@ class _Mail:
     @property
     def warnings(self) -> list[str]:
         """Sentences about what is missing."""
-        left_out = [f"left out {count} x {what}" for what, count in self._left_out.items()]
+        left_out = [f"left out: {what} ({count})" for what, count in self._left_out.items()]
         damage = [f"the message is damaged: {', '.join(self._damage)}"] if self._damage else []
         return [*damage, *self._told, *left_out]
 
@@ -133,15 +139,14 @@ class _Mail:
         self, part: Message, *, depth: int = 0, is_related: bool = False
     ) -> Iterator[Message]:
         """Yield the parts to be read as text, and keep the attachments on the way."""
-        for defect in part.defects:
-            self._damage[type(defect).__name__.removesuffix("Defect")] = None
+        self._note_damage(part)
         kind = part.get_content_type()
         if kind in _ENCRYPTED:
             if depth == 0:
                 raise Reject("it is encrypted or wrapped by S/MIME", "encrypted")
-            self._left_out["encrypted part"] += 1
+            self._left_out["encrypted parts"] += 1
         elif depth > _NESTING:
-            self._left_out[f"part that lies more than {_NESTING} deep in others"] += 1
+            self._left_out[f"parts that lie more than {_NESTING} deep in others"] += 1
         elif kind in _SIGNATURES or kind in _REPORTS:
             self._left_out[kind] += 1
         elif kind in _FORWARDED:
@@ -149,11 +154,17 @@ class _Mail:
         elif kind.startswith("multipart/") and part.is_multipart():
             yield from self._several(kind, part, depth + 1)
         elif _is_shown(part, kind, is_related=is_related):
-            self._left_out["picture within the text"] += 1
+            self._left_out["pictures within the text"] += 1
         elif _is_body(part, kind):
             yield part
         else:
-            self._attach(_name(part), part, _content(part))
+            content = _content(part)
+            self._note_damage(part)  # decoding finds more
+            self._attach(_name(part), part, content)
+
+    def _note_damage(self, part: Message) -> None:
+        for defect in part.defects:
+            self._damage[type(defect).__name__.removesuffix("Defect")] = None
 
     def _several(self, kind: str, part: Message, depth: int) -> Iterator[Message]:
         parts = [one for one in part.get_payload() if isinstance(one, Message)]
@@ -174,6 +185,7 @@ class _Mail:
         """Yield the text of each body."""
         for part in bodies:
             content = _content(part)
+            self._note_damage(part)
             self._reading.check_bytes(len(content))
             is_html = part.get_content_type() == HTML
             declared = _safely(part.get_content_charset, None)
@@ -195,12 +207,13 @@ class _Mail:
         inner = part.get_payload()
         message = inner[0] if isinstance(inner, list) and inner else None
         if not isinstance(message, Message):
-            self._left_out["forwarded message that cannot be read"] += 1
+            self._left_out["forwarded messages that cannot be read"] += 1
             return
         subject = _fit(_UNFIT.sub(" ", _header(message, "Subject"))[:100])
         name = _name(part) or f"{subject or 'forwarded message'}.eml"
-        encoding = str(_safely(lambda: part["content-transfer-encoding"], "") or "").strip().lower()
-        if encoding == "base64":  # forbidden, and done
+        if (
+            str(part["content-transfer-encoding"]).strip().lower() == "base64"
+        ):  # forbidden, and done
             content = _safely(lambda: base64.b64decode(str(message.get_payload())), b"")
         else:
             content = _safely(lambda: _written(message), b"")
@@ -208,7 +221,7 @@ class _Mail:
 
     def _attach(self, name: str | None, part: Message, content: bytes) -> None:
         if not content.strip():
-            self._left_out["empty attachment"] += 1
+            self._left_out["empty attachments"] += 1
             return
         if len(content) > BLOB_LIMIT_BYTES:
             self._told.append(
@@ -257,11 +270,10 @@ def _decoded(content: bytes, declared: str | None, *, is_html: bool) -> tuple[st
 
 
 def _header(message: Message, name: str) -> str:
-    """Return a header as people read it; its source where it is too broken to be parsed."""
-    value = _safely(lambda: message[name], None)
+    """Return a header as people read it, or nothing."""
+    value = message[name]
     if value is None:
-        raw = (text for key, text in message.raw_items() if key.lower() == name.lower())
-        value = next(raw, "")
+        return ""
     moment = getattr(value, "datetime", None)
     text = f"{moment:%Y-%m-%d %H:%M %z}" if moment is not None else str(value)
     text = _BLANKS.sub(" ", text).strip()

@@ -121,7 +121,8 @@ class Settlement:
         }
         changed = await self._changed_owners(connection, mine, decisions)
         pairs = [(p, d) for p, d in zip(mine, decisions, strict=True) if p not in changed]
-        if changed and any(_has_data(p) for p in changed):
+        lost = {id_ for id_, (_, held) in families.items() if held is not None}
+        if any(_has_data(p) or p.claim.document.id in lost for p in changed):
             raise OwnerChanged(changed[0].claim)
         written = [p for p, _ in pairs]
         taken = [d for _, d in pairs]
@@ -133,7 +134,7 @@ class Settlement:
             )
             answers |= {p.claim.document.id: a for p, a in zip(written, moved, strict=True)}
             await self._after(connection, written, taken)
-            await self._family.drop(connection, [lost for _, lost in families.values() if lost])
+            await self._family.drop(connection, [held for _, held in families.values() if held])
         return [answers.get(p.claim.document.id, _stale(p) if alone else None) for p in proposals]
 
     async def _lock(

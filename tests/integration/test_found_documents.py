@@ -24,7 +24,7 @@ from fix_pipelines import (
 )
 
 from statemachine_pipeline import Child, Done, ParsedText, Reject
-from statemachine_pipeline.database.proposal import Settled
+from statemachine_pipeline.database.proposal import OwnerChanged, Settled
 from statemachine_pipeline.errors import SourceRefused, StaleClaim
 from statemachine_pipeline.records import child_uri, document_id
 from statemachine_pipeline.sources import BLOB_LIMIT_BYTES
@@ -549,6 +549,27 @@ async def test_a_twin_of_the_same_bytes_has_no_children_until_it_takes_over(
     states = {name: one.state for name, one in (await children_of(pipeline, twin)).items()}
     assert states == {"own": "deleted", "bill": "complete", "list": "complete"}
     assert psql.execute("SELECT count(*) FROM duplicate_of").fetchone() == (0,)
+
+
+async def test_a_twin_whose_owner_changed_meanwhile_loses_nothing(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Nothing is written, its children neither, and the document is decided again."""
+    pipeline = pipeline_with(engine, unpacking())
+    owner = await send(pipeline, LETTER, "owner")
+    twin = await send(pipeline, nest("mine", ("own", nest("own"))), "twin")
+    await completed(pipeline)
+    await send(pipeline, LETTER, "twin")
+    worker = await hand(pipeline)
+    proposal = await worker.earn(*await worker.claim_one("queue_parse"))
+    await pipeline.apply("delete", owner, reason="test")
+    earned = "SELECT count(*) FROM product WHERE document_id = %s AND stage = 'finish_parse'"
+
+    with pytest.raises(OwnerChanged):
+        await worker.settle(proposal)
+
+    assert (await children_of(pipeline, twin))["own"].state == "complete"
+    assert psql.execute(earned, [twin]).fetchone() == (1,)
 
 
 async def test_texts_that_are_equal_may_hold_different_documents(engine: AsyncEngine) -> None:
