@@ -13,6 +13,8 @@ _SHOWN_CHARS: Final = 300
 _QUOTE_CHARS: Final = 16
 """As many characters in a row of a document count as quoting it."""
 
+_TOO_LONG: Final = ("context length", "context size", "too large to process")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
@@ -37,8 +39,8 @@ class Complaint:
 
     @property
     def is_about_input(self) -> bool:
-        """Whether a text is too long, whatever the status: Ollama has said so with 500."""
-        return "context length" in self.message
+        """Whether a text is too long, whatever the status: Ollama and llama.cpp say so with 500."""
+        return any(phrase in self.message.lower() for phrase in _TOO_LONG)
 
     def about(self, text: str | None = None) -> str:
         """Return status and message; without the message if it quotes ``text``."""

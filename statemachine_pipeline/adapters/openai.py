@@ -301,6 +301,8 @@ class OpenAIEmbedder:
             # What it says may quote the key.
             wanted = f"the key in {self._key_name}" if self._key_name else "a request without key"
             return StageFault(f"{self._url.host} refuses {wanted}: {said.status}")
+        if response.is_redirect:
+            return self._fault(said, "sends the request elsewhere, so base_url is not its address")
         return self._fault(said, f"refuses the request for model {self.model!r}")
 
     def _fault(self, said: Complaint, what: str) -> StageFault:

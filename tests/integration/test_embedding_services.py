@@ -34,8 +34,8 @@ TESTS = Path(__file__).resolve().parents[1]
 WORK = "SELECT lane, attempt FROM work"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff draws zero and what is due is looked for at once."""
     monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
     monkeypatch.setattr(drive.random, "random", lambda: 0.0)
@@ -77,6 +77,7 @@ async def test_documents_are_embedded_published_and_found(
     assert [float(n) for n in stored.strip("[]").split(",")] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_killed_worker_costs_one_batch(
     engine: AsyncEngine, database_url: str, service: EmbeddingServer, psql: Psql
 ) -> None:
@@ -116,6 +117,7 @@ async def test_a_killed_worker_costs_one_batch(
     assert again == [f"part {n}" for n in range(saved[0], 8)]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_failure_in_the_middle_keeps_what_was_embedded(
     engine: AsyncEngine, service: EmbeddingServer
 ) -> None:

@@ -276,7 +276,7 @@ async def test_the_key_of_openai_goes_to_openai_only(
             {"error": 'model "model-1" not found, try pulling it first'},
             "model 'model-1': 404 Not Found, model \"model-1\" not found, try pulling it first",
         ),
-        (307, "", "refuses the request for model 'model-1': 307 Temporary Redirect"),
+        (405, "", "refuses the request for model 'model-1': 405 Method Not Allowed"),
         (429, {"error": {"code": "insufficient_quota", "message": "pay"}}, "429 Too Many Re"),
         (400, {"error": {"param": "dimensions", "message": "not 8"}}, "400 Bad Request, not 8"),
     ],
@@ -289,6 +289,15 @@ async def test_a_service_that_takes_nothing_is_the_stages_fault(
     found = await signal(service)
     assert isinstance(found, StageFault)
     assert reason in found.reason
+    assert len(service.asked) == 1
+
+
+async def test_a_redirect_is_not_followed(service: EmbeddingServer) -> None:
+    """Neither texts nor the key go to an address that nobody named."""
+    service.says(Said(307, "", {"Location": f"{service.address}/embed"}))
+    found = await signal(service)
+    assert isinstance(found, StageFault)
+    assert found.reason.endswith("base_url is not its address: 307 Temporary Redirect")
     assert len(service.asked) == 1
 
 
@@ -360,16 +369,21 @@ async def test_a_batch_that_is_too_large_for_the_server_is_halved(
     assert [len(asked.texts) for asked in service.asked] == [4, 2, 2]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "the input length exceeds the context length",
+        "input (999 tokens) is too large to process. increase the physical batch size",
+    ],
+)
 async def test_a_text_that_is_too_long_is_rejected_whatever_the_status(
-    service: EmbeddingServer,
+    service: EmbeddingServer, message: str
 ) -> None:
-    """Ollama has answered 500 to a text that is too long; trying again would never help."""
-    refusal = Said(500, {"error": "the input length exceeds the context length"})
-    service.says(refusal)
+    """Ollama and llama.cpp answer 500 to a text that is too long; trying again never helps."""
+    service.says(Said(500, {"error": message}))
     found = await signal(service, texts=["long " * 99], api="ollama")
     assert isinstance(found, Reject)
-    said = "500 Internal Server Error, the input length exceeds the context length"
-    assert found.reason.endswith(said)
+    assert found.reason.endswith(f"500 Internal Server Error, {message}")
 
 
 @pytest.mark.parametrize("text", ["a confidential sentence of the document", "secret"])
