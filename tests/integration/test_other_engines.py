@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 from statemachine_pipeline import Incoming, Pipeline
+from statemachine_pipeline.database.borrowed import at_once
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
     DefinitionError,
@@ -232,9 +233,22 @@ def test_a_connection_that_commits_every_statement_is_refused(
 ) -> None:
     """SQLAlchemy in AUTOCOMMIT: a document would be half there in between."""
     engine = sa.create_engine(database_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection, pytest.raises(PipelineError, match="without AUTOCOMMIT"):
-        blocking.submit(connection, b"text")
+    with engine.connect() as connection:
+        with pytest.raises(PipelineError, match="without AUTOCOMMIT"):
+            blocking.submit(connection, b"text")
+        with pytest.raises(DocumentNotFound):  # looking is harmless
+            blocking.get(connection, NOBODY)
     engine.dispose()
+
+
+def test_nothing_but_the_database_is_waited_for() -> None:
+    """Or the caller's thread would wait for an event loop that is not there."""
+
+    async def waits() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waits for something else"):
+        at_once(waits())
 
 
 async def test_what_is_no_connection_is_refused(engine: AsyncEngine, blocking: Any) -> None:
