@@ -71,7 +71,7 @@ class Blocking:
             correlation_id=correlation_id,
         )
         submission = prepare(incoming, tenant)
-        with borrowing(connection) as borrowed:
+        with borrowing(connection, writes=True) as borrowed:
             return at_once(self._documents(borrowed).submit(submission))
 
     def get(self, connection: Lent, document: UUID) -> Document:
@@ -118,7 +118,7 @@ class Blocking:
             DocumentNotFound: One of ``documents`` is not there; nothing was written.
             ValueError: Neither ids nor a state, or both.
         """
-        with borrowing(connection) as borrowed:
+        with borrowing(connection, writes=True) as borrowed:
             return at_once(
                 self._documents(borrowed).apply(
                     trigger,

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 from statemachine_pipeline.database.arrivals import next_batch
 from statemachine_pipeline.records import Incoming, Refused
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.records import Submitted
 
-Session: TypeAlias = AsyncSession | AsyncConnection
+Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncConnection
 
 
 class Operations:
@@ -131,5 +131,16 @@ def _each(items: Iterable[Incoming | str | Path | bytes]) -> Iterator[Incoming]:
 
 
 async def connection_of(session: Session | None) -> AsyncConnection | None:
-    """Return the connection that a session works on."""
-    return await session.connection() if isinstance(session, AsyncSession) else session
+    """Return the connection that a session works on.
+
+    Raises:
+        TypeError: It is not one of SQLAlchemy's asynchronous ones.
+    """
+    if session is None or isinstance(session, AsyncConnection):
+        return session
+    if isinstance(session, AsyncSession | async_scoped_session):
+        return await session.connection()
+    raise TypeError(
+        f"session= wants an AsyncSession or AsyncConnection, got a {type(session).__name__}; "
+        "on a synchronous one use pipeline.blocking"
+    )

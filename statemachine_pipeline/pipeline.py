@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-
     from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.operations import Session
     from statemachine_pipeline.records import (
         Applied,
         Document,
@@ -185,7 +184,7 @@ class Pipeline:
         priority: int = 0,
         not_before: datetime | None = None,
         correlation_id: str | None = None,
-        session: AsyncSession | AsyncConnection | None = None,
+        session: Session | None = None,
     ) -> Submitted:
         """Hand over a document; the same source again is recognised.
 

@@ -237,6 +237,41 @@ _mover(
 
 
 @app.command()
+def apply(
+    *,
+    context: typer.Context,
+    trigger: Annotated[str, typer.Argument(metavar="TRIGGER", help="What to take.")],
+    ids: Ids = None,
+    state: State = None,
+    tenant: AnyTenant = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Take a step that your lifecycle keeps by hand. Exit code 4 when a document may not take it.
+
+    A step with guards needs --app, since the database knows them by name only.
+    """
+    from statemachine_pipeline.cli import ending, moving
+
+    ending.run(
+        moving.move(
+            _target(context, app, database, schema),
+            trigger,
+            ids or (),
+            state=state,
+            tenant=tenant,
+            reason=reason,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )
+
+
+@app.command()
 def graph(
     *,
     context: typer.Context,

@@ -66,18 +66,19 @@ class Borrowed:
 
 
 @contextlib.contextmanager
-def borrowing(lent: Lent) -> Iterator[Borrowed]:
+def borrowing(lent: Lent, *, writes: bool = False) -> Iterator[Borrowed]:
     """Lend a connection; what is written belongs to the transaction that runs on it.
 
     A psycopg connection in autocommit, where no transaction runs, gets one for as long.
 
     Raises:
-        PipelineError: It is no connection that is known here, or one of SQLAlchemy in autocommit.
+        PipelineError: It is no connection that is known here, or it ``writes`` on one of SQLAlchemy
+            in autocommit.
     """
     if isinstance(lent, Session):
         lent = lent.connection()
     if isinstance(lent, Connection):
-        if getattr(lent.connection.dbapi_connection, "autocommit", False):
+        if writes and getattr(lent.connection.dbapi_connection, "autocommit", False):
             raise PipelineError(
                 "this connection commits every statement by itself, and a document is written by "
                 "several; lend one without AUTOCOMMIT, or the Session"

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from statemachine_pipeline.decide import Step, walk_from
 from statemachine_pipeline.errors import TransitionRefused
-from statemachine_pipeline.graph import CANCEL, DELETE, DELETED, FAILURE_TRIGGERS, RESTARTS
+from statemachine_pipeline.graph import (
+    CANCEL,
+    DELETE,
+    DELETED,
+    FAILURE_TRIGGERS,
+    MARK_DUPLICATE,
+    RESTARTS,
+)
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -95,6 +102,9 @@ def _steps(stages: Stages, held: Standing, trigger: str) -> tuple[Step, ...]:
     if not stages.is_by_hand(state) or trigger in FAILURE_TRIGGERS:
         raise TransitionRefused(state, trigger, "taken_by_workers", graph.possible(state))
     steps = walk_from(stages, edge, facts).steps
+    if any(step.edge.trigger == MARK_DUPLICATE for step in steps):
+        # Whom it rests on is decided under the lock of the key, by a worker that has the bytes.
+        raise TransitionRefused(state, trigger, "taken_by_workers", graph.possible(state))
     failed = next((step.error for step in steps if step.error is not None), None)
     if failed is not None:
         # Where a worker would park it, a person is told, and nothing is written.

@@ -227,6 +227,28 @@ async def test_a_document_that_moved_on_meanwhile_is_refused(
     assert path_of(psql, sent.document_id) == ["submit", "cancel"]
 
 
+class SortedLifecycle(Lifecycle):
+    """Somebody says whether a document is kept."""
+
+    uploaded = State(initial=True)
+    kept, duplicate = State(final=True), State(final=True)
+
+    mark_duplicate = uploaded.to(duplicate)
+    keep = uploaded.to(kept)
+
+
+async def test_nobody_says_by_hand_whose_twin_a_document_is(engine: AsyncEngine) -> None:
+    """Who rests on whom is written under the lock of what they share, which people do not hold."""
+    hooks = {"mark_duplicate": by_hand, "keep": by_hand}
+    pipeline = Pipeline(engine, lifecycle=SortedLifecycle, hooks=hooks)
+    await pipeline.migrate()
+    sent = await pipeline.submit(b"one")
+    applied = await pipeline.apply("mark_duplicate", sent.document_id, reason="test")
+    assert "taken_by_workers" in applied.refused[0].reason
+    applied = await pipeline.apply("keep", sent.document_id, reason="test")
+    assert applied.moved == (sent.document_id,)
+
+
 class Approval(Lifecycle):
     """A person first."""
 

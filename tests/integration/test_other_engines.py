@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,10 +14,17 @@ import sqlalchemy as sa
 from fix_pipelines import completed, path_of, pipeline_with
 from psycopg.rows import dict_row
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session
 
 from statemachine_pipeline import Incoming, Pipeline
+from statemachine_pipeline.database.borrowed import at_once
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
     DefinitionError,
@@ -225,9 +233,22 @@ def test_a_connection_that_commits_every_statement_is_refused(
 ) -> None:
     """SQLAlchemy in AUTOCOMMIT: a document would be half there in between."""
     engine = sa.create_engine(database_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection, pytest.raises(PipelineError, match="without AUTOCOMMIT"):
-        blocking.submit(connection, b"text")
+    with engine.connect() as connection:
+        with pytest.raises(PipelineError, match="without AUTOCOMMIT"):
+            blocking.submit(connection, b"text")
+        with pytest.raises(DocumentNotFound):  # looking is harmless
+            blocking.get(connection, NOBODY)
     engine.dispose()
+
+
+def test_nothing_but_the_database_is_waited_for() -> None:
+    """Or the caller's thread would wait for an event loop that is not there."""
+
+    async def waits() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waits for something else"):
+        at_once(waits())
 
 
 async def test_what_is_no_connection_is_refused(engine: AsyncEngine, blocking: Any) -> None:
@@ -235,6 +256,26 @@ async def test_what_is_no_connection_is_refused(engine: AsyncEngine, blocking: A
     async with AsyncSession(engine) as session:
         with pytest.raises(PipelineError, match="cannot work on a AsyncSession; lend a sync"):
             blocking.submit(session, b"text")
+
+
+async def test_a_synchronous_session_is_shown_the_way(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    """In place of an error from deep inside."""
+    with sqlalchemy_session(database_url) as (session, _):
+        wrong: Any = session
+        with pytest.raises(TypeError, match=r"got a Session; .* use pipeline\.blocking"):
+            await pipeline_with(engine).submit(b"text", session=wrong)
+
+
+async def test_a_scoped_session_is_a_session(engine: AsyncEngine, psql: Psql) -> None:
+    """As applications with one session a request have it."""
+    scoped = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
+    await pipeline_with(engine).submit(b"text", session=scoped)
+    assert psql.execute("SELECT count(*) FROM document").fetchone() == (0,)
+    await scoped.commit()
+    await scoped.remove()
+    assert psql.execute("SELECT count(*) FROM document").fetchone() == (1,)
 
 
 @pytest.fixture
