@@ -13,16 +13,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from statemachine_pipeline import explain as explaining
 from statemachine_pipeline import sources
+from statemachine_pipeline.adapters.blobs import ObjectBlobs
 from statemachine_pipeline.adapters.shipped import shipped_hooks
+from statemachine_pipeline.blobs import Blobs
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.documents import Documents, Submission
 from statemachine_pipeline.database.mapping import answering, to_document
+from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, DocumentNotFound, PipelineError
+from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.records import Applied, document_id
 from statemachine_pipeline.runner.loop import Liveness, Runner
@@ -56,9 +60,13 @@ class Pipeline:
         hooks: For triggers, a Stage, a bare hook, ``by_hand`` or None; beside the shipped ones.
         schema: The PostgreSQL schema that holds everything.
         directory: Where the embedded server keeps its data.
+        blobs: Where bytes are kept instead of the database: ``s3://bucket/prefix``, ``gs://``,
+            ``az://``, ``file:///folder``, a store of obstore, or a ``Blobs`` of your own. Every
+            process of the pipeline needs it, and a prefix belongs to one pipeline.
 
     Raises:
-        DefinitionError: A trigger has no hook, or a hook does not fit.
+        DefinitionError: A trigger has no hook, a hook does not fit, or ``blobs`` is no store.
+        MissingExtra: ``blobs`` needs obstore, and it is not installed.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class Pipeline:
         hooks: Mapping[str, Any] | None = None,
         schema: str = "smp",
         directory: Path | None = None,
+        blobs: object | None = None,
     ) -> None:
         migrations.quoted(schema)
         self.schema = schema
@@ -78,17 +87,23 @@ class Pipeline:
         self._engine = database if isinstance(database, AsyncEngine) else None
         self._server: Any = None
         self._checked = False
+        self._blobs = blobs if blobs is None or isinstance(blobs, Blobs) else ObjectBlobs(blobs)
         self._lifecycle, self._hooks = lifecycle, hooks
         self._stages = None if lifecycle is None else _stages(lifecycle.graph, hooks or {})
 
     def at(
-        self, database: str | AsyncEngine | None = None, *, schema: str | None = None
+        self,
+        database: str | AsyncEngine | None = None,
+        *,
+        schema: str | None = None,
+        blobs: object | None = None,
     ) -> Pipeline:
         """Return a pipeline of the same lifecycle and hooks on another database.
 
         Args:
             database: As for a new pipeline; this one's by default.
             schema: As for a new pipeline; this one's by default.
+            blobs: As for a new pipeline; this one's by default.
         """
         return Pipeline(
             database or self._database,
@@ -96,6 +111,7 @@ class Pipeline:
             hooks=self._hooks,
             schema=schema or self.schema,
             directory=self._directory,
+            blobs=blobs or self._blobs,
         )
 
     async def __aenter__(self) -> Self:
@@ -177,12 +193,14 @@ class Pipeline:
             not_before: No worker takes it before this time.
             correlation_id: On every history row; made up when None.
             session: A session or connection of yours: the document, bytes included, commits or
-                vanishes with it.
+                vanishes with it. With ``blobs`` the upload comes first: submit, then do the rest.
 
         Raises:
-            SourceRefused: It cannot be read; nothing was written.
+            SourceRefused: It cannot be read, or is too long; nothing was written.
+            PipelineError: Database or object store cannot be used; no document was written.
         """
-        content = await asyncio.to_thread(sources.read, source, source_uri, name)
+        limit = None if self._blobs is None else self._blobs.limit_bytes
+        content = await asyncio.to_thread(sources.read, source, source_uri, name, limit)
         submission = Submission(
             id=document_id(tenant, content.source_uri),
             tenant=tenant,
@@ -200,9 +218,9 @@ class Pipeline:
         )
         if session is None:
             await self._ready()
-        elif isinstance(session, AsyncSession):
-            session = await session.connection()
-        return await self._documents().submit(submission, session)
+        if self._objects is None:
+            return await self._documents().submit(submission, session)
+        return await self._objects.submit(self._documents(), submission, content, session)
 
     async def get(self, document: UUID) -> Document:
         """Return one document as it stands.
@@ -323,10 +341,32 @@ class Pipeline:
         ids: Sequence[UUID] = documents
         if state is not None:
             ids = await found.matching(state, tenant)
+        kept = self._objects if trigger == DELETE and not dry_run else None
+        keys = [] if kept is None else await kept.of_documents(ids)
         matched, moved, refused = await found.apply(
             trigger, ids, by=by, reason=reason, dry_run=dry_run
         )
+        if kept is not None:
+            await kept.erase(keys)
         return Applied(matched=tuple(matched), moved=tuple(moved), refused=tuple(refused))
+
+    async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
+        """Erase objects that no document refers to, and return how many.
+
+        They are what rolled-back transactions, revisions and crashes leave behind in the object
+        store; deleted documents' bytes are erased at once where the store answers. Harmless at any
+        time and in any number of processes; run it once a day.
+
+        Args:
+            older_than: Only those whose bytes nobody submitted for so long.
+
+        Raises:
+            PipelineError: This pipeline has no object store, or it did not answer.
+        """
+        await self._ready()
+        if self._objects is None:
+            raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
+        return await self._objects.sweep(older_than)
 
     async def search(self, text: str, *, tenant: str = "default", limit: int = 5) -> list[Hit]:
         """Return the published passages nearest to a question, nearest first."""
@@ -365,7 +405,7 @@ class Pipeline:
                 engine,
                 self._tables,
                 stages,
-                ContentReader(engine, self._tables),
+                ContentReader(engine, self._tables, self._blobs),
                 # Well before others take over what a frozen worker held.
                 patience=alive.dead_after / 2,
             ),
@@ -426,6 +466,11 @@ class Pipeline:
 
     def _documents(self) -> Documents:
         return Documents(self.engine, self._tables, self._known_stages)
+
+    @property
+    def _objects(self) -> Objects | None:
+        blobs = self._blobs
+        return None if blobs is None else Objects(self.engine, self._tables, blobs)
 
 
 def _stages(graph: Graph, hooks: Mapping[str, Any]) -> Stages:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
 from statemachine_pipeline.database.moves import Move, plan
+from statemachine_pipeline.database.objects import hold
 from statemachine_pipeline.database.statements import documents
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound, TransitionRefused
@@ -37,7 +40,9 @@ class Submission:
     """A document as it is handed over, its bytes read or its file hashed.
 
     Attributes:
-        content: The bytes, or None when the file at ``path`` is kept by path.
+        content: The bytes, or None when they are elsewhere.
+        path: The file that is kept by its path.
+        blob_key: The object that ``Objects.keep`` has stored.
     """
 
     id: UUID
@@ -53,6 +58,7 @@ class Submission:
     priority: int
     not_before: datetime | None
     by: str | None
+    blob_key: str | None = None
 
 
 class Documents:
@@ -68,17 +74,22 @@ class Documents:
         self._engine, self._t, self._stages = engine, t, stages
 
     async def submit(
-        self, submission: Submission, connection: AsyncConnection | None = None
+        self, submission: Submission, session: AsyncSession | AsyncConnection | None = None
     ) -> Submitted:
         """Write a new document, or restart a known one whose bytes changed.
 
         Args:
             submission: The document.
-            connection: Whose transaction it becomes part of; an own one when None.
+            session: Whose transaction it becomes part of; an own one when None.
+
+        Raises:
+            ObjectGivenUp: Its object was erased meanwhile; nothing was written.
         """
         with answering("submitting"):
-            if connection is not None:
-                return await self._submit(connection, submission)
+            if isinstance(session, AsyncSession):
+                session = await session.connection()
+            if session is not None:
+                return await self._submit(session, submission)
             async with self._engine.begin() as own:
                 return await self._submit(own, submission)
 
@@ -88,6 +99,8 @@ class Documents:
         values = {field: getattr(submission, field) for field in submission.__slots__}
         values |= {"state": initial, "lane": lane, "run_at": values.pop("not_before")}
         values["metadata"] = dict(submission.metadata)
+        if submission.blob_key is not None:
+            await hold(connection, self._t, submission.blob_key)
         born = await connection.execute(documents.submit(self._t), values)
         if born.first() is not None:
             return Submitted(document_id=submission.id, outcome="new", state=initial)
@@ -100,7 +113,8 @@ class Documents:
         reason = "the source changed" if not same else "submitted again after its deletion"
         move = plan(self._stages, held, REVISE, by=submission.by, reason=reason)
         values["document"] = submission.id
-        keep = documents.forget_blob if submission.content is None else documents.replace_blob
+        is_kept = submission.content is not None or submission.blob_key is not None
+        keep = documents.replace_blob if is_kept else documents.forget_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
             await connection.execute(statement, _only(values, statement))
         await self._move(connection, [move])

@@ -8,6 +8,8 @@ import pytest
 
 from statemachine_pipeline import errors
 from statemachine_pipeline.errors import (
+    BlobsRefused,
+    BlobsUnavailable,
     DatabaseUnavailable,
     DefinitionError,
     DocumentNotFound,
@@ -63,6 +65,17 @@ SENTENCES = [
     (
         DatabaseUnavailable("claiming", "connection refused"),
         "the database did not answer while claiming: connection refused",
+    ),
+    (
+        BlobsUnavailable("reading bytes", "connection refused"),
+        "the object store did not answer while reading bytes: connection refused",
+    ),
+    (
+        BlobsRefused("to store bytes", "no such bucket"),
+        (
+            "the object store refused to store bytes: no such bucket; check `blobs=`, its "
+            "credentials and rights"
+        ),
     ),
     (
         MissingExtra("pypdfium2", "documents"),

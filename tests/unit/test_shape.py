@@ -42,10 +42,10 @@ LONG_MODULES = {
     "database/statements/content.py": (420, "one function per statement"),
     "database/statements/documents.py": (390, "one function per statement"),
     "database/store.py": (410, "the three write paths and what they share"),
-    "database/tables.py": (430, "all tables of the schema"),
+    "database/tables.py": (445, "all tables of the schema"),
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
-    "pipeline.py": (450, "ten documented methods"),
+    "pipeline.py": (500, "the documented methods"),
     "records.py": (470, "values and their docstrings, no logic"),
 }
 
@@ -59,7 +59,7 @@ PUBLIC_METHODS = 10
 LARGE_CLASSES = {
     "database/store.py:Store": (14, "claim, settle, save, release, rescue and what a stage reads"),
     "graph.py:Graph": (15, "questions about one immutable table"),
-    "pipeline.py:Pipeline": (12, "the ten of the design, migrate and operations"),
+    "pipeline.py:Pipeline": (13, "the ten of the design, migrate, sweep and operations"),
 }
 
 NESTING = 3
@@ -80,7 +80,7 @@ OTHER_USES = {
 PURE = {
     f"{name}.py"
     for name in (
-        *("decide", "errors", "explain", "graph", "hooks"),
+        *("blobs", "decide", "errors", "explain", "graph", "hooks"),
         *("lifecycle", "records", "retry", "sources", "stages"),
     )
 }
