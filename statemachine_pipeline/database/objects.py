@@ -12,8 +12,9 @@ document never stands without its bytes, and that no object is forgotten:
 Between 1 and 2 the key may be given up: 2 sees it. After 2 it cannot be: 3 skips the row while it
 is locked and sees the reference afterwards. A key that was given up is never used again, so a
 delete that arrives late, even from a process that was frozen, can only hit an object that is lost
-anyway. The age asked of ``sweep`` spares uploads that nobody has referred to yet; safety does not
-depend on it.
+anyway; and its row stays for a while, so that an upload that ended after the delete is swept too.
+The age asked of ``sweep`` spares uploads that nobody refers to yet; no document's bytes depend on
+it.
 """
 
 from __future__ import annotations
@@ -115,32 +116,30 @@ class Objects:
             try:
                 return await documents.submit(stored, session)
             except ObjectGivenUp:
-                await self._let_go(key)
+                await self._require_lost(key)
         raise BlobsUnavailable("storing bytes", "others erase the same bytes again and again")
 
-    async def _let_go(self, key: str) -> None:
-        """Delete what may have been stored after its key was given up."""
+    async def _require_lost(self, key: str) -> None:
         if await self._ask(objects.is_live(self._t), {"key": key}):
             raise PipelineError(
                 "the transaction of `session` sees the database as it was before the bytes were "
                 "stored; submit before anything else in it, or use READ COMMITTED"
             )
-        with _storing("to delete bytes"):
-            await self._blobs.delete([key])
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Erase objects that no document refers to; return how many.
+        """Erase objects that no document refers to; return how many were found.
 
         Args:
-            older_than: Only those whose bytes were not submitted for so long. What is stored by a
-                ``submit`` that still runs is younger.
+            older_than: Spares bytes that were submitted since; longer than an upload takes.
         """
         age = {"older_than": older_than.total_seconds()}
-        while await self._give_up(objects.lock_old(self._t), age):
-            pass
-        count = 0
-        while keys := await self._ask(objects.to_erase(self._t), {}):
-            count += await self._erase(keys)
+        count, after = 0, ""
+        while keys := await self._give_up(objects.lock_old(self._t), age):
+            count += len(keys)
+        while keys := await self._ask(objects.to_erase(self._t), {"after": after}):
+            await self._delete(keys)
+            await self._forget(keys, age)
+            after = keys[-1]
         return count
 
     async def of_documents(self, ids: Sequence[UUID]) -> list[str]:
@@ -152,13 +151,13 @@ class Objects:
 
         What the store refuses now is left to ``sweep``: the documents are deleted already.
         """
-        for start in range(0, len(keys), objects.BATCH):
-            batch = {"keys": list(keys[start : start + objects.BATCH])}
-            if given_up := await self._give_up(objects.lock_named(self._t), batch):
-                try:
-                    await self._erase(given_up)
-                except (BlobsUnavailable, BlobsRefused) as error:
-                    logger.warning("bytes of deleted documents wait for `sweep`: {}", error)
+        if not keys:
+            return
+        given_up = await self._give_up(objects.lock_named(self._t), {"keys": list(keys)})
+        try:
+            await self._delete(given_up)
+        except (BlobsUnavailable, BlobsRefused) as error:
+            logger.warning("bytes of deleted documents wait for `sweep`: {}", error)
 
     async def _give_up(self, lock: Any, given: dict[str, Any]) -> list[str]:
         with answering("giving up objects"):
@@ -167,10 +166,15 @@ class Objects:
                 found = await connection.execute(objects.give_up(self._t), {"keys": locked})
                 return list(found.scalars())
 
-    async def _erase(self, keys: Sequence[str]) -> int:
-        with _storing("to delete bytes"):
-            await self._blobs.delete(keys)
-        return len(await self._ask(objects.erased(self._t), {"keys": list(keys)}))
+    async def _delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), objects.BATCH):
+            with _storing("to delete bytes"):
+                await self._blobs.delete(keys[start : start + objects.BATCH])
+
+    async def _forget(self, keys: Sequence[str], age: dict[str, float]) -> None:
+        with answering("forgetting objects"):
+            async with self._autocommit.connect() as connection:
+                await connection.execute(objects.forget(self._t), age | {"keys": list(keys)})
 
     async def _ask(self, statement: Any, given: dict[str, Any]) -> list[str]:
         with answering("looking at objects"):
