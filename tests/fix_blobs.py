@@ -82,7 +82,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
     command += ["-filer", "-s3", f"-s3.config={home / 's3.json'}", "-s3.iam=false"]
-    command += ["-s3.port.iceberg=0", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
     command += ["-master.telemetry=false"]
     with (home / "log").open("wb") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)

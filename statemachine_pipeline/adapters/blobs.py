@@ -40,13 +40,13 @@ class ObjectBlobs:
         limit_bytes: Longer content is refused by ``submit``; 1 GiB by default.
 
     Raises:
-        DefinitionError: The URL names no store that keeps anything.
+        DefinitionError: It is no store, or the URL names none that keeps anything.
         MissingExtra: obstore is not installed.
     """
 
     def __init__(self, store: Any, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit_bytes = limit_bytes
-        self._store = _opened(store) if isinstance(store, str) else store
+        self._store = _opened(store) if isinstance(store, str) else _known(store)
 
     def __repr__(self) -> str:
         return f"ObjectBlobs({self._store!r})"
@@ -140,6 +140,16 @@ def _answering(doing: str) -> Iterator[None]:
         raise PermissionError(_first_line(error)) from error
     except BaseError as error:
         raise BlobsUnavailable(doing, _first_line(error)) from error
+
+
+def _known(store: Any) -> Any:
+    if not hasattr(store, "put_async"):
+        raise DefinitionError(
+            f"blobs={store!r} is no store: it has neither the methods of "
+            "statemachine_pipeline.blobs.Blobs nor those of a store of obstore; name a folder as "
+            "file:///folder"
+        )
+    return store
 
 
 def _opened(url: str) -> Any:

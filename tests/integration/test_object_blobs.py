@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_blobs import ONE_TRY, S3Server, objects_in
 from obstore.store import LocalStore, S3Store
 
+from statemachine_pipeline import Pipeline
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
 from statemachine_pipeline.blobs import PIECE_BYTES, Blobs
 from statemachine_pipeline.errors import BlobsUnavailable, DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
-
 LARGE = 2 * PIECE_BYTES + 5
 KEY = f"{'a' * 32}/{'b' * 64}/{'c' * 32}"
 
@@ -159,6 +159,13 @@ def test_a_url_that_keeps_nothing_is_refused(url: str) -> None:
     """Memory is gone with the process, and a path may be meant as anything."""
     with pytest.raises(DefinitionError, match=r"s3://bucket/prefix|cannot be used"):
         ObjectBlobs(url)
+
+
+@pytest.mark.parametrize("thing", [3, Path("store"), object()])
+def test_what_is_no_store_is_refused_when_a_pipeline_is_made(thing: object) -> None:
+    """And not at the first document."""
+    with pytest.raises(DefinitionError, match="is no store"):
+        Pipeline(blobs=thing)
 
 
 def test_a_folder_is_made(tmp_path: Path) -> None:
