@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.database.arrivals import prepare
 from statemachine_pipeline.database.borrowed import at_once, borrowing
 from statemachine_pipeline.database.documents import Documents
+from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.records import Incoming
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Blocking:
     Made by ``Pipeline.blocking``.
     """
 
-    def __init__(self, t: Tables, stages: Stages) -> None:
-        self._t, self._stages = t, stages
+    def __init__(self, t: Tables, stages: Stages, *, has_store: bool) -> None:
+        self._t, self._stages, self._has_store = t, stages, has_store
 
     def submit(
         self,
@@ -60,7 +61,13 @@ class Blocking:
 
         Raises:
             SourceRefused: It cannot be read or stored; nothing was written.
+            DefinitionError: The pipeline keeps bytes in an object store, which takes an event loop.
         """
+        if self._has_store:
+            raise DefinitionError(
+                "this pipeline keeps bytes in an object store, which only the asynchronous submit "
+                "can reach; use Pipeline.submit, or a pipeline without blobs="
+            )
         incoming = Incoming(
             source,
             source_uri=source_uri,

@@ -140,6 +140,22 @@ class HistoryAhead(PipelineError):
         )
 
 
+class BlobsUnavailable(PipelineError):
+    """The object store could not be reached, or broke off; trying again may work."""
+
+    def __init__(self, doing: str, cause: str) -> None:
+        super().__init__(f"the object store did not answer while {doing}: {cause}")
+
+
+class BlobsRefused(PipelineError):
+    """The object store cannot be used as it is set up; nothing was written."""
+
+    def __init__(self, doing: str, cause: str) -> None:
+        super().__init__(
+            f"the object store refused {doing}: {cause}; check `blobs=`, its credentials and rights"
+        )
+
+
 class MissingExtra(PipelineError):
     """An optional dependency is needed and not installed."""
 

@@ -35,6 +35,9 @@ class Reader(Protocol):
     async def read_chunks(self, claim: Claim) -> Sequence[Chunk]:
         """Return the buffered chunks in reading order."""
 
+    async def forget(self, claim: Claim) -> None:
+        """Remove what was made for one attempt, which is over: files of ``Source.path``."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
@@ -76,10 +79,13 @@ class Claim:
         return idempotency_key(self.document.id, self.stage, read, self.fingerprint)
 
     async def source(self) -> Source:
-        """Return the document's bytes.
+        """Return the document's bytes; a file of ``Source.path`` is there until the attempt ends.
 
         Raises:
-            Reject: A file that was kept by its path has gone or changed since it was submitted.
+            Reject: A file that was kept by its path, or an object, has gone or changed since it was
+                submitted.
+            Retry: The object store did not answer.
+            StageFault: The object store cannot be used as it is set up.
         """
         return await self.reader.read_source(self)
 

@@ -12,11 +12,12 @@ from statemachine_pipeline.database.arrivals import next_batch
 from statemachine_pipeline.records import Incoming, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from statemachine_pipeline.database.documents import Documents
+    from statemachine_pipeline.database.documents import Documents, Submission
     from statemachine_pipeline.database.feed import Feed
+    from statemachine_pipeline.database.objects import Objects
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.records import Submitted
 
@@ -30,12 +31,20 @@ class Operations:
         documents: The documents of the pipeline's schema.
         feed: Their history in one order.
         ready: Awaited before the first statement on an own connection: checks the schema.
+        objects: Where the bytes go, if not into the database.
+        store_limit_bytes: What that store takes of one document.
     """
 
     def __init__(
-        self, documents: Documents, feed: Feed, ready: Callable[[], Awaitable[None]]
+        self,
+        documents: Documents,
+        feed: Feed,
+        ready: Callable[[], Awaitable[None]],
+        objects: Objects | None,
+        store_limit_bytes: int | None,
     ) -> None:
         self._documents, self._feed, self._ready = documents, feed, ready
+        self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
         self,
@@ -50,8 +59,9 @@ class Operations:
         was given twice is seen by the second as the first left it. One that cannot be read or
         stored is refused by itself: nothing of it is written, and the others go on.
 
-        Without a session each batch of up to 500 documents or about 32 MB commits by itself. After
-        an error those before it are kept, and the same items again find them unchanged.
+        Without a session each batch of up to 500 documents or about 32 MB commits by itself, and
+        with ``blobs`` each document. After an error those before it are kept, and the same items
+        again find them unchanged.
 
         Args:
             items: Paths, bytes, or ``Incoming`` with more to say. A generator is run in a thread, a
@@ -67,11 +77,20 @@ class Operations:
             await self._ready()
         incoming = _each(items)
         answers: list[Submitted | Refused] = []
-        while batch := await asyncio.to_thread(next_batch, incoming, tenant):
+        limit = self._store_limit_bytes
+        while batch := await asyncio.to_thread(next_batch, incoming, tenant, limit):
             taken = [one for one in batch if not isinstance(one, Refused)]
-            done = iter(await self._documents.submit_many(taken, connection) if taken else ())
+            done = iter(await self._submit(taken, connection))
             answers += [one if isinstance(one, Refused) else next(done) for one in batch]
         return answers
+
+    async def _submit(
+        self, taken: Sequence[Submission], connection: AsyncConnection | None
+    ) -> list[Submitted]:
+        if self._objects is None:
+            return await self._documents.submit_many(taken, connection) if taken else []
+        # Uploads take longest by far, so that one statement for all would gain nothing.
+        return [await self._objects.submit(self._documents, one, connection) for one in taken]
 
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.

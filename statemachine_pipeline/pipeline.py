@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from statemachine_pipeline.adapters.blobs import ObjectBlobs
 from statemachine_pipeline.adapters.questions import embed_question
 from statemachine_pipeline.adapters.shipped import shipped_hooks
+from statemachine_pipeline.blobs import Blobs
 from statemachine_pipeline.blocking import Blocking
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.arrivals import prepare
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError
+from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Incoming
@@ -65,9 +69,13 @@ class Pipeline:
         hooks: For triggers, a Stage, a bare hook, ``by_hand`` or None; beside the shipped ones.
         schema: The PostgreSQL schema that holds everything.
         directory: Where the embedded server keeps its data.
+        blobs: Where bytes are kept instead of the database: ``s3://bucket/prefix``, ``gs://``,
+            ``az://``, ``file:///folder``, a store of obstore, or a ``Blobs`` of your own. Every
+            process of the pipeline needs it, and a prefix belongs to one pipeline.
 
     Raises:
-        DefinitionError: A trigger has no hook, or a hook does not fit.
+        DefinitionError: A trigger has no hook, a hook does not fit, or ``blobs`` is no store.
+        MissingExtra: ``blobs`` needs obstore, and it is not installed.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Pipeline:
         hooks: Mapping[str, Any] | None = None,
         schema: str = "smp",
         directory: Path | None = None,
+        blobs: object | None = None,
     ) -> None:
         migrations.quoted(schema)
         self.schema = schema
@@ -87,17 +96,23 @@ class Pipeline:
         self._engine = database if isinstance(database, AsyncEngine) else None
         self._server: Any = None
         self._checked = False
+        self._blobs = blobs if blobs is None or isinstance(blobs, Blobs) else ObjectBlobs(blobs)
         self._lifecycle, self._hooks = lifecycle, hooks
         self._stages = None if lifecycle is None else _stages(lifecycle.graph, hooks or {})
 
     def at(
-        self, database: str | AsyncEngine | None = None, *, schema: str | None = None
+        self,
+        database: str | AsyncEngine | None = None,
+        *,
+        schema: str | None = None,
+        blobs: object | None = None,
     ) -> Pipeline:
         """Return a pipeline of the same lifecycle and hooks on another database.
 
         Args:
             database: As for a new pipeline; this one's by default.
             schema: As for a new pipeline; this one's by default.
+            blobs: As for a new pipeline; this one's by default.
         """
         return Pipeline(
             database or self._database,
@@ -105,6 +120,7 @@ class Pipeline:
             hooks=self._hooks,
             schema=schema or self.schema,
             directory=self._directory,
+            blobs=blobs or self._blobs,
         )
 
     async def __aenter__(self) -> Self:
@@ -157,13 +173,15 @@ class Pipeline:
     @property
     def blocking(self) -> Blocking:
         """Submit, look and apply on a synchronous connection of yours; needs no open pipeline."""
-        return Blocking(self._tables, self._known_stages)
+        return Blocking(self._tables, self._known_stages, has_store=self._blobs is not None)
 
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, the feed of events."""
         feed = Feed(self.engine, self._tables, self.graph)
-        return Operations(self._documents(), feed, self._ready)
+        return Operations(
+            self._documents(), feed, self._ready, self._objects, self._store_limit_bytes
+        )
 
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""
@@ -199,11 +217,12 @@ class Pipeline:
             not_before: No worker takes it before this time, which has a time zone.
             correlation_id: On every history row; made up when None.
             session: A session or connection of yours: the document, bytes included, commits or
-                vanishes with it.
+                vanishes with it. With ``blobs`` the upload comes first: submit, then do the rest.
 
         Raises:
             SourceRefused: It cannot be read or stored, or its source is a child's; nothing was
                 written.
+            PipelineError: Database or object store cannot be used; no document was written.
         """
         incoming = Incoming(
             source,
@@ -214,11 +233,13 @@ class Pipeline:
             not_before=not_before,
             correlation_id=correlation_id,
         )
-        submission = await asyncio.to_thread(prepare, incoming, tenant)
+        submission = await asyncio.to_thread(prepare, incoming, tenant, self._store_limit_bytes)
         connection = await connection_of(session)
         if connection is None:
             await self._ready()
-        return await self._documents().submit(submission, connection)
+        if self._objects is None:
+            return await self._documents().submit(submission, connection)
+        return await self._objects.submit(self._documents(), submission, connection)
 
     async def get(self, document: UUID) -> Document:
         """Return one document as it stands.
@@ -330,15 +351,34 @@ class Pipeline:
             ValueError: Neither ids nor a state, or both.
         """
         await self._ready()
-        return await self._documents().apply(
-            trigger,
-            documents,
-            state=state,
-            tenant=tenant,
-            by=by,
-            reason=reason,
-            dry_run=dry_run,
-        )
+        found = self._documents()
+        asked: Any = {"state": state, "tenant": tenant, "by": by, "reason": reason}
+        keys: Sequence[str] = ()
+        if self._objects is not None and trigger == DELETE and not dry_run:
+            would = await found.apply(trigger, documents, **asked, dry_run=True)
+            keys = await self._objects.of_documents(would.moved)
+        applied = await found.apply(trigger, documents, **asked, dry_run=dry_run)
+        if self._objects is not None:
+            await self._objects.erase(keys)
+        return applied
+
+    async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
+        """Erase objects that no document refers to, and return how many.
+
+        They are what rolled-back transactions, revisions and crashes leave behind in the object
+        store; deleted documents' bytes are erased at once where the store answers. Harmless at any
+        time and in any number of processes; run it once a day.
+
+        Args:
+            older_than: Only those whose bytes nobody submitted for so long.
+
+        Raises:
+            PipelineError: This pipeline has no object store, or it did not answer.
+        """
+        await self._ready()
+        if self._objects is None:
+            raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
+        return await self._objects.sweep(older_than)
 
     async def search(self, text: str, *, tenant: str = "default", limit: int = 5) -> list[Hit]:
         """Return the published passages nearest to a question, nearest first.
@@ -390,7 +430,7 @@ class Pipeline:
                 engine,
                 self._tables,
                 stages,
-                ContentReader(engine, self._tables),
+                ContentReader(engine, self._tables, self._blobs),
                 # Well before others take over what a frozen worker held.
                 patience=alive.dead_after / 2,
             ),
@@ -437,6 +477,10 @@ class Pipeline:
         for bound in self._embedders:
             await Passages(self.engine, self._tables).check(bound)
 
+    @property
+    def _store_limit_bytes(self) -> int | None:
+        return None if self._blobs is None else self._blobs.limit_bytes
+
     async def _after_load(self) -> Mapping[str, int]:
         for bound in self._embedders:
             await Passages(self.engine, self._tables).build_index(bound.fingerprint)
@@ -462,6 +506,11 @@ class Pipeline:
 
     def _documents(self) -> Documents:
         return Documents(self.engine, self._tables, self._known_stages)
+
+    @property
+    def _objects(self) -> Objects | None:
+        blobs = self._blobs
+        return None if blobs is None else Objects(self.engine, self._tables, blobs)
 
 
 def _stages(graph: Graph, hooks: Mapping[str, Any]) -> Stages:

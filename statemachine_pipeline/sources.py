@@ -7,6 +7,7 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
+from statemachine_pipeline.blobs import PIECE_BYTES
 from statemachine_pipeline.errors import SourceRefused
 from statemachine_pipeline.records import CHILD_SCHEME, sha256_hex
 
@@ -17,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Content(NamedTuple):
-    """Bytes on their way into the pipeline; ``data`` is None when they stay in ``path``."""
+    """Bytes on their way into the pipeline; ``data`` is None when they are read from ``path``."""
 
     source_uri: str
     name: str
@@ -27,12 +28,23 @@ class Content(NamedTuple):
     path: str | None
 
 
-def read(source: str | Path | bytes, source_uri: str | None, name: str | None) -> Content:
-    """Read a source whole, or hash it where it is too large to be stored. Blocks.
+def read(
+    source: str | Path | bytes,
+    source_uri: str | None,
+    name: str | None,
+    store_limit_bytes: int | None = None,
+) -> Content:
+    """Read a source whole, or hash it where it is too large to be held in memory. Blocks.
+
+    Args:
+        source: A path, or the bytes.
+        source_uri: What the caller calls it.
+        name: For display.
+        store_limit_bytes: What the object store takes; None where bytes go into the database.
 
     Raises:
-        SourceRefused: It cannot be read, bytes are too many to be stored, or ``source_uri`` begins
-            as those of children do.
+        SourceRefused: It cannot be read, is too long to be stored, or ``source_uri`` begins as
+            those of children do.
     """
     if source_uri is not None and source_uri.startswith(CHILD_SCHEME):
         raise SourceRefused(
@@ -40,25 +52,39 @@ def read(source: str | Path | bytes, source_uri: str | None, name: str | None) -
             f"{CHILD_SCHEME} is for documents found in documents",
             "submit its parent again, or choose another source_uri",
         )
-    content = _of_bytes(source) if isinstance(source, bytes) else _of_file(source)
+    if isinstance(source, bytes):
+        content = _of_bytes(source, store_limit_bytes)
+    else:
+        content = _of_file(source, store_limit_bytes)
     return content._replace(
         source_uri=_checked(source_uri or content.source_uri, "source_uri"),
         name=display_name(name) if name else content.name,
     )
 
 
-def _of_bytes(source: bytes) -> Content:
-    if len(source) > BLOB_LIMIT_BYTES:
+def _of_bytes(source: bytes, store_limit_bytes: int | None) -> Content:
+    if store_limit_bytes is None and len(source) > BLOB_LIMIT_BYTES:
         raise SourceRefused(
             f"{len(source):,} bytes",
             f"more than the {BLOB_LIMIT_BYTES:,} that are stored in the database",
-            "write them to a file that every worker can read, and submit its path",
+            "write them to a file that every worker can read and submit its path, or keep bytes in "
+            "an object store (`blobs=`)",
         )
+    _require_room(f"{len(source):,} bytes", len(source), store_limit_bytes)
     sha256 = sha256_hex(source)
     return Content(f"sha256:{sha256}", f"sha256:{sha256[:12]}", len(source), sha256, source, None)
 
 
-def _of_file(source: str | Path) -> Content:
+def _require_room(shown: str, size_bytes: int, store_limit_bytes: int | None) -> None:
+    if store_limit_bytes is not None and size_bytes > store_limit_bytes:
+        raise SourceRefused(
+            shown,
+            f"{size_bytes:,} bytes are more than the {store_limit_bytes:,} that may be stored",
+            "raise `limit_bytes` of its store",
+        )
+
+
+def _of_file(source: str | Path, store_limit_bytes: int | None) -> Content:
     shown = str(source)
     _checked(shown, "path")
     try:
@@ -69,7 +95,8 @@ def _of_file(source: str | Path) -> Content:
         if not path.is_file():
             raise SourceRefused(shown, "it is no regular file", "submit a file or bytes")
         size = path.stat().st_size
-        if size > BLOB_LIMIT_BYTES:
+        _require_room(shown, size, store_limit_bytes)
+        if size > (BLOB_LIMIT_BYTES if store_limit_bytes is None else PIECE_BYTES):
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return Content(path.as_uri(), display_name(path.name), size, sha256, None, str(path))

@@ -172,11 +172,17 @@ class Hooks:
 
 
 def pipeline_with(
-    engine: AsyncEngine, hooks: Hooks | None = None, /, *, schema: str = "smp", **own: Any
+    engine: AsyncEngine,
+    hooks: Hooks | None = None,
+    /,
+    *,
+    schema: str = "smp",
+    blobs: object | None = None,
+    **own: Any,
 ) -> Pipeline:
     """Return a pipeline of cheap hooks, but for the triggers named in ``own``."""
     cheap = vars(hooks or Hooks())
-    return Pipeline(engine, hooks=cheap | own, schema=schema)
+    return Pipeline(engine, hooks=cheap | own, schema=schema, blobs=blobs)
 
 
 def plain(hook: Any, **numbers: Any) -> Stage:
@@ -192,7 +198,11 @@ class Hand:
         self.stages = pipeline._known_stages
         t = tables(pipeline.schema)
         self.store = Store(
-            pipeline.engine, t, self.stages, ContentReader(pipeline.engine, t), patience=PATIENCE
+            pipeline.engine,
+            t,
+            self.stages,
+            ContentReader(pipeline.engine, t, pipeline._blobs),
+            patience=PATIENCE,
         )
         # Proposals are those of the runner; nothing is performed or settled by it.
         self._drive = Drive(self.store, self.stages, None, None, None)  # type: ignore[arg-type]

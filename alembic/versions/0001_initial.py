@@ -228,15 +228,48 @@ def upgrade() -> None:
         op.f("document_created_at_id_idx"), "document", ["created_at", "id"], unique=False
     )
     op.create_table(
+        "blob_object",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("erasing", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column(
+            "seen_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("key", name=op.f("blob_object_pkey")),
+        comment="Objects in the object store, and which of them are being erased",
+    )
+    op.create_index(
+        "blob_object_content_key",
+        "blob_object",
+        ["content"],
+        unique=True,
+        postgresql_where=sa.text("NOT erasing"),
+    )
+    op.create_table(
         "blob",
         sa.Column("document_id", sa.UUID(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
-        sa.Column("content", postgresql.BYTEA(), nullable=False),
+        sa.Column("content", postgresql.BYTEA(), nullable=True),
+        sa.Column("key", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(content IS NULL) <> (key IS NULL)", name=op.f("blob_here_or_in_the_store")
+        ),
+        sa.ForeignKeyConstraint(["key"], ["blob_object.key"], name=op.f("blob_blob_object_fkey")),
         sa.ForeignKeyConstraint(
             ["document_id"], ["document.id"], name=op.f("blob_document_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("blob_pkey")),
-        comment="The submitted bytes of each document that is not kept by path",
+        comment="The submitted bytes of each document, or the object that holds them",
+    )
+    op.create_index(
+        "blob_key_idx",
+        "blob",
+        ["key"],
+        unique=False,
+        postgresql_where=sa.text("key IS NOT NULL"),
     )
     op.create_table(
         "chunk",
@@ -532,7 +565,14 @@ def downgrade() -> None:
     op.drop_table("chunk_buffer")
     op.drop_index(op.f("chunk_document_id_index_idx"), table_name="chunk")
     op.drop_table("chunk")
+    op.drop_index("blob_key_idx", table_name="blob", postgresql_where=sa.text("key IS NOT NULL"))
     op.drop_table("blob")
+    op.drop_index(
+        "blob_object_content_key",
+        table_name="blob_object",
+        postgresql_where=sa.text("NOT erasing"),
+    )
+    op.drop_table("blob_object")
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")

@@ -13,6 +13,7 @@ VARIABLES = {
     "DATABASE_URL": "The same, as hosts name it.",
     "SMP_SCHEMA": "The PostgreSQL schema, for the command line; `smp` without it.",
     "SMP_APP": "`module:pipeline`, your own Pipeline for the command line.",
+    "SMP_BLOBS": "Where bytes are kept, for the command line: `s3://bucket/prefix` and the like.",
     "SMP_PG_USER": "The account under which root runs the embedded server.",
     "SMP_PG_BIN": "A folder of PostgreSQL programs to use instead of the wheel's.",
     "PGCONNECT_TIMEOUT": "Seconds to wait for a connection; 10 on the command line.",

@@ -26,6 +26,7 @@ INTERRUPTED: Final = 130
 
 _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.DatabaseUnavailable, UNREACHABLE),
+    (errors.BlobsUnavailable, UNREACHABLE),
     (errors.EmbeddedServerError, UNREACHABLE),
     (errors.DocumentNotFound, NOT_FOUND),
     (errors.TransitionRefused, REFUSED),

@@ -1,8 +1,9 @@
-"""Verbs that move documents by hand: requeue, reprocess, cancel, delete. And migrate."""
+"""Verbs that move documents by hand: requeue, reprocess, cancel, delete. And migrate, sweep."""
 
 from __future__ import annotations
 
 import getpass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
@@ -71,6 +72,14 @@ async def migrate(target: Target) -> int:
     """Create or update the tables and register the lifecycle."""
     async with opened(target, "migrate") as pipeline:
         output.line(output.plain(await pipeline.migrate()))
+    return OK
+
+
+async def sweep(target: Target, hours: float) -> int:
+    """Erase objects that no document refers to and nobody submitted for ``hours``."""
+    async with opened(target, "stored") as pipeline:
+        erased = await pipeline.sweep(older_than=timedelta(hours=hours))
+    output.line(f"erased {erased} objects")
     return OK
 
 

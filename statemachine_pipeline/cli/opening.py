@@ -2,7 +2,7 @@
 
 An explicit ``--database`` or ``SMP_DATABASE`` always wins. ``DATABASE_URL`` is what a platform sets
 for everybody, so it only fills in where an app names no database of its own. ``--schema`` and
-``SMP_SCHEMA`` win over the app's.
+``SMP_SCHEMA``, and ``--blobs`` and ``SMP_BLOBS``, win over the app's.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Target:
     app: str | None = None
     database: str | None = None
     schema: str | None = None
+    blobs: str | None = None
 
     @property
     def explicit_database(self) -> str | None:
@@ -51,6 +52,11 @@ class Target:
     def explicit_schema(self) -> str | None:
         """The schema asked for."""
         return self.schema or os.environ.get("SMP_SCHEMA") or None
+
+    @property
+    def explicit_blobs(self) -> str | None:
+        """The object store asked for."""
+        return self.blobs or os.environ.get("SMP_BLOBS") or None
 
 
 @contextlib.asynccontextmanager
@@ -80,9 +86,10 @@ async def _of_app(target: Target, name: str) -> AsyncIterator[Pipeline]:
     database = target.explicit_database
     if database is None and pipeline.is_embedded:
         database = os.environ.get("DATABASE_URL") or None
-    if database is not None or target.explicit_schema is not None:
+    if database or target.explicit_schema or target.explicit_blobs:
         url = None if database is None else _url(database)
-        pipeline = pipeline.at(url, schema=target.explicit_schema)
+        blobs = target.explicit_blobs
+        pipeline = pipeline.at(url, schema=target.explicit_schema, blobs=blobs)
     async with pipeline:
         if pipeline.server is not None:
             say(f"database: embedded PostgreSQL in {pipeline.server.directory}")
@@ -108,8 +115,9 @@ async def _shipped(target: Target, need: Need, stack: contextlib.AsyncExitStack)
     if need in {"hooks", "new"}:
         await _prepare(url, schema, creates=is_embedded and need == "new")
     lifecycle = None if need == "stored" else DocumentLifecycle
+    pipeline = Pipeline(url, lifecycle=lifecycle, schema=schema, blobs=target.explicit_blobs)
     try:
-        return await stack.enter_async_context(Pipeline(url, lifecycle=lifecycle, schema=schema))
+        return await stack.enter_async_context(pipeline)
     except SchemaMissing as error:
         if is_embedded:
             raise Failed("nothing was ingested yet in this schema") from error

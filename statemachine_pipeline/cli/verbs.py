@@ -41,6 +41,15 @@ Database = Annotated[
 Schema = Annotated[
     str | None, typer.Option("--schema", metavar="NAME", help="Else SMP_SCHEMA, or smp.")
 ]
+Blobs = Annotated[
+    str | None,
+    typer.Option(
+        "--blobs",
+        metavar="URL",
+        help="Object store for the bytes, as s3://bucket/prefix; else SMP_BLOBS, the app's, or "
+        "the database. Given before the verb.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents.")]
 AnyTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
@@ -59,10 +68,15 @@ class GraphFormat(enum.StrEnum):
 
 @app.callback()
 def everywhere(
-    *, context: typer.Context, app: App = None, database: Database = None, schema: Schema = None
+    *,
+    context: typer.Context,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+    blobs: Blobs = None,
 ) -> None:
     """Take what holds for every verb, when it is given before the verb."""
-    context.obj = (app, database, schema)
+    context.obj = (app, database, schema, blobs)
 
 
 def _target(
@@ -71,7 +85,12 @@ def _target(
     from statemachine_pipeline.cli.opening import Target
 
     before = context.obj
-    return Target(app=app or before[0], database=database or before[1], schema=schema or before[2])
+    return Target(
+        app=app or before[0],
+        database=database or before[1],
+        schema=schema or before[2],
+        blobs=before[3],
+    )
 
 
 @app.command()
@@ -269,6 +288,24 @@ def apply(
             as_json=json,
         )
     )
+
+
+@app.command()
+def sweep(
+    *,
+    context: typer.Context,
+    older_than: Annotated[
+        float,
+        typer.Option("--older-than", min=0, metavar="HOURS", help="Spare what came in lately."),
+    ] = 24.0,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Erase from the object store what no document refers to. Run it once a day."""
+    from statemachine_pipeline.cli import ending, moving
+
+    ending.run(moving.sweep(_target(context, app, database, schema), older_than))
 
 
 @app.command()

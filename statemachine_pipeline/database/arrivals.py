@@ -24,13 +24,18 @@ _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _PRIORITIES = range(-(2**15), 2**15)
 
 
-def prepare(incoming: Incoming, tenant: str) -> Submission:
+def prepare(incoming: Incoming, tenant: str, store_limit_bytes: int | None = None) -> Submission:
     """Read a source and make a document of it. Blocks on the disk.
+
+    Args:
+        incoming: What was handed over.
+        tenant: Whose it is.
+        store_limit_bytes: What the object store takes; None where bytes go into the database.
 
     Raises:
         SourceRefused: It cannot be read, or PostgreSQL could not store what comes with it.
     """
-    content = sources.read(incoming.source, incoming.source_uri, incoming.name)
+    content = sources.read(incoming.source, incoming.source_uri, incoming.name, store_limit_bytes)
     for found, advice in _problems(incoming, tenant):
         raise SourceRefused(content.source_uri, found, advice)
     return Submission(
@@ -83,7 +88,9 @@ def _is_storable(text: str) -> bool:
         return False
 
 
-def next_batch(incoming: Iterator[Incoming], tenant: str) -> list[Submission | Refused]:
+def next_batch(
+    incoming: Iterator[Incoming], tenant: str, store_limit_bytes: int | None = None
+) -> list[Submission | Refused]:
     """Take and prepare the next few documents, in order; an empty list says there are no more.
 
     Blocks: runs whatever makes the items, and reads their sources.
@@ -94,15 +101,17 @@ def next_batch(incoming: Iterator[Incoming], tenant: str) -> list[Submission | R
         one = next(incoming, None)
         if one is None:
             break
-        prepared = _prepared(one, tenant)
+        prepared = _prepared(one, tenant, store_limit_bytes)
         batch.append(prepared)
         if isinstance(prepared, Submission):
             size_bytes += len(prepared.content or b"")
     return batch
 
 
-def _prepared(incoming: Incoming, tenant: str) -> Submission | Refused:
+def _prepared(
+    incoming: Incoming, tenant: str, store_limit_bytes: int | None
+) -> Submission | Refused:
     try:
-        return prepare(incoming, tenant)
+        return prepare(incoming, tenant, store_limit_bytes)
     except SourceRefused as error:
         return Refused(source=error.source, reason=error.reason)

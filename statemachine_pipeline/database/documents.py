@@ -16,6 +16,7 @@ from statemachine_pipeline.database import holding
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
+from statemachine_pipeline.database.objects import hold
 from statemachine_pipeline.database.statements import arrivals, documents, family
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
@@ -45,7 +46,9 @@ class Submission:
     """A document as it is handed over, its bytes read or its file hashed.
 
     Attributes:
-        content: The bytes, or None when the file at ``path`` is kept by path.
+        content: The bytes, or None when they are elsewhere.
+        path: The file that is kept by its path.
+        blob_key: The object that ``Objects.keep`` has stored.
         reason: Why, for history; made up for what is submitted again.
         parent_id: The document it was found in.
         depth: How many documents it lies in.
@@ -67,6 +70,7 @@ class Submission:
     reason: str | None = None
     parent_id: UUID | None = None
     depth: int = 0
+    blob_key: str | None = None
 
 
 class Documents:
@@ -90,6 +94,9 @@ class Documents:
         Args:
             submission: The document.
             connection: Whose transaction it becomes part of; an own one when None.
+
+        Raises:
+            ObjectGivenUp: Its object was erased meanwhile; nothing was written.
         """
         with answering("submitting"):
             async with self._own_or(connection) as used:
@@ -174,6 +181,8 @@ class Documents:
         return Submitted(document_id=document, outcome="new", state=self._stages.graph.initial)
 
     async def _submit(self, connection: AsyncConnection, submission: Submission) -> Submitted:
+        if submission.blob_key is not None:
+            await hold(connection, self._t, submission.blob_key)
         born = await connection.execute(documents.submit(self._t), self._values(submission))
         if born.first() is not None:
             return self._said_new(submission.id)
@@ -194,7 +203,8 @@ class Documents:
             reason = f"{reason}: {submission.reason}"
         move = plan(self._stages, held, REVISE, by=submission.by, reason=reason)
         values = self._values(submission) | {"document": submission.id}
-        keep = documents.forget_blob if submission.content is None else documents.replace_blob
+        is_kept = submission.content is not None or submission.blob_key is not None
+        keep = documents.replace_blob if is_kept else documents.forget_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
             await connection.execute(statement, _only(values, statement))
         await holding.move(connection, self._t, self._stages.graph, [move])

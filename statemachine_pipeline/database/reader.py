@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
+import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.blobs import PIECE_BYTES
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import content, documents
-from statemachine_pipeline.hooks import Reject
+from statemachine_pipeline.errors import BlobsUnavailable
+from statemachine_pipeline.hooks import Reject, Retry, StageFault
 from statemachine_pipeline.records import Chunk, ParsedText, Source, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from statemachine_pipeline.blobs import Blobs
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.hooks import Claim
 
+STORE_PAUSE = timedelta(seconds=30)
+"""How long an attempt that could not reach the object store waits at least."""
+
 
 class ContentReader:
-    """Implements ``hooks.Reader`` on the pipeline's tables."""
+    """Implements ``hooks.Reader`` on the pipeline's tables and its object store, if it has one."""
 
-    def __init__(self, engine: AsyncEngine, t: Tables) -> None:
+    def __init__(self, engine: AsyncEngine, t: Tables, blobs: Blobs | None = None) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._t = t
+        self._t, self._blobs = t, blobs
+        self._files: dict[int, list[Path]] = {}
 
     async def read_source(self, claim: Claim) -> Source:
         """Return the bytes as they were submitted, or refuse.
 
         Raises:
-            Reject: A file that was kept by its path has gone, or holds other bytes now.
+            Reject: The bytes are gone, or others than were submitted.
+            Retry: The object store that holds them did not answer.
+            StageFault: This pipeline has no such store, or may not read it.
         """
         document = claim.document
         rows = await self._read(documents.source(self._t), document.id)
@@ -45,6 +57,8 @@ class ContentReader:
                 size_bytes=document.size_bytes,
                 data=bytes(row.content),
             )
+        if row.key is not None:
+            return await self._read_object(claim, row.key)
         if row.path is None:
             raise Reject("its bytes are no longer stored; submit it again", code="bytes_gone")
         path = Path(row.path)
@@ -55,6 +69,33 @@ class ContentReader:
             size_bytes=document.size_bytes,
             path=path,
         )
+
+    async def _read_object(self, claim: Claim, key: str) -> Source:
+        document, blobs = claim.document, self._blobs
+        if blobs is None:
+            raise StageFault("its bytes are in an object store, and this pipeline has no `blobs=`")
+        stored = blobs.open(key, size_bytes=document.size_bytes)
+        pieces = _checked(_told(stored), document.content_sha256)
+        source = Source(
+            name=document.name, media_type=document.media_type, size_bytes=document.size_bytes
+        )
+        if document.size_bytes <= PIECE_BYTES:
+            return dataclasses.replace(source, data=b"".join([piece async for piece in pieces]))
+        return dataclasses.replace(source, path=await self._copied(claim, pieces))
+
+    async def _copied(self, claim: Claim, pieces: AsyncIterator[bytes]) -> Path:
+        """Write content to a file that is there until ``forget``."""
+        with tempfile.NamedTemporaryFile(prefix="smp-", delete=False) as file:
+            path = Path(file.name)
+            self._files.setdefault(claim.sequence, []).append(path)
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+        return path
+
+    async def forget(self, claim: Claim) -> None:
+        """Remove the files that were made for one attempt."""
+        for path in self._files.pop(claim.sequence, ()):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def read_text(self, claim: Claim) -> ParsedText:
         """Return the stored text.
@@ -90,6 +131,32 @@ class ContentReader:
         with answering("reading a document"):
             async with self._engine.connect() as connection:
                 return (await connection.execute(statement, {"document": document})).all()
+
+
+async def _told(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Turn what the store raises, and nothing else, into what hooks raise."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except FileNotFoundError as error:
+        gone = "its bytes are no longer in the object store; submit it again"
+        raise Reject(gone, code="bytes_gone") from error
+    except PermissionError as error:
+        raise StageFault(f"the object store cannot be read: {error}") from error
+    except (BlobsUnavailable, OSError) as error:
+        raise Retry("the object store did not answer", after=STORE_PAUSE) from error
+
+
+async def _checked(pieces: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
+    digest = hashlib.sha256()
+    async for piece in pieces:
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != sha256:
+        raise Reject(
+            "the object store holds other bytes than were submitted; submit it again",
+            code="bytes_changed",
+        )
 
 
 def _require_unchanged(path: Path, sha256: str) -> None:

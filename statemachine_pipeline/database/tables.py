@@ -35,6 +35,7 @@ class Tables:
         self.worker = _worker(self.metadata)
         self.dead_letter = _dead_letter(self.metadata)
         self.product = _product(self.metadata)
+        self.blob_object = _blob_object(self.metadata)
         self.blob = _blob(self.metadata)
         self.text_owner = _text_owner(self.metadata)
         self.duplicate_of = _duplicate_of(self.metadata)
@@ -304,14 +305,33 @@ def _product(metadata: sa.MetaData) -> sa.Table:
     )
 
 
+def _blob_object(metadata: sa.MetaData) -> sa.Table:
+    """Declare what was ever put into the object store and not yet erased there."""
+    erasing = sa.Column("erasing", sa.Boolean, nullable=False, server_default=sa.false())
+    return sa.Table(
+        "blob_object",
+        metadata,
+        _text("key", primary_key=True),
+        _text("content"),
+        erasing,
+        _time("seen_at"),
+        sa.Index("blob_object_content_key", "content", unique=True, postgresql_where=~erasing),
+        comment="Objects in the object store, and which of them are being erased",
+    )
+
+
 def _blob(metadata: sa.MetaData) -> sa.Table:
+    key = sa.Column("key", sa.Text, sa.ForeignKey("blob_object.key"))
     return sa.Table(
         "blob",
         metadata,
         _owned(),
         _text("sha256"),
-        sa.Column("content", BYTEA, nullable=False),
-        comment="The submitted bytes of each document that is not kept by path",
+        sa.Column("content", BYTEA),
+        key,
+        sa.CheckConstraint("(content IS NULL) <> (key IS NULL)", name="here_or_in_the_store"),
+        sa.Index("blob_key_idx", key, postgresql_where=key.is_not(None)),
+        comment="The submitted bytes of each document, or the object that holds them",
     )
 
 

@@ -99,7 +99,10 @@ class Performer:
             DatabaseUnavailable: What the hook reads or saves could not be reached.
         """
         deadline = bound.stage.deadline.total_seconds()
-        outcome = await call_user(self._run, claim, bound, deadline)
+        try:
+            outcome = await call_user(self._run, claim, bound, deadline)
+        finally:
+            await claim.reader.forget(claim)
         if isinstance(outcome, Postponed):
             return await self._postponed(claim, bound, outcome)
         return outcome

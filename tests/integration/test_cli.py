@@ -29,7 +29,7 @@ from statemachine_pipeline.database.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL")
+SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 PATIENCE_SECONDS = 30
 
@@ -428,3 +428,22 @@ def test_ingest_follows_what_is_found_in_a_document(shell: Shell) -> None:
     assert below["document"]["parent_id"] == mail["document_id"]
     assert str(Path("letter.eml", "Lost.eml", "map.png")) in again.out
     assert deleted.out.count("delete") == 4
+
+
+def test_bytes_go_to_the_store_that_is_named_and_leave_it_with_their_document(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """SMP_BLOBS or --blobs; `sweep` without either has nothing to do and says so."""
+    store = tmp_path / "store"
+    where = ("--app", "letters:pipeline", "--schema", "stored")
+    ended = shell.run(*where, "--blobs", store.as_uri(), "ingest", "quick.txt", "--json")
+    assert (ended.code, ended.records[0]["state"]) == (0, "filed")
+    assert len([path for path in store.rglob("*") if path.is_file()]) == 1
+    given = {"SMP_BLOBS": store.as_uri()}
+    assert shell.run(*where, "delete", ended.records[0]["document_id"], **given).code == 0
+    assert [path for path in store.rglob("*") if path.is_file()] == []
+    assert shell.run(*where, "sweep", "--older-than", "0", **given).out == "erased 0 objects\n"
+    nothing = shell.run(*where, "sweep")
+    assert (nothing.code, "keeps bytes in the database" in nothing.err) == (1, True)
+    wrong = shell.run(*where, "status", SMP_BLOBS="memory:///")
+    assert (wrong.code, "s3://bucket/prefix" in wrong.err) == (2, True)

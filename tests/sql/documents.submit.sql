@@ -12,9 +12,9 @@ queued AS
 SELECT born.id AS id, born.tenant AS tenant, born.state AS state, CASE WHEN (%(lane)s::VARCHAR = %(param_8)s::VARCHAR AND %(run_at)s::TIMESTAMP WITH TIME ZONE > clock_timestamp()) THEN %(param_9)s::VARCHAR ELSE %(lane)s::VARCHAR END AS anon_7, %(priority)s::SMALLINT AS anon_8, coalesce(%(run_at)s::TIMESTAMP WITH TIME ZONE, clock_timestamp()) AS coalesce_1
 FROM born),
 kept AS
-(INSERT INTO smp.blob (document_id, sha256, content)
-SELECT born.id AS id, born.content_sha256 AS content_sha256, CAST(%(content)s AS BYTEA) AS anon_9
+(INSERT INTO smp.blob (document_id, sha256, content, key)
+SELECT born.id AS id, born.content_sha256 AS content_sha256, CAST(%(content)s AS BYTEA) AS anon_9, CAST(%(blob_key)s::VARCHAR AS TEXT) AS anon_10
 FROM born
-WHERE CAST(%(content)s AS BYTEA) IS NOT NULL)
+WHERE CAST(%(content)s AS BYTEA) IS NOT NULL OR CAST(%(blob_key)s::VARCHAR AS TEXT) IS NOT NULL)
 SELECT born.id, pg_notify(%(pg_notify_1)s::VARCHAR, %(pg_notify_2)s::VARCHAR) AS notified
 FROM born;

@@ -16,7 +16,7 @@ from statemachine_pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from pathlib import Path
 
-SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL")
+SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +107,20 @@ def test_our_own_variables_are_explicit(monkeypatch: pytest.MonkeyPatch) -> None
     assert Target(database="embedded").explicit_database == "embedded"
 
 
-def test_a_pipeline_moves_to_another_database_with_all_it_declares() -> None:
-    """`at` keeps lifecycle and hooks, and the schema unless another is named."""
-    own = Pipeline(schema="mine")
+def test_the_store_is_the_option_else_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--blobs wins over SMP_BLOBS; neither leaves the app's."""
+    assert Target().explicit_blobs is None
+    monkeypatch.setenv("SMP_BLOBS", "s3://ours/documents")
+    assert Target().explicit_blobs == "s3://ours/documents"
+    assert Target(blobs="s3://mine/x").explicit_blobs == "s3://mine/x"
+
+
+def test_a_pipeline_moves_to_another_database_with_all_it_declares(here: Path) -> None:
+    """`at` keeps lifecycle and hooks, and schema and store unless another is named."""
+    own = Pipeline(schema="mine", blobs=here.as_uri())
     moved = own.at("postgresql://host/name")
     assert (own.is_embedded, moved.is_embedded) == (True, False)
     assert (moved.schema, moved.graph) == ("mine", own.graph)
     assert own.at(schema="other").schema == "other"
+    assert moved._blobs is own._blobs
+    assert own.at(blobs=(here / "other").as_uri())._blobs is not own._blobs

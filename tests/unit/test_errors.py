@@ -8,6 +8,8 @@ import pytest
 
 from statemachine_pipeline import errors
 from statemachine_pipeline.errors import (
+    BlobsRefused,
+    BlobsUnavailable,
     DatabaseUnavailable,
     DefinitionError,
     DocumentNotFound,
@@ -72,6 +74,17 @@ SENTENCES = [
         (
             "history in schema 'smp' is numbered beyond this server's transactions, as after "
             "restoring a dump of another; run `statemachine-pipeline migrate`, which sets it right"
+        ),
+    ),
+    (
+        BlobsUnavailable("reading bytes", "connection refused"),
+        "the object store did not answer while reading bytes: connection refused",
+    ),
+    (
+        BlobsRefused("to store bytes", "no such bucket"),
+        (
+            "the object store refused to store bytes: no such bucket; check `blobs=`, its "
+            "credentials and rights"
         ),
     ),
     (

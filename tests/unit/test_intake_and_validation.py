@@ -42,6 +42,9 @@ class Held:
     async def read_chunks(self, claim: Claim) -> list[Chunk]:
         return []
 
+    async def forget(self, claim: Claim) -> None:
+        return None
+
 
 def claim(source: Source, text: ParsedText, *, content_sha256: str, input_sha256: str) -> Claim:
     """Return a claim on a document with these hashes; nothing else on it is read."""

@@ -41,8 +41,9 @@ LONG_MODULES = {
     "database/statements/claims.py": (540, "one function per statement, half of it is SQL"),
     "database/statements/content.py": (430, "one function per statement"),
     "database/statements/documents.py": (390, "one function per statement"),
+    "database/documents.py": (360, "submit in its three forms, look, apply"),
     "database/store.py": (410, "the three write paths and what they share"),
-    "database/tables.py": (480, "all tables of the schema"),
+    "database/tables.py": (530, "all tables of the schema"),
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
     "pipeline.py": (600, "ten documented methods"),
@@ -60,7 +61,7 @@ LARGE_CLASSES = {
     "database/documents.py:Documents": (11, "submit in its three forms, look, apply"),
     "database/store.py:Store": (14, "claim, settle, save, release, rescue and what a stage reads"),
     "graph.py:Graph": (15, "questions about one immutable table"),
-    "pipeline.py:Pipeline": (12, "the ten of the design, migrate and operations"),
+    "pipeline.py:Pipeline": (13, "the ten of the design, migrate, sweep and operations"),
 }
 
 NESTING = 3
@@ -80,7 +81,7 @@ OTHER_USES = {
 PURE = {
     f"{name}.py"
     for name in (
-        *("decide", "errors", "events", "explain", "graph", "hooks"),
+        *("blobs", "decide", "errors", "events", "explain", "graph", "hooks"),
         *("lifecycle", "records", "retry", "sources", "stages", "vectors"),
     )
 }

@@ -158,7 +158,8 @@ def test_bytes_over_the_limit_are_refused_and_say_what_to_do() -> None:
     """'Bytes over the limit are refused, naming it'."""
     assert refusal(bytes(BLOB_LIMIT_BYTES + 1)) == (
         "cannot take '26,214,401 bytes': more than the 26,214,400 that are stored in the database; "
-        "write them to a file that every worker can read, and submit its path"
+        "write them to a file that every worker can read and submit its path, or keep bytes in "
+        "an object store (`blobs=`)"
     )
 
 

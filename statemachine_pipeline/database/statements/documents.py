@@ -91,18 +91,15 @@ def submit(t: Tables) -> Any:
     )
     queued = insert(t.work).from_select(
         ["document_id", "tenant", "state", "lane", "priority", "run_at"],
-        sa.select(
-            born.c.id,
-            born.c.tenant,
-            born.c.state,
-            *_schedule(t),
-        ),
+        sa.select(born.c.id, born.c.tenant, born.c.state, *_schedule(t)),
     )
     # Without the cast PostgreSQL cannot tell the type of a parameter that is only compared.
     content = sa.cast(sa.bindparam("content", type_=BYTEA), BYTEA)
+    key = sa.cast(sa.bindparam("blob_key", type_=sa.Text), sa.Text)
+    is_kept = sa.or_(content.is_not(None), key.is_not(None))
     kept = insert(t.blob).from_select(
-        ["document_id", "sha256", "content"],
-        sa.select(born.c.id, born.c.content_sha256, content).where(content.is_not(None)),
+        ["document_id", "sha256", "content", "key"],
+        sa.select(born.c.id, born.c.content_sha256, content, key).where(is_kept),
     )
     return sa.select(born.c.id, sa.func.pg_notify(t.channel, "").label("notified")).add_cte(
         told.cte("told"), queued.cte("queued"), kept.cte("kept")
@@ -264,10 +261,12 @@ def replace_blob(t: Tables) -> Any:
         document_id=sa.bindparam("document", type_=ID),
         sha256=sa.bindparam("content_sha256"),
         content=sa.bindparam("content", type_=BYTEA),
+        key=sa.bindparam("blob_key", type_=sa.Text),
     )
+    names = ("sha256", "content", "key")
     return stored.on_conflict_do_update(
         index_elements=["document_id"],
-        set_={"sha256": stored.excluded.sha256, "content": stored.excluded.content},
+        set_={name: stored.excluded[name] for name in names},
     )
 
 
@@ -279,7 +278,7 @@ def forget_blob(t: Tables) -> Any:
 def source(t: Tables) -> Any:
     """Read where the bytes of a document are, and the bytes where they are kept here."""
     return (
-        sa.select(t.document.c.path, t.blob.c.sha256, t.blob.c.content)
+        sa.select(t.document.c.path, t.blob.c.sha256, t.blob.c.content, t.blob.c.key)
         .outerjoin(t.blob, t.blob.c.document_id == t.document.c.id)
         .where(t.document.c.id == sa.bindparam("document", type_=ID))
     )

