@@ -21,6 +21,7 @@ from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, DocumentNotFound, PipelineError
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
@@ -144,6 +145,12 @@ class Pipeline:
     def server(self) -> Any:
         """The embedded server, once entered; None with a database of your own."""
         return self._server
+
+    @property
+    def withdrawals(self) -> Withdrawals:
+        """Documents that still have to go from stores outside the database."""
+        reader = ContentReader(self.engine, self._tables)
+        return Withdrawals(self.engine, self._tables, reader)
 
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""
@@ -370,6 +377,7 @@ class Pipeline:
                 patience=alive.dead_after / 2,
             ),
             workers=Workers(engine, self._tables),
+            withdrawals=self.withdrawals,
             stages=stages,
             served=stages.served(triggers),
             drain=drain,

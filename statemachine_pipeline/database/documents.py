@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
 from statemachine_pipeline.database.moves import Move, plan
-from statemachine_pipeline.database.statements import documents
+from statemachine_pipeline.database.statements import documents, placements
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound, TransitionRefused
 from statemachine_pipeline.graph import CANCELLED, DELETED, REVISE
@@ -179,7 +179,7 @@ class Documents:
         await connection.execute(documents.move(self._t), given | steps)
         deleted = sorted(move.id for move in moves if move.state == DELETED)
         if deleted:
-            for statement in documents.erase(self._t):
+            for statement in (*placements.leave(self._t), *documents.erase(self._t)):
                 await connection.execute(statement, {"ids": deleted})
         ended = sorted(move.id for move in moves if move.state in {DELETED, CANCELLED})
         if ended:
