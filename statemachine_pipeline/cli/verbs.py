@@ -130,7 +130,7 @@ def status(
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Count the documents in each state."""
+    """Count the documents in each state, and those still to be withdrawn from other stores."""
     from statemachine_pipeline.cli import ending, looking
 
     target = _target(context, app, database, schema)

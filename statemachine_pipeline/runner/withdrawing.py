@@ -33,6 +33,8 @@ class Withdrawing:
 
     def __init__(self, withdrawals: Withdrawals, served: Sequence[Bound]) -> None:
         self._withdrawals = withdrawals
+        # Who asks whether anything is left waits for what is under way.
+        self._turn = asyncio.Lock()
         self._publishers = [bound for bound in served if bound.stage.stores_elsewhere]
 
     async def withdraw(self, worker: int) -> int:
@@ -42,21 +44,22 @@ class Withdrawing:
             DatabaseUnavailable: What is not finished is taken again once its lease has run out.
         """
         tried = 0
-        for bound in self._publishers:
-            claims = await self._withdrawals.take(bound, worker)
-            await asyncio.gather(*(self._withdraw(claim, bound) for claim in claims))
-            tried += len(claims)
+        async with self._turn:
+            for bound in self._publishers:
+                claims = await self._withdrawals.take(bound, worker)
+                await asyncio.gather(*(self._withdraw(claim, bound) for claim in claims))
+                tried += len(claims)
         return tried
 
     async def _withdraw(self, claim: Claim, bound: Bound) -> None:
         try:
             outcome = await call_user(self._call, claim, bound)
+            if isinstance(outcome, Succeeded):
+                outcome = await call_user(self._finish, claim, outcome.product)
         except asyncio.CancelledError:
             with contextlib.suppress(DatabaseUnavailable):
                 await self._withdrawals.give_back(claim, timedelta(0), "its worker stopped")
             raise
-        if isinstance(outcome, Succeeded):
-            outcome = await call_user(self._finish, claim, outcome.product)
         if not isinstance(outcome, Succeeded):
             await self._give_back(claim, bound, outcome)
 
