@@ -21,6 +21,7 @@ from statemachine_pipeline.adapters.embedders import WordLlamaEmbedder
 from statemachine_pipeline.records import Publication
 
 FOLDER = Path("examples/documents")
+TABLE = "passages"
 
 
 class LancePublisher:
@@ -83,14 +84,21 @@ class LancePublisher:
         found: list[dict[str, Any]] = await query.limit(limit).to_list()
         return found
 
+    async def prepare(self) -> None:
+        """Make the table if it is missing: once, before any worker, as with migrations.
+
+        Two that make it at the same time could overwrite each other's rows.
+        """
+        await (await self._store()).create_table(TABLE, schema=self._schema, exist_ok=True)
+
     async def _table(self) -> Any:
         if self._opened is None:
-            # Without an interval of zero a handle goes on reading the version it has opened.
-            store = await lancedb.connect_async(
-                self._folder, read_consistency_interval=timedelta(0)
-            )
-            self._opened = await store.create_table("passages", schema=self._schema, exist_ok=True)
+            self._opened = await (await self._store()).open_table(TABLE)
         return self._opened
+
+    async def _store(self) -> Any:
+        # Without an interval of zero a handle goes on reading the version it has opened.
+        return await lancedb.connect_async(self._folder, read_consistency_interval=timedelta(0))
 
 
 def earlier(claim: Claim) -> str:
@@ -101,18 +109,19 @@ def earlier(claim: Claim) -> str:
 async def main() -> None:
     embedder = WordLlamaEmbedder()
     publisher = LancePublisher(Path("passages"), embedder.dimensions)
+    await publisher.prepare()
     hooks = {"store_embeddings": embedder, "finalize": publisher}
     async with Pipeline("embedded", hooks=hooks) as pipeline:
-        minutes = await pipeline.submit(FOLDER / "board-minutes-2025-03.md")
-        await pipeline.submit(FOLDER / "annual-report-2024.pdf")
+        report = await pipeline.submit(FOLDER / "annual-report-2024.pdf")
+        await pipeline.submit(FOLDER / "board-minutes-2025-03.md")
         await pipeline.runner().run_until_idle()
         question = await embedder.embed_query("Who approved the budget?")
-        print("published:", *{row["name"] for row in await publisher.nearest(question, limit=1)})
+        print("nearest:", (await publisher.nearest(question, limit=1))[0]["name"])
 
-        await pipeline.apply("delete", minutes.document_id, reason="superseded")
+        await pipeline.apply("delete", report.document_id, reason="superseded")
         print("waiting:", *(one.documents for one in await pipeline.withdrawals.waiting()))
         await pipeline.runner().run_until_idle()
-        print("left:", *{row["name"] for row in await publisher.nearest(question, limit=100)})
+        print("nearest:", (await publisher.nearest(question, limit=1))[0]["name"])
 
 
 if __name__ == "__main__":

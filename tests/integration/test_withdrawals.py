@@ -66,9 +66,11 @@ class Store:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+async def store(tmp_path: Path) -> Store:
     """Return an empty store."""
-    return Store(tmp_path / "passages")
+    made = Store(tmp_path / "passages")
+    await made.publisher.prepare()
+    return made
 
 
 @pytest.fixture
