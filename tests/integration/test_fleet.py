@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL")
 APP = """
 import asyncio
