@@ -14,6 +14,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -212,6 +213,8 @@ def main() -> None:
     parser.add_argument("tests", nargs="*", help="in place of the selection")
     asked = parser.parse_args()
     both = asked.servers == asked.pythons
+    # Servers are stopped whatever ends this; their parent is this process no more.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     BUILD.mkdir(parents=True, exist_ok=True)
     failed = False
     for wanted, results in ((asked.servers, on_servers), (asked.pythons, on_pythons)):

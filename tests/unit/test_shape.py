@@ -42,10 +42,10 @@ LONG_MODULES = {
     "database/statements/content.py": (420, "one function per statement"),
     "database/statements/documents.py": (390, "one function per statement"),
     "database/store.py": (410, "the three write paths and what they share"),
-    "database/tables.py": (430, "all tables of the schema"),
+    "database/tables.py": (455, "all tables of the schema"),
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
-    "pipeline.py": (450, "ten documented methods"),
+    "pipeline.py": (460, "ten documented methods"),
     "records.py": (470, "values and their docstrings, no logic"),
 }
 
