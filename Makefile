@@ -5,6 +5,7 @@
 #   make check    what has to pass before a change is merged: everything, and the wheel
 #   make docs     write the generated pages anew
 #   make bench    documents per second through the lifecycle, beside a plain psycopg script
+#   make test-versions    the tests of the engine on other PostgreSQL and Python versions found here
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -16,13 +17,16 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check docs bench corpus wheel clean
+.PHONY: demo test test-versions check docs bench corpus wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
 
 test: $(DEVELOPABLE)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-versions: $(DEVELOPABLE)
+	$(BIN)/python tests/versions.py
 
 check: $(DEVELOPABLE)
 	$(BIN)/ruff format --check .

@@ -168,7 +168,7 @@ def _parameters(parameters: Sequence[Any]) -> Iterator[str]:
     yield "| argument or option | meaning |"
     yield "|---|---|"
     for parameter in parameters:
-        if "--help" in parameter.opts:
+        if "--help" in parameter.opts or getattr(parameter, "hidden", False):
             continue
         is_option = parameter.param_type_name == "option"
         name = (

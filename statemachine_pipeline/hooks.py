@@ -38,6 +38,9 @@ class Reader(Protocol):
     async def forget(self, claim: Claim) -> None:
         """Remove what was made for one attempt, which is over: files of ``Source.path``."""
 
+    async def read_vectors(self, claim: Claim) -> Sequence[Sequence[float]]:
+        """Return the buffered vectors in the order of their chunks."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
@@ -96,6 +99,13 @@ class Claim:
     async def chunks(self) -> Sequence[Chunk]:
         """Return the buffered chunks in reading order, each with its id."""
         return await self.reader.read_chunks(self)
+
+    async def vectors(self) -> Sequence[Sequence[float]]:
+        """Return the buffered vectors; vector ``i`` belongs to chunk ``i`` of ``chunks``.
+
+        Empty before the embedder is done; all of them once ``store_embeddings`` was earned.
+        """
+        return await self.reader.read_vectors(self)
 
 
 @runtime_checkable
@@ -263,13 +273,35 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class Publisher(Protocol):
-    """Makes a document's chunks and vectors visible to readers."""
+    """Makes a document's chunks and vectors visible to readers.
+
+    A publisher writes to a store of its own unless it has ``stores_elsewhere = False``, as the
+    shipped one for this database has. For one that does, the pipeline notes before each ``publish``
+    that the document may stand there, and calls ``withdraw`` once it must not any more: after a
+    delete, and when it comes to rest as the duplicate of another document.
+
+    Both run with no transaction open and at least once; never both at a time for one document, as
+    long as no worker outlives its claim. For one that does, ``claim.sequence`` tells which call is
+    the later: it is higher for every later publish or withdrawal.
+    """
 
     async def publish(self, claim: Claim) -> object:
-        """Return the product that makes the buffered work visible."""
+        """Make ``claim.chunks()`` and ``claim.vectors()`` all that readers see of the document.
+
+        Returns:
+            A product; ``Publication`` shows the passages in this database too and empties the
+            buffers, so that unchanged text keeps its vector.
+        """
 
     async def withdraw(self, claim: Claim) -> object:
-        """Return the product that takes the document away from readers."""
+        """Take everything of ``claim.document`` away from readers; nothing there is no error.
+
+        Only the document's row can be read here: its bytes, text and chunks may be gone. What is
+        raised is tried again with growing pauses, without end.
+
+        Returns:
+            None, or a product that is written in the transaction that forgets the withdrawal.
+        """
 
 
 Hook: TypeAlias = (

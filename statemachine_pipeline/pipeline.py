@@ -24,6 +24,7 @@ from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError
 from statemachine_pipeline.graph import DELETE
@@ -182,6 +183,12 @@ class Pipeline:
         return Operations(
             self._documents(), feed, self._ready, self._objects, self._store_limit_bytes
         )
+
+    @property
+    def withdrawals(self) -> Withdrawals:
+        """Documents that still have to go from stores outside the database."""
+        reader = ContentReader(self.engine, self._tables)
+        return Withdrawals(self.engine, self._tables, reader)
 
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""
@@ -435,6 +442,7 @@ class Pipeline:
                 patience=alive.dead_after / 2,
             ),
             workers=Workers(engine, self._tables),
+            withdrawals=self.withdrawals,
             stages=stages,
             served=stages.served(triggers),
             drain=drain,

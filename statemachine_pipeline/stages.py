@@ -122,6 +122,11 @@ class Stage:
         return Policy(attempts=self.attempts, crashes=self.crashes)
 
     @property
+    def stores_elsewhere(self) -> bool:
+        """Whether it publishes where this database's transactions do not reach."""
+        return self.kind == "publisher" and getattr(self.hook, "stores_elsewhere", True)
+
+    @property
     def _is_async(self) -> bool:
         if self.kind in {"embedder", "publisher"}:
             return True

@@ -377,6 +377,39 @@ def upgrade() -> None:
         comment="The text of each document as its parser left it, with pages and warnings",
     )
     op.create_table(
+        "placement",
+        sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column(
+            "placed_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("writing_until", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("withdraw_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("run_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("claim_seq", sa.BigInteger(), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(withdraw_at IS NULL) = (run_at IS NULL)",
+            name=op.f("placement_withdrawn_some_time"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["document_id"], ["document.id"], name=op.f("placement_document_fkey")
+        ),
+        sa.PrimaryKeyConstraint("document_id", "stage", name=op.f("placement_pkey")),
+        comment="Documents in stores outside the database, and when they have to leave them",
+    )
+    op.create_index(
+        "placement_withdrawn_idx",
+        "placement",
+        ["stage", "run_at"],
+        unique=False,
+        postgresql_where=sa.text("withdraw_at IS NOT NULL"),
+    )
+    op.create_table(
         "product",
         sa.Column("document_id", sa.UUID(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
@@ -558,6 +591,12 @@ def downgrade() -> None:
     op.drop_index(op.f("text_owner_document_id_idx"), table_name="text_owner")
     op.drop_table("text_owner")
     op.drop_table("product")
+    op.drop_index(
+        "placement_withdrawn_idx",
+        table_name="placement",
+        postgresql_where=sa.text("withdraw_at IS NOT NULL"),
+    )
+    op.drop_table("placement")
     op.drop_table("parsed_document")
     op.drop_index(op.f("duplicate_of_owner_at_idx"), table_name="duplicate_of")
     op.drop_table("duplicate_of")

@@ -18,6 +18,7 @@ class PgVectorPublisher:
     """
 
     fingerprint = "pgvector-publisher/1"
+    stores_elsewhere = False
 
     async def publish(self, claim: Claim) -> Publication:
         """Return the product that makes the buffered passages and vectors the visible ones."""

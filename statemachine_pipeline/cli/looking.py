@@ -24,16 +24,23 @@ PAGE = 500
 
 
 async def status(target: Target, *, tenant: str | None, as_json: bool) -> int:
-    """Print how many documents stand in each state, in the lifecycle's order."""
+    """Print how many documents stand in each state, and what has to go from other stores."""
     async with opened(target, "stored") as pipeline:
         counts = await pipeline.counts(tenant=tenant)
+        backlog = await pipeline.withdrawals.waiting()
         known = [*pipeline.graph.states, *sorted(set(counts) - set(pipeline.graph.states))]
         states = {state: counts[state] for state in known if state in counts}
     if as_json:
-        output.emit({"states": states})
+        output.emit({"states": states, "withdrawals": backlog})
     else:
         rows = [*states.items(), ("total", sum(states.values()))]
         output.table(("STATE", "DOCUMENTS"), rows, state=0)
+        for one in backlog:
+            error = f": {one.last_error}" if one.last_error else ""
+            output.say(
+                f"{one.documents} still to be withdrawn by the publisher of {one.stage}, "
+                f"the first since {one.since:%Y-%m-%d %H:%M:%S} UTC{error}"
+            )
     return OK
 
 

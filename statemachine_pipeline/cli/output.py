@@ -41,9 +41,19 @@ def plain(text: object) -> str:
     )
 
 
+_speaker = ""
+
+
+def speak_as(name: str) -> None:
+    """Begin what this process says with a name, because others share its stderr."""
+    global _speaker  # noqa: PLW0603 - one process, one name
+    _speaker = f"{name}: "
+
+
 def say(text: str) -> None:
     """Tell people something, on stderr."""
-    print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - this is where printing is done
+    words = _speaker + plain(text)
+    print(words, file=sys.stderr, flush=True)  # noqa: T201 - this is where printing is done
 
 
 def line(text: str = "") -> None:

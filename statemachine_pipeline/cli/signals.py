@@ -45,6 +45,12 @@ class Stops:
             say(f"{number.name}: giving everything back")
             _leave_to_python()
 
+    def lose_parent(self) -> None:
+        """Drain because the process that started this one has gone, unless it drains already."""
+        if not self._received:
+            self._stop()
+            say("the parent process has gone: finishing what runs, taking nothing new")
+
 
 @contextlib.contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[Stops]:

@@ -129,15 +129,32 @@ def worker(
     drain: Annotated[
         float, typer.Option("--drain", min=0, metavar="SECONDS", help="Time to finish on SIGTERM.")
     ] = 30.0,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, metavar="N", help="Processes, each one a worker.")
+    ] = 1,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="For development: start again when Python files below here change."
+        ),
+    ] = False,
+    seat: Annotated[int | None, typer.Option("--seat", hidden=True)] = None,
     app: App = None,
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Serve documents until SIGTERM or Ctrl-C: the first drains, the second stops at once."""
+    """Serve documents until SIGTERM or Ctrl-C: the first drains, the second stops at once.
+
+    With --workers, a parent process starts them, passes signals on, and replaces a worker that
+    dies; exit code 1 when one dies again and again soon after its start.
+    """
     from statemachine_pipeline.cli import ending, worker
 
+    target = _target(context, app, database, schema)
+    if workers > 1 or reload:
+        ending.run(worker.lead(target, triggers, drain, workers, reload=reload))
     names = None if triggers is None else [one.strip() for one in triggers.split(",")]
-    ending.run(worker.work(_target(context, app, database, schema), names, drain))
+    ending.run(worker.work(target, names, drain, seat))
 
 
 @app.command()
@@ -150,7 +167,7 @@ def status(
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Count the documents in each state."""
+    """Count the documents in each state, and those still to be withdrawn from other stores."""
     from statemachine_pipeline.cli import ending, looking
 
     target = _target(context, app, database, schema)

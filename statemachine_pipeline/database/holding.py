@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.database.keys import hand_on
 from statemachine_pipeline.database.mapping import to_document
 from statemachine_pipeline.database.moves import plan
-from statemachine_pipeline.database.statements import content, documents, family
+from statemachine_pipeline.database.statements import content, documents, family, placements
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
 from statemachine_pipeline.graph import CANCELLED, DELETE, DELETED
@@ -119,7 +119,7 @@ async def move(connection: AsyncConnection, t: Tables, graph: Graph, moves: Sequ
     await connection.execute(documents.move(t), given | steps)
     deleted = sorted(one.id for one in moves if one.state == DELETED)
     if deleted:
-        for statement in documents.erase(t):
+        for statement in (*placements.leave(t), *documents.erase(t)):
             await connection.execute(statement, {"ids": deleted})
     done = sorted(one.id for one in moves if one.state in graph.ends)
     for statement in content.forget(t) if done else ():

@@ -127,6 +127,11 @@ class ContentReader:
             for row in rows
         ]
 
+    async def read_vectors(self, claim: Claim) -> Sequence[Sequence[float]]:
+        """Return the buffered vectors in the order of their chunks."""
+        rows = await self._read(content.vectors(self._t), claim.document.id)
+        return [[float(number) for number in row.vector] for row in rows]
+
     async def _read(self, statement: Any, document: UUID) -> Sequence[Any]:
         with answering("reading a document"):
             async with self._engine.connect() as connection:

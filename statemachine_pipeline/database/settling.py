@@ -21,7 +21,7 @@ from statemachine_pipeline.database.proposal import (
     ProductFailed,
     Settled,
 )
-from statemachine_pipeline.database.statements import claims, content, keys
+from statemachine_pipeline.database.statements import claims, content, keys, placements
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, FAIL
@@ -190,8 +190,10 @@ class Settlement:
                 keys.rest_on(self._t),
                 parameters("rest", rests),
             )
+        others = [p.claim.document.id for p, d in pairs if _was_another(p, d)]
         for ids, statements in (
-            ([p.claim.document.id for p, d in pairs if _was_another(p, d)], content.withdraw),
+            (others, placements.leave),
+            (others, content.withdraw),
             ([p.claim.document.id for p, d in pairs if self._hopped_out(p, d)], content.forget),
         ):
             for statement in statements(self._t) if ids else ():

@@ -41,6 +41,7 @@ class Tables:
         self.duplicate_of = _duplicate_of(self.metadata)
         self.pause = _pause(self.metadata)
         self.restore = _restore(self.metadata)
+        self.placement = _placement(self.metadata)
         self.parsed_document = _parsed_document(self.metadata)
         self.chunk_buffer = _chunk_buffer(self.metadata)
         self.chunk = _chunk(self.metadata)
@@ -384,6 +385,34 @@ def _restore(metadata: sa.MetaData) -> sa.Table:
         sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
         _time("at"),
         comment="What to add to transaction numbers of histories that another server wrote",
+    )
+
+
+def _placement(metadata: sa.MetaData) -> sa.Table:
+    withdraw_at = _time("withdraw_at", nullable=True, default=False)
+    return sa.Table(
+        "placement",
+        metadata,
+        # No cascade: whoever removes a document for good has to withdraw it first.
+        sa.Column(
+            "document_id", UUID(as_uuid=True), sa.ForeignKey("document.id"), primary_key=True
+        ),
+        _text("stage", primary_key=True),
+        _time("placed_at"),
+        _time("writing_until", default=False),
+        withdraw_at,
+        _time("run_at", nullable=True, default=False),
+        sa.Column("claim_seq", sa.BigInteger),
+        _count("attempts"),
+        _text("last_error", nullable=True),
+        sa.CheckConstraint("(withdraw_at IS NULL) = (run_at IS NULL)", name="withdrawn_some_time"),
+        sa.Index(
+            "placement_withdrawn_idx",
+            "stage",
+            "run_at",
+            postgresql_where=withdraw_at.is_not(None),
+        ),
+        comment="Documents in stores outside the database, and when they have to leave them",
     )
 
 

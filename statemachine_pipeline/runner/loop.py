@@ -24,6 +24,7 @@ from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.runner.wake import listen
+from statemachine_pipeline.runner.withdrawing import Withdrawing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.database.store import Store
+    from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound, Stages
@@ -76,6 +78,7 @@ class Runner:
         after_load: Awaited when ``run_until_idle`` has found nothing more to do.
         store: The database.
         workers: Registration and heartbeat.
+        withdrawals: Documents that have to go from stores outside the database.
         stages: The lifecycle and its hooks.
         served: The stages this runner takes.
         drain: How long hooks may go on after ``stop``.
@@ -90,6 +93,7 @@ class Runner:
         after_load: Callable[[], Awaitable[Mapping[str, int]]],
         store: Store,
         workers: Workers,
+        withdrawals: Withdrawals,
         stages: Stages,
         served: Sequence[Bound],
         drain: timedelta,
@@ -99,6 +103,7 @@ class Runner:
         self._prepare, self._after_load = prepare, after_load
         self._store, self._workers, self._stages = store, workers, stages
         self._served = tuple(served)
+        self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.concurrency for bound in self._served)
         self._wake = asyncio.Event()
@@ -176,13 +181,18 @@ class Runner:
         settling = Settling(self._store)
         settling.start()
         threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
-        performer = Performer(self._store, threads=max(1, threads), children=os.cpu_count() or 1)
+        performer = Performer(
+            *(self._store, self._withdrawals),
+            threads=max(1, threads),
+            children=os.cpu_count() or 1,
+        )
         slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
         self._slots = slots
         chores = [
             asyncio.create_task(listen(self._workers, self._wake.set)),
             asyncio.create_task(self._every(PROMOTE_SECONDS, self._promote)),
+            asyncio.create_task(self._every(PROMOTE_SECONDS, self._withdraw(worker))),
             asyncio.create_task(
                 self._every(self._liveness.beat.total_seconds() / 2, self._rescue(worker))
             ),
@@ -224,6 +234,7 @@ class Runner:
                 not claimed
                 and not self._driving
                 and not await self._store.outstanding(self._served)
+                and not await self._withdrawing.withdraw(worker)
             ):
                 self._stopping.set()
                 return
@@ -292,6 +303,12 @@ class Runner:
         if not self._suspects and await self._store.has_suspects(self._served):
             self._suspects = True
             self._wake.set()
+
+    def _withdraw(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:
+        async def withdraw() -> None:
+            await self._withdrawing.withdraw(worker)
+
+        return withdraw
 
     def _rescue(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:
         async def rescue() -> None:

@@ -53,10 +53,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.database.store import Store
+    from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound
 
 STAGE_FAULT_PAUSE = timedelta(minutes=5)
+WITHDRAWAL_POLL = timedelta(seconds=2)
+"""A document that was deleted and came back is published once its old self has gone."""
 DETAIL_CHARS = 500
 _PRODUCTS = (
     type(None),
@@ -77,12 +80,15 @@ class Performer:
 
     Args:
         store: For vectors that are saved batch by batch.
+        withdrawals: Told before a publisher writes to a store of its own.
         threads: Most hooks in threads at a time.
         children: Most child processes; started when first needed.
     """
 
-    def __init__(self, store: Store, *, threads: int, children: int) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, withdrawals: Withdrawals, *, threads: int, children: int
+    ) -> None:
+        self._store, self._withdrawals = store, withdrawals
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
         self._children = Children(children)
 
@@ -132,6 +138,8 @@ class Performer:
             if kind == "embedder":
                 return await self._embed(claim, bound, limit)
             if kind == "publisher":
+                if bound.stage.stores_elsewhere and not await self._withdrawals.place(claim):
+                    raise Wait(WITHDRAWAL_POLL)
                 return Done(await hook.publish(claim))
             if bound.stage.where == "process":
                 # A child cannot reach the database, so its input is read for it.

@@ -197,9 +197,9 @@ def test_the_same_bytes_again_are_unchanged_and_say_how_to_requeue(
 
 @pytest.mark.usefixtures("ingested")
 def test_status_counts_documents_by_state(shell: Shell) -> None:
-    """`status --json` is {"states": {state: count}}."""
+    """`status --json` is {"states": {state: count}, "withdrawals": [...]}."""
     assert shell.run("status", "--json").records == [
-        {"states": {"complete": 3, "duplicate": 1, "dead_letter": 2}}
+        {"states": {"complete": 3, "duplicate": 1, "dead_letter": 2}, "withdrawals": []}
     ]
 
 
@@ -314,7 +314,9 @@ def test_a_database_has_to_be_migrated_first(shell: Shell, empty_url: str) -> No
     assert "statemachine-pipeline migrate" in before.err
     migrated = shell.run("--database", empty_url, "migrate")
     assert (migrated.code, "DocumentLifecycle" in migrated.out) == (0, True)
-    assert shell.run("status", "--json", SMP_DATABASE=empty_url).records == [{"states": {}}]
+    assert shell.run("status", "--json", SMP_DATABASE=empty_url).records == [
+        {"states": {}, "withdrawals": []}
+    ]
 
 
 def test_looking_where_nothing_was_ingested_makes_no_server(shell: Shell) -> None:

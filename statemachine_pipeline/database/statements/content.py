@@ -105,6 +105,17 @@ def chunks(t: Tables) -> Any:
     )
 
 
+def vectors(t: Tables) -> Any:
+    """Read the buffered vectors of one document, in the order of their chunks."""
+    b, v = t.chunk_buffer, t.vector_buffer
+    return (
+        sa.select(v.c.vector)
+        .join(b, sa.and_(b.c.document_id == v.c.document_id, b.c.id == v.c.chunk_id))
+        .where(b.c.document_id == sa.bindparam("document", type_=ID))
+        .order_by(b.c.index)
+    )
+
+
 def refill(t: Tables) -> list[Any]:
     """Buffer what one document has published again, for a stage behind the chunker."""
     c, b, v = t.chunk, t.chunk_buffer, t.chunk_vector

@@ -1,0 +1,90 @@
+"""Calls publishers to take documents away again, until it has worked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from statemachine_pipeline.decide import Crashed, Failed, Postponed, Succeeded
+from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.hooks import Done, Product
+from statemachine_pipeline.runner.perform import call_user
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.database.withdrawals import Withdrawals
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.stages import Bound
+
+
+class Withdrawing:
+    """Withdraws documents from the stores of the publishers that a runner serves.
+
+    Args:
+        withdrawals: Which documents have to go.
+        served: The stages of the runner.
+    """
+
+    def __init__(self, withdrawals: Withdrawals, served: Sequence[Bound]) -> None:
+        self._withdrawals = withdrawals
+        # Who asks whether anything is left waits for what is under way.
+        self._turn = asyncio.Lock()
+        self._publishers = [bound for bound in served if bound.stage.stores_elsewhere]
+
+    async def withdraw(self, worker: int) -> int:
+        """Try what is due now, once each; return how many were tried.
+
+        Raises:
+            DatabaseUnavailable: What is not finished is taken again once its lease has run out.
+        """
+        tried = 0
+        async with self._turn:
+            for bound in self._publishers:
+                claims = await self._withdrawals.take(bound, worker)
+                await asyncio.gather(*(self._withdraw(claim, bound) for claim in claims))
+                tried += len(claims)
+        return tried
+
+    async def _withdraw(self, claim: Claim, bound: Bound) -> None:
+        try:
+            outcome = await call_user(self._call, claim, bound)
+            if isinstance(outcome, Succeeded):
+                outcome = await call_user(self._finish, claim, outcome.product)
+        except asyncio.CancelledError:
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._withdrawals.give_back(claim, timedelta(0), "its worker stopped")
+            raise
+        if not isinstance(outcome, Succeeded):
+            await self._give_back(claim, bound, outcome)
+
+    async def _call(self, claim: Claim, bound: Bound) -> Done:
+        async with asyncio.timeout(bound.stage.deadline.total_seconds()):
+            return Done(await bound.stage.hook.withdraw(claim))
+
+    async def _finish(self, claim: Claim, product: object) -> Done:
+        if product is not None and not isinstance(product, Product):
+            found = type(product).__name__
+            raise TypeError(f"withdraw returned a {found}; it may return a product or None")
+        await self._withdrawals.finish(claim, product)
+        return Done()
+
+    async def _give_back(
+        self, claim: Claim, bound: Bound, outcome: Failed | Postponed | Crashed
+    ) -> None:
+        error = outcome.error if isinstance(outcome, Failed) else outcome.reason
+        after = None if isinstance(outcome, Crashed) else outcome.after
+        draw = random.random()  # noqa: S311 - jitter, not a secret
+        pause = max(
+            bound.stage.policy.delay(attempt=claim.attempt, draw=draw), after or timedelta(0)
+        )
+        logger.warning(
+            "{} was not withdrawn by the publisher of {} at try {}: {}",
+            *(claim.document.id, claim.stage, claim.attempt, error),
+        )
+        await self._withdrawals.give_back(claim, pause, error)

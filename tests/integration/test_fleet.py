@@ -1,0 +1,261 @@
+"""`worker --workers` and `--reload`: real processes, killed and told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from fix_postgres import connect
+
+from statemachine_pipeline.cli import fleet
+from statemachine_pipeline.cli.opening import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import psycopg
+
+PATIENCE_SECONDS = 60
+SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL")
+APP = """
+import asyncio
+from pathlib import Path
+from statemachine_pipeline import Done, Lifecycle, Pipeline, State
+
+class Letters(Lifecycle):
+    received = State(initial=True)
+    filed = State(final=True)
+    file = received.to(filed)
+
+async def file(claim):
+    Path("began").touch()
+    await asyncio.sleep(60 if "slow" in claim.document.name else 0.3)
+    return Done(said="SAYING")
+
+pipeline = Pipeline("embedded", lifecycle=Letters, hooks={"file": file})
+"""
+WORKERS = "SELECT count(*) = {} FROM smp.worker WHERE dead_at IS NULL"
+
+
+class Led:
+    """A folder with an app, and the parent of some workers on it."""
+
+    def __init__(self, folder: Path, url: str | None) -> None:
+        self.folder, self._log = folder, folder / "log"
+        self.write()
+        kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        self._environment = kept | {"SMP_APP": "letters:pipeline"}
+        if url is not None:
+            self._environment["SMP_DATABASE"] = url
+        self.parent: subprocess.Popen[bytes] | None = None
+
+    def write(self, text: str = APP) -> None:
+        """Write the app."""
+        (self.folder / "letters.py").write_text(text)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "statemachine_pipeline", *words],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start the parent."""
+        with self._log.open("wb") as log:
+            self.parent = subprocess.Popen(
+                [sys.executable, "-m", "statemachine_pipeline", "worker", *options],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        return self.parent
+
+    @property
+    def said(self) -> str:
+        """What was written to stderr so far."""
+        return self._log.read_text()
+
+    def hears(self, text: str, times: int = 1) -> None:
+        """Wait until something was said so often."""
+        until(lambda: self.said.count(text) >= times, f"{text!r} in {self._log}")
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes of the workers."""
+        assert self.parent is not None
+        return psutil.Process(self.parent.pid).children()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def led(folder: Path, url: str | None) -> Iterator[Led]:
+    """Make a folder for a parent, and see to it that nothing of it is left."""
+    made = Led(folder, url)
+    yield made
+    if made.parent is None:
+        return
+    if made.parent.poll() is None:
+        left = made.workers()
+        made.parent.kill()
+        psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
+    made.parent.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def letters(tmp_path: Path, empty_url: str) -> Iterator[Led]:
+    """Return a folder with an app that is migrated on a server of its own."""
+    with led(tmp_path, empty_url) as made:
+        migrated = made.run("migrate")
+        assert migrated.returncode == 0, migrated.stderr
+        yield made
+
+
+@pytest.fixture
+def looking(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Return a plain connection to that database."""
+    with connect(empty_url) as connection:
+        yield connection
+
+
+def _submit(letters: Led, name: str) -> None:
+    (letters.folder / name).write_text(f"a letter called {name}")
+    code = (
+        "import asyncio\nfrom letters import pipeline as own\nimport os\n"
+        "async def main():\n"
+        "    async with own.at(os.environ['SMP_DATABASE']) as pipeline:\n"
+        f"        await pipeline.submit({name!r})\n"
+        "asyncio.run(main())"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=letters.folder, env=letters._environment, check=True
+    )
+
+
+def _ask(connection: psycopg.Connection[Any], query: str) -> bool:
+    row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+    return bool(row and row[0])
+
+
+def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_path: Path) -> None:
+    """Restarts a worker that died unexpectedly and says so; the first SIGTERM drains all."""
+    with led(tmp_path, None) as made:
+        parent = made.start("--workers", "2")
+        made.hears("serves all stages", 2)
+        victim, other = made.workers()
+        victim.kill()
+        made.hears("was killed by SIGKILL after")
+        made.hears("serves all stages", 3)
+        assert victim.pid not in [one.pid for one in made.workers()]
+        assert other in made.workers()
+        assert (
+            len({line for line in made.said.splitlines() if "embedded PostgreSQL in" in line}) == 2
+        )
+        everyone = made.workers()
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(PATIENCE_SECONDS) == 0, made.said
+        assert made.said.count("nothing is held") == 2
+        assert not any(one.is_running() for one in everyone)
+
+
+def test_a_second_signal_stops_all_workers_at_once(
+    letters: Led, looking: psycopg.Connection[Any]
+) -> None:
+    """The first signal drains all, the second gives everything back; code as of one worker."""
+    _submit(letters, "slow.txt")
+    parent = letters.start("--workers", "2")
+    letters.hears("serves all stages", 2)
+    until(lambda: _ask(looking, "SELECT lane = 'claimed' FROM smp.work"), "a claim")
+    parent.send_signal(signal.SIGINT)
+    letters.hears("SIGTERM: finishing", 2)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(PATIENCE_SECONDS) == 130, letters.said
+    given_back = "SELECT lane = 'ready' AND attempt = 0 AND crashes = 0 FROM smp.work"
+    assert _ask(looking, given_back)
+
+
+def test_workers_drain_when_their_parent_is_killed(
+    letters: Led, looking: psycopg.Connection[Any]
+) -> None:
+    """A ``kill -9`` of the parent must not leave workers for ever, nor lose what they hold."""
+    parent = letters.start("--workers", "2")
+    letters.hears("serves all stages", 2)
+    workers = letters.workers()
+    _submit(letters, "quick.txt")
+    until((letters.folder / "began").exists, "a hook that runs")
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=PATIENCE_SECONDS)
+    assert (len(gone), alive) == (2, [])
+    letters.hears("the parent process has gone", 2)
+    assert _ask(looking, "SELECT state = 'filed' FROM smp.document")
+    assert _ask(looking, "SELECT count(*) = 0 FROM smp.worker")
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 1, "SIGKILL 3 times soon"),
+        ("raise SystemExit(5)", 1, "ended with code 5 3 times soon"),
+        ("raise SystemExit(2)", 2, "ended with code 2; stopping"),
+    ],
+    ids=["killed", "no database", "usage"],
+)
+async def test_a_fleet_gives_up_on_a_worker_that_cannot_live(
+    program: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dying again and again at once ends with code 1; what cannot work, with code 2 at once."""
+    words = [sys.executable, "-c", program]
+    doomed = fleet.Fleet(words, 1, os.environ, reloads=False, pauses=(0.0, 0.0))
+    assert await asyncio.wait_for(doomed.run(), PATIENCE_SECONDS) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_database_url_is_not_among_the_arguments_of_workers() -> None:
+    """Everybody on a machine may read arguments; the URL holds a password."""
+    target = Target(app="a:b", database="postgresql://me:swordfish@host/db", schema="own")
+    assert "swordfish" not in " ".join(fleet.command("file", 1.0))
+    given = fleet.environment(target)
+    assert given["SMP_DATABASE"] == target.database
+    assert (given["SMP_APP"], given["SMP_SCHEMA"]) == ("a:b", "own")
+
+
+def test_a_change_of_the_app_restarts_its_workers(
+    letters: Led, looking: psycopg.Connection[Any]
+) -> None:
+    """Drains before it starts again, says what changed, and waits while the app is broken."""
+    parent = letters.start("--reload")
+    letters.hears("serves all stages")
+    letters.write("def broken(:\n")
+    letters.hears("changed: letters.py; draining, then starting again")
+    letters.hears("nothing is held")
+    letters.hears("the next change starts it again")
+    assert "SyntaxError" in letters.said
+    letters.write(APP.replace("SAYING", "anew"))
+    letters.hears("serves all stages", 2)
+    _submit(letters, "quick.txt")
+    anew = "SELECT count(*) > 0 FROM smp.product WHERE reported ->> 'said' = 'anew'"
+    until(lambda: _ask(looking, anew), "the new code to run")
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(PATIENCE_SECONDS) == 0, letters.said
