@@ -10,7 +10,7 @@ import hashlib
 import io
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.adapters.media_types import SUPPORTED, name_of, sniff
+from statemachine_pipeline.adapters.media_types import SUPPORTED, is_archive, name_of, sniff
 from statemachine_pipeline.hooks import Done, Reject
 from statemachine_pipeline.records import Accepted
 
@@ -28,7 +28,7 @@ class Intake:
         size_limit_bytes: Larger documents are rejected.
     """
 
-    fingerprint = "intake/1"
+    fingerprint = "intake/2"
 
     def __init__(self, *, size_limit_bytes: int = 100 * MEBIBYTE) -> None:
         self.size_limit_bytes = size_limit_bytes
@@ -37,9 +37,9 @@ class Intake:
         """Accept the claim's bytes and say what type they are.
 
         Raises:
-            Reject: The document is empty, too large, of another type than the supported ones, or
-                not the bytes that were submitted; codes ``empty``, ``too_large``,
-                ``unsupported_type``, ``unknown_type`` and ``changed``.
+            Reject: The document is empty, too large, an archive, of another type than the supported
+                ones, or not the bytes that were submitted; codes ``empty``, ``too_large``,
+                ``archive``, ``unsupported_type``, ``unknown_type`` and ``changed``.
         """
         source = await claim.source()
         return Done(await asyncio.to_thread(self._inspect, source, claim.document.content_sha256))
@@ -65,6 +65,10 @@ class Intake:
             media_type = sniff(source.name, stream)
         if media_type is None:
             raise Reject("unknown binary content: neither text nor a known type", "unknown_type")
+        if is_archive(media_type):
+            raise Reject(
+                f"{name_of(media_type)}: unpack it and submit the files that are in it", "archive"
+            )
         if media_type not in SUPPORTED:
             raise Reject(
                 f"{name_of(media_type)} is not supported yet: {media_type}; "

@@ -17,33 +17,59 @@ PDF: Final = "application/pdf"
 HTML: Final = "text/html"
 MARKDOWN: Final = "text/markdown"
 PLAIN: Final = "text/plain"
+CSV: Final = "text/csv"
+TSV: Final = "text/tab-separated-values"
 EMAIL: Final = "message/rfc822"
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+PPTX: Final = _OFFICE + "presentationml.presentation"
+XLSX: Final = _OFFICE + "spreadsheetml.sheet"
 
-SUPPORTED: Final = {PDF: "PDF", HTML: "HTML", MARKDOWN: "Markdown", PLAIN: "plain text"}
+SUPPORTED: Final = {
+    PDF: "PDF",
+    HTML: "HTML",
+    MARKDOWN: "Markdown",
+    PLAIN: "plain text",
+    CSV: "CSV",
+    TSV: "TSV",
+    PPTX: "pptx",
+    XLSX: "xlsx",
+}
 """Media types that the shipped parser reads, with their names for people."""
 
 HEAD_BYTES: Final = 64 * 1024
 """How much of a file is looked at; a zip archive's directory, at its end, is read besides."""
 
-_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+_XLSB: Final = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 _ZIP: Final = "application/zip"
 _XML: Final = "application/xml"
 _SVG: Final = "image/svg+xml"
 _RTF: Final = "application/rtf"
 _POSTSCRIPT: Final = "application/postscript"
 
+_ARCHIVES: Final = {
+    _ZIP: "zip archive",
+    **dict.fromkeys(("application/x-tar", "application/tar"), "tar archive"),
+    **dict.fromkeys(("application/gzip", "application/x-gzip"), "gzip archive"),
+    **dict.fromkeys(("application/x-bzip2", "application/x-bzip"), "bzip2 archive"),
+    **dict.fromkeys(("application/x-xz", "application/x-lzma"), "xz archive"),
+    **dict.fromkeys(("application/zstd", "application/x-zstd"), "zstd archive"),
+    "application/x-7z-compressed": "7z archive",
+    **dict.fromkeys(
+        ("application/vnd.rar", "application/x-rar", "application/x-rar-compressed"), "rar archive"
+    ),
+}
+
 _NAMES: Final = {
     **SUPPORTED,
+    **_ARCHIVES,
+    _XLSB: "xlsb",
     _OFFICE + "wordprocessingml.document": "docx",
-    _OFFICE + "presentationml.presentation": "pptx",
-    _OFFICE + "spreadsheetml.sheet": "xlsx",
     "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/epub+zip": "epub",
     "application/msword": "doc (or another old Office format)",
     EMAIL: "e-mail",
-    _ZIP: "zip archive",
     _XML: "XML",
     _SVG: "SVG image",
     _RTF: "rtf",
@@ -53,8 +79,9 @@ _NAMES: Final = {
 # The part that each Office format begins with.
 _OFFICE_PARTS: Final = {
     b"word/document": _OFFICE + "wordprocessingml.document",
-    b"ppt/presentation": _OFFICE + "presentationml.presentation",
-    b"xl/workbook": _OFFICE + "spreadsheetml.sheet",
+    b"ppt/presentation": PPTX,
+    b"xl/workbook.bin": _XLSB,
+    b"xl/workbook": XLSX,
 }
 _MEDIA_TYPE: Final = re.compile(rb"[a-z]+/[\w.+-]+")
 _MIMETYPE_LIMIT_BYTES: Final = 200
@@ -69,7 +96,9 @@ _BOMS: Final = (
 
 _EXTENSIONS: Final = {
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mkdn"), MARKDOWN),
-    **dict.fromkeys((".txt", ".text", ".log", ".csv", ".tsv", ".rst"), PLAIN),
+    **dict.fromkeys((".txt", ".text", ".log", ".rst"), PLAIN),
+    ".csv": CSV,
+    ".tsv": TSV,
     **dict.fromkeys((".html", ".htm", ".xhtml", ".xht"), HTML),
 }
 
@@ -123,6 +152,11 @@ def name_of(media_type: str) -> str:
     if family in {"image", "audio", "video", "font"}:
         return f"{kind.upper()} {family}"
     return kind or media_type
+
+
+def is_archive(media_type: str) -> bool:
+    """Tell whether a file only wraps others, which are the documents."""
+    return media_type in _ARCHIVES
 
 
 def sniff(name: str, content: bytes | BinaryIO) -> str | None:

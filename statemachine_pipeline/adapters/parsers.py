@@ -5,7 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, SUPPORTED
+from statemachine_pipeline.adapters.media_types import (
+    CSV,
+    HTML,
+    MARKDOWN,
+    PDF,
+    PLAIN,
+    PPTX,
+    SUPPORTED,
+    TSV,
+    XLSX,
+)
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Reject
 
@@ -19,6 +29,10 @@ _READERS: Final[Mapping[str, str]] = {
     HTML: "texts:read_text",
     MARKDOWN: "texts:read_text",
     PLAIN: "texts:read_text",
+    CSV: "separated:read_separated",
+    TSV: "separated:read_separated",
+    PPTX: "slides:read_slides",
+    XLSX: "sheets:read_sheets",
 }
 """Module and function for each media type, so that no library is loaded for another's sake."""
 
