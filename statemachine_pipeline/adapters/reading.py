@@ -21,7 +21,8 @@ class Reading:
             while they inflate.
         inflation_ratio: Most bytes that one byte of such a document inflates to, over all entries.
         entries: Most entries of such a document.
-        depth: How deep archives may lie in one another; 1 is the document itself.
+        depth: How deep archives may lie in one another; 1 is the document itself. A report with a
+            slide with a chart is three deep.
         keep_links: Write links as ``[words](target)``; else their words alone.
     """
 
@@ -30,7 +31,7 @@ class Reading:
     inflated_bytes: int = 512 * MEBIBYTE
     inflation_ratio: int = 200
     entries: int = 10_000
-    depth: int = 2
+    depth: int = 3
     keep_links: bool = False
 
     def check_pages(self, count: int, what: str = "pages") -> None:
