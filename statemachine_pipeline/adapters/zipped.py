@@ -12,7 +12,7 @@ import io
 import struct
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from xml.parsers import expat
 
 from statemachine_pipeline.hooks import Reject
@@ -203,7 +203,7 @@ class _Prolog:
         self._declares = False
         self._root = ""
         self._is_over = False
-        self._parser: Any = expat.ParserCreate()
+        self._parser = expat.ParserCreate()
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.EntityDeclHandler = self._entity
         self._parser.StartElementHandler = self._element
@@ -228,7 +228,9 @@ class _Prolog:
             return f"is XML without an element in its first {self._read_bytes:,} bytes"
         return ""
 
-    def _doctype(self, _name: str, _system: str, _public: str, has_internal_subset: int) -> None:
+    def _doctype(
+        self, _name: str, _system: str | None, _public: str | None, has_internal_subset: bool
+    ) -> None:
         self._declares |= bool(has_internal_subset)
 
     def _entity(self, *_declaration: object) -> None:
