@@ -6,6 +6,7 @@ long for that becomes lines of ``column: value``. CSV, sheets and tables on slid
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ characters: a Chinese character takes three bytes and about one token.
 _KEY_BYTES: Final = 100
 # A cell of these alone is a figure, a date or a time, and no name of a column.
 _FIGURES: Final = "0123456789 .,:/%€$£¥()+-'\u2019\xa0"
-# What would make a line a heading, a list, a quotation or a table.
+_YEAR: Final = re.compile(r"(?:19|20)\d\d")
+_DIGITS: Final = re.compile(r"\d+")
+_ROWS_COMPARED: Final = 3
+# What makes a line something else in Markdown.
 _MARKS: Final = frozenset("#>-+*|~`=\\")
 
 Row: TypeAlias = "list[str]"
@@ -30,9 +34,10 @@ Row: TypeAlias = "list[str]"
 def blocks(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Render rows as blocks of Markdown, to be joined by a blank line.
 
-    The first row is the header, unless it holds figures only. Lines before it that fill one cell
-    are a caption. After a blank row another table may begin: when its columns are others, or its
-    first row is words over figures. Blanks and line ends in a cell become one space.
+    The first row is the header, unless it holds figures only or one that looks like the one below
+    it and is no year. Lines before it that fill their first cell alone are a caption. After a
+    blank row another table may begin: when its columns are others, or its first row is words over
+    figures. Blanks and line ends in a cell become one space.
 
     Args:
         rows: Cells as text; rows may differ in length.
@@ -42,15 +47,15 @@ def blocks(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     for run in _runs(rows):
         filled = tuple(n for n in range(len(run[0])) if any(row[n] for row in run))
         if len(filled) == 1:
-            yield "\n".join(_escaped(row[filled[0]]) for row in run)
+            yield "\n".join(escaped(row[filled[0]]) for row in run)
             continue
-        while sum(map(bool, run[0])) == 1:
-            yield _escaped("".join(run.pop(0)))
+        while run[0][filled[0]] and sum(map(bool, run[0])) == 1:
+            yield escaped(run.pop(0)[filled[0]])
         is_new = not set(filled) <= set(columns) or _is_titled(_picked(run, filled))
         columns = filled if is_new else columns
         table = _picked(run, columns)
         if is_new:
-            header = table.pop(0) if any(map(_is_name, table[0])) else [""] * len(columns)
+            header = table.pop(0) if _is_header(table) else [""] * len(columns)
         yield from _groups(header, table)
 
 
@@ -79,6 +84,22 @@ def _picked(run: list[Row], columns: Sequence[int]) -> list[Row]:
 
 def _is_name(cell: str) -> bool:
     return bool(cell.strip(_FIGURES))
+
+
+def _is_header(table: list[Row]) -> bool:
+    first, below = table[0], table[1 : 1 + _ROWS_COMPARED]
+    alike = (
+        _looks(cell) == _looks(row[n])
+        for n, cell in enumerate(first)
+        if cell and not _is_name(cell) and not _YEAR.fullmatch(cell)
+        for row in below
+    )
+    is_corner = not first[0] and any(_is_name(row[0]) for row in below)
+    return (is_corner or any(map(_is_name, first))) and not any(alike)
+
+
+def _looks(cell: str) -> str:
+    return _DIGITS.sub("9", cell)
 
 
 def _is_titled(table: list[Row]) -> bool:
@@ -117,7 +138,7 @@ def _line(row: Row) -> str:
 def _record(header: Row, row: Row) -> Iterator[str]:
     """Yield a row as lines of ``column: value``, its first one repeated where it is cut."""
     pairs = zip(header, row, strict=True)
-    first, *rest = (_escaped(f"{name}: {cell}" if name else cell) for name, cell in pairs if cell)
+    first, *rest = (escaped(f"{name}: {cell}" if name else cell) for name, cell in pairs if cell)
     key = [first] if _size(first) <= _KEY_BYTES else []
     part, size_bytes = [first], _size(first)
     for line in rest:
@@ -129,7 +150,8 @@ def _record(header: Row, row: Row) -> Iterator[str]:
     yield "\n".join(part)
 
 
-def _escaped(line: str) -> str:
+def escaped(line: str) -> str:
+    """Keep a line of words from being read as a heading, a list, a quotation or a table."""
     return f"\\{line}" if line[:1] in _MARKS else line
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from statemachine_pipeline.adapters import grids
 from statemachine_pipeline.adapters.decoding import clean, decode
 from statemachine_pipeline.adapters.media_types import TSV
+from statemachine_pipeline.adapters.texts import without_embedded
 from statemachine_pipeline.records import ParsedText
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ def read_separated(source: Source, reading: Reading) -> ParsedText:
     content = source.read()
     reading.check_bytes(len(content))
     text, warnings = decode(content)
-    text, lost = clean(text)
-    warnings += lost
+    for mended in (without_embedded, clean):
+        text, lost = mended(text)
+        warnings += lost
     reading.check_chars(len(text))
     text, separator = _without_announcement(text)
     if separator is None:
@@ -92,10 +95,9 @@ def _separator(text: str) -> str | None:
 def _sampled(sample: str, separator: str) -> list[list[str]]:
     reader = csv.reader(io.StringIO(sample), delimiter=separator)
     rows: list[list[str]] = []
-    try:
+    # A cell over csv's limit ends it: what came before counts.
+    with contextlib.suppress(csv.Error):
         rows.extend(itertools.islice(reader, _SAMPLE_ROWS))
-    except csv.Error:
-        pass  # a cell over csv's limit: what came before it counts
     return rows
 
 
