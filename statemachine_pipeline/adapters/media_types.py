@@ -20,7 +20,9 @@ PLAIN: Final = "text/plain"
 CSV: Final = "text/csv"
 TSV: Final = "text/tab-separated-values"
 EMAIL: Final = "message/rfc822"
+RTF: Final = "application/rtf"
 _OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+DOCX: Final = _OFFICE + "wordprocessingml.document"
 PPTX: Final = _OFFICE + "presentationml.presentation"
 XLSX: Final = _OFFICE + "spreadsheetml.sheet"
 
@@ -43,7 +45,6 @@ _XLSB: Final = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 _ZIP: Final = "application/zip"
 _XML: Final = "application/xml"
 _SVG: Final = "image/svg+xml"
-_RTF: Final = "application/rtf"
 _POSTSCRIPT: Final = "application/postscript"
 
 _ARCHIVES: Final = {
@@ -63,7 +64,7 @@ _NAMES: Final = {
     **SUPPORTED,
     **_ARCHIVES,
     _XLSB: "xlsb",
-    _OFFICE + "wordprocessingml.document": "docx",
+    DOCX: "docx",
     "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
@@ -72,13 +73,13 @@ _NAMES: Final = {
     EMAIL: "e-mail",
     _XML: "XML",
     _SVG: "SVG image",
-    _RTF: "rtf",
+    RTF: "rtf",
     _POSTSCRIPT: "PostScript",
 }
 
 # The part that each Office format begins with.
 _OFFICE_PARTS: Final = {
-    b"word/document": _OFFICE + "wordprocessingml.document",
+    b"word/document": DOCX,
     b"ppt/presentation": PPTX,
     b"xl/workbook.bin": _XLSB,
     b"xl/workbook": XLSX,
@@ -111,7 +112,7 @@ _CONTROLS_PER_BYTE: Final = 1 / 1000
 # Text formats that tell themselves by how they begin, whatever their name.
 _OPENINGS: Final = (
     (re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE), HTML),
-    (re.compile(r"\{\\rtf"), _RTF),
+    (re.compile(r"\{\\rtf"), RTF),
     (re.compile(r"%!PS"), _POSTSCRIPT),
 )
 _PREAMBLES: Final = {"<!--": "-->", "<?xm": "?>"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, sniff
+from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, SUPPORTED, sniff
 from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Parser, Reject
@@ -159,7 +159,7 @@ class TestText:
         """Of another type -> Reject."""
         assert rejection("a", "image/png") == (
             "unsupported_type",
-            "no parser for image/png; supported: PDF, HTML, Markdown, plain text",
+            f"no parser for image/png; supported: {', '.join(SUPPORTED.values())}",
         )
 
 
