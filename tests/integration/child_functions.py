@@ -129,3 +129,12 @@ def send(fifo: str) -> str:
 def receive(fifo: str) -> str:
     """Read from a pipe: ends only while somebody writes."""
     return Path(fifo).read_text(encoding="ascii")
+
+
+class Unreachable:
+    """A parser whose provider is down."""
+
+    fingerprint = "unreachable/1"
+
+    def parse(self, source: Source) -> ParsedText:
+        raise ConnectionRefusedError
