@@ -42,6 +42,7 @@ _BROKEN: Final = (
 COLUMN_LIMIT: Final = 1_000
 """Cells further right are left out: one of them would make every row thousands of cells wide."""
 
+_ROWS_OF_A_SHEET: Final = 1_048_576
 # What a cell takes up in the text besides its own characters.
 _CELL_CHARS: Final = 3
 # Most places looked at for each character of text: a sheet may be empty but for its corners.
@@ -67,6 +68,13 @@ def read_sheets(source: Source, reading: Reading) -> ParsedText:
     """
     content = source.read()
     zipped.check(content, reading)
+    # openpyxl warns of extensions it does not know and of odd dates, and quotes them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _read(content, reading)
+
+
+def _read(content: bytes, reading: Reading) -> ParsedText:
     workbook = _open(content)
     tally = _Tally()
     try:
@@ -109,15 +117,12 @@ class _Tally:
 
 
 def _open(content: bytes) -> Any:
-    # openpyxl warns of every extension it does not know; none changes what cells hold.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return openpyxl.load_workbook(
-                io.BytesIO(content), read_only=True, data_only=True, keep_links=False
-            )
-        except _BROKEN as error:
-            raise _damaged(error) from None
+    try:
+        return openpyxl.load_workbook(
+            io.BytesIO(content), read_only=True, data_only=True, keep_links=False
+        )
+    except _BROKEN as error:
+        raise _damaged(error) from None
 
 
 def _damaged(error: Exception) -> Reject:
@@ -141,10 +146,17 @@ def _rows(sheet: Any, reading: Reading, tally: _Tally) -> Iterator[list[str]]:
 
     Raises:
         Reject: Over the limit.
+        ValueError: A row's number is beyond what the standard allows; rows that are missing before
+            it would be made up without end.
     """
     sheet.reset_dimensions()
     chars = places = 0
-    for cells in sheet.iter_rows():
+    for index, cells in enumerate(sheet.iter_rows()):
+        if index >= _ROWS_OF_A_SHEET:
+            raise ValueError(index)
+        if not cells:
+            yield []
+            continue
         row = [_shown(cell) for cell in cells[:COLUMN_LIMIT]]
         tally.cut += any(cell.value is not None for cell in cells[COLUMN_LIMIT:])
         places += len(row)

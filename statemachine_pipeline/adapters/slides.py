@@ -99,14 +99,13 @@ def _slide(main: Any, relation: str, tally: _Tally) -> str:
         slide = main.related_slide(relation)
         _resolve_alternatives(slide.element)
         title = slide.shapes.title
-        shapes = list(slide.shapes)
+        blocks = [_heading(title)] if title is not None else []
+        shapes = [one for one in slide.shapes if title is None or one.element is not title.element]
     except _BROKEN:
         tally.unreadable += 1
         return ""
-    blocks = [_heading(title)] if title is not None else []
     for shape in shapes:
-        if title is None or shape.shape_id != title.shape_id:
-            blocks += _blocks(shape, tally)
+        blocks += _blocks(shape, tally)
     blocks += _notes(slide, tally)
     text, _ = clean("\n\n".join(filter(None, blocks)))
     return text

@@ -178,7 +178,14 @@ def test_a_workbook_with_macros_is_read_without_them() -> None:
     assert parse(content).text == "# Loans\n\nwords"
 
 
-@pytest.mark.parametrize("change", [lambda _: None, lambda xml: xml[:-90]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: None,
+        lambda xml: xml[:-90],
+        lambda xml: xml.replace(b'<row r="2"', b'<row r="99999999999"'),
+    ],
+)
 def test_a_broken_sheet_costs_itself(change: Callable[[bytes], bytes | None]) -> None:
     """A sheet whose part is missing is told, though openpyxl passes over it."""
     content = workbook([["a", "b"], ["1", "2"]], lambda made: made.create_sheet("B").append(["c"]))
