@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from statemachine import State
 
+    from statemachine_pipeline.adapters.fallback import first_of
     from statemachine_pipeline.errors import PipelineError
     from statemachine_pipeline.hooks import (
         Claim,
@@ -65,6 +66,7 @@ _HOME = {
         "Wait",
     ),
     "statemachine_pipeline.stages": ("Stage", "by_hand"),
+    "statemachine_pipeline.adapters.fallback": ("first_of",),
     "statemachine_pipeline.pipeline": ("Pipeline",),
     "statemachine_pipeline.errors": ("PipelineError",),
 }
@@ -94,6 +96,7 @@ __all__ = [  # noqa: RUF022 - in story order
     "Wait",
     "Stage",
     "by_hand",
+    "first_of",
     "Pipeline",
     "Incoming",
     "PipelineError",

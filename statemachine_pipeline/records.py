@@ -280,11 +280,13 @@ class ParsedText:
         text: The document as Markdown or plain text; holds no NUL character.
         spans: Pages in order, empty for formats without pages.
         warnings: Sentences for people about what could not be read.
+        made_by: Fingerprint of a parser that stood in for the stage's; ``reprocess`` runs it again.
     """
 
     text: str
     spans: tuple[Span, ...] = ()
     warnings: tuple[str, ...] = ()
+    made_by: str | None = None
 
     def __post_init__(self) -> None:
         if "\x00" in self.text:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from statemachine_pipeline.adapters.media_types import (
     LOCKED_OFFICE,
     SUPPORTED,
+    is_archive,
     name_of,
     sniff,
 )
@@ -20,6 +21,8 @@ from statemachine_pipeline.hooks import Done, Reject
 from statemachine_pipeline.records import Accepted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.records import Source
 
@@ -31,20 +34,24 @@ class Intake:
 
     Args:
         size_limit_bytes: Larger documents are rejected.
+        accepts: Media types that the parser reads; what the shipped one does by default.
     """
 
-    fingerprint = "intake/1"
+    fingerprint = "intake/2"
 
-    def __init__(self, *, size_limit_bytes: int = 100 * MEBIBYTE) -> None:
+    def __init__(
+        self, *, size_limit_bytes: int = 100 * MEBIBYTE, accepts: Iterable[str] = SUPPORTED
+    ) -> None:
         self.size_limit_bytes = size_limit_bytes
+        self.accepts = tuple(accepts)
 
     async def __call__(self, claim: Claim) -> Done:
         """Accept the claim's bytes and say what type they are.
 
         Raises:
-            Reject: The document is empty, too large, of another type than the supported ones, or
-                not the bytes that were submitted; codes ``empty``, ``too_large``, ``encrypted``,
-                ``unsupported_type``, ``unknown_type`` and ``changed``.
+            Reject: The document is empty, too large, an archive, of another type than the supported
+                ones, or not the bytes that were submitted; codes ``empty``, ``too_large``,
+                ``encrypted``, ``archive``, ``unsupported_type``, ``unknown_type`` and ``changed``.
         """
         source = await claim.source()
         return Done(await asyncio.to_thread(self._inspect, source, claim.document.content_sha256))
@@ -70,15 +77,23 @@ class Intake:
             media_type = sniff(source.name, stream)
         if media_type is None:
             raise Reject("unknown binary content: neither text nor a known type", "unknown_type")
+        self._check_type(media_type)
+        return Accepted(media_type=media_type, sha256=digest)
+
+    def _check_type(self, media_type: str) -> None:
+        if media_type in self.accepts:
+            return
         if media_type == LOCKED_OFFICE:
             raise Reject("password-protected", "encrypted")
-        if media_type not in SUPPORTED:
+        if is_archive(media_type):
             raise Reject(
-                f"{name_of(media_type)} is not supported yet: {media_type}; "
-                f"supported: {', '.join(SUPPORTED.values())}",
-                "unsupported_type",
+                f"{name_of(media_type)}: unpack it and submit the files that are in it", "archive"
             )
-        return Accepted(media_type=media_type, sha256=digest)
+        raise Reject(
+            f"{name_of(media_type)} is not supported yet: {media_type}; "
+            f"supported: {', '.join(map(name_of, self.accepts))}",
+            "unsupported_type",
+        )
 
 
 def _open(source: Source) -> io.BufferedReader | io.BytesIO:

@@ -17,10 +17,16 @@ PDF: Final = "application/pdf"
 HTML: Final = "text/html"
 MARKDOWN: Final = "text/markdown"
 PLAIN: Final = "text/plain"
-DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+CSV: Final = "text/csv"
+TSV: Final = "text/tab-separated-values"
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+DOCX: Final = _OFFICE + "wordprocessingml.document"
+PPTX: Final = _OFFICE + "presentationml.presentation"
+XLSX: Final = _OFFICE + "spreadsheetml.sheet"
 ODT: Final = "application/vnd.oasis.opendocument.text"
 EPUB: Final = "application/epub+zip"
 EMAIL: Final = "message/rfc822"
+RTF: Final = "application/rtf"
 LOCKED_OFFICE: Final = "application/x-ooxml-protected"
 """A docx, xlsx or pptx with a password: what it is lies encrypted in a file of the old kind."""
 
@@ -29,7 +35,11 @@ SUPPORTED: Final = {
     HTML: "HTML",
     MARKDOWN: "Markdown",
     PLAIN: "plain text",
+    CSV: "CSV",
+    TSV: "TSV",
     DOCX: "docx",
+    PPTX: "pptx",
+    XLSX: "xlsx",
     ODT: "odt",
     EPUB: "epub",
     EMAIL: "e-mail",
@@ -39,33 +49,45 @@ SUPPORTED: Final = {
 HEAD_BYTES: Final = 64 * 1024
 """How much of a file is looked at; a zip archive's directory, at its end, is read besides."""
 
-_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+_XLSB: Final = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 _ZIP: Final = "application/zip"
 _XML: Final = "application/xml"
 _SVG: Final = "image/svg+xml"
-_RTF: Final = "application/rtf"
 _POSTSCRIPT: Final = "application/postscript"
+
+_ARCHIVES: Final = {
+    _ZIP: "zip archive",
+    **dict.fromkeys(("application/x-tar", "application/tar"), "tar archive"),
+    **dict.fromkeys(("application/gzip", "application/x-gzip"), "gzip archive"),
+    **dict.fromkeys(("application/x-bzip2", "application/x-bzip"), "bzip2 archive"),
+    **dict.fromkeys(("application/x-xz", "application/x-lzma"), "xz archive"),
+    **dict.fromkeys(("application/zstd", "application/x-zstd"), "zstd archive"),
+    "application/x-7z-compressed": "7z archive",
+    **dict.fromkeys(
+        ("application/vnd.rar", "application/x-rar", "application/x-rar-compressed"), "rar archive"
+    ),
+}
 
 _NAMES: Final = {
     **SUPPORTED,
-    _OFFICE + "presentationml.presentation": "pptx",
-    _OFFICE + "spreadsheetml.sheet": "xlsx",
+    **_ARCHIVES,
+    _XLSB: "xlsb",
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/msword": "doc (or another old Office format)",
     LOCKED_OFFICE: "Office document with a password",
-    _ZIP: "zip archive",
     _XML: "XML",
     _SVG: "SVG image",
-    _RTF: "rtf",
+    RTF: "rtf",
     _POSTSCRIPT: "PostScript",
 }
 
 # The part that each Office format begins with.
 _OFFICE_PARTS: Final = {
     b"word/document": DOCX,
-    b"ppt/presentation": _OFFICE + "presentationml.presentation",
-    b"xl/workbook": _OFFICE + "spreadsheetml.sheet",
+    b"ppt/presentation": PPTX,
+    b"xl/workbook.bin": _XLSB,
+    b"xl/workbook": XLSX,
 }
 _OLD_OFFICE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _LOCKED_ENTRY: Final = "EncryptedPackage".encode("utf-16-le")
@@ -82,7 +104,9 @@ _BOMS: Final = (
 
 _EXTENSIONS: Final = {
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mkdn"), MARKDOWN),
-    **dict.fromkeys((".txt", ".text", ".log", ".csv", ".tsv", ".rst"), PLAIN),
+    **dict.fromkeys((".txt", ".text", ".log", ".rst"), PLAIN),
+    ".csv": CSV,
+    ".tsv": TSV,
     **dict.fromkeys((".html", ".htm", ".xhtml", ".xht"), HTML),
 }
 
@@ -95,7 +119,7 @@ _CONTROLS_PER_BYTE: Final = 1 / 1000
 # Text formats that tell themselves by how they begin, whatever their name.
 _OPENINGS: Final = (
     (re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE), HTML),
-    (re.compile(r"\{\\rtf"), _RTF),
+    (re.compile(r"\{\\rtf"), RTF),
     (re.compile(r"%!PS"), _POSTSCRIPT),
 )
 _PREAMBLES: Final = {"<!--": "-->", "<?xm": "?>"}
@@ -136,6 +160,11 @@ def name_of(media_type: str) -> str:
     if family in {"image", "audio", "video", "font"}:
         return f"{kind.upper()} {family}"
     return kind or media_type
+
+
+def is_archive(media_type: str) -> bool:
+    """Tell whether a file only wraps others, which are the documents."""
+    return media_type in _ARCHIVES
 
 
 def sniff(name: str, content: bytes | BinaryIO) -> str | None:

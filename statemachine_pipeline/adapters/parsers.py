@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.adapters.media_types import (
+    CSV,
     DOCX,
     EMAIL,
     EPUB,
@@ -14,7 +15,10 @@ from statemachine_pipeline.adapters.media_types import (
     ODT,
     PDF,
     PLAIN,
+    PPTX,
     SUPPORTED,
+    TSV,
+    XLSX,
 )
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Reject
@@ -34,6 +38,10 @@ _READERS: Final[Mapping[str, str]] = {
     ODT: "opendocument:read_odt",
     EPUB: "epub:read_epub",
     EMAIL: "mail:read_mail",
+    CSV: "separated:read_separated",
+    TSV: "separated:read_separated",
+    PPTX: "slides:read_slides",
+    XLSX: "sheets:read_sheets",
 }
 """Module and function for each media type, so that no library is loaded for another's sake."""
 

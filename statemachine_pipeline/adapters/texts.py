@@ -31,14 +31,19 @@ def read_text(source: Source, reading: Reading) -> ParsedText:
     if is_html:
         text = read_html(text, keep_links=reading.keep_links)
     else:
-        text, lost = _without_embedded(text)
+        text, lost = without_embedded(text)
         warnings += lost
     text, lost = clean(text)
     reading.check_chars(len(text))
     return ParsedText(text, (), (*warnings, *lost))
 
 
-def _without_embedded(text: str) -> tuple[str, list[str]]:
+def without_embedded(text: str) -> tuple[str, list[str]]:
+    """Leave out files that are written into a text.
+
+    Returns:
+        The text, and a sentence if there were any.
+    """
     shorter, count = _EMBEDDED.subn("data:,", text)
     if not count:
         return text, []

@@ -74,7 +74,7 @@ async def _write_texts(connection: AsyncConnection, t: Tables, proposals: list[P
             {
                 "document_id": p.claim.document.id,
                 "generation": p.claim.document.generation,
-                "fingerprint": p.claim.fingerprint,
+                "fingerprint": text.made_by or p.claim.fingerprint,
                 "sha256": text.sha256,
                 "text": text.text,
                 "spans": [[span.page, span.start, span.end] for span in text.spans],

@@ -326,7 +326,8 @@ def _earned(proposal: Proposal, bound: Bound, decision: Decision) -> dict[str, A
     return {
         "stage": bound.trigger,
         "input_sha256": proposal.claim.document.input_sha256,
-        "fingerprint": bound.fingerprint,
+        # A stand-in's product is not the stage's own: it is good for this life, not for the next.
+        "fingerprint": getattr(proposal.product, "made_by", None) or bound.fingerprint,
         "output_sha256": proposal.output_sha256,
         "kind": proposal.kind,
         "key_kind": key[0],

@@ -171,9 +171,10 @@ def _dump(value: object) -> bytes:
 def _plain(value: object) -> dict[str, Any]:
     plain: dict[str, Any]
     match value:
-        case ParsedText(text=text, spans=spans, warnings=warnings):
+        case ParsedText(text=text, spans=spans, warnings=warnings, made_by=made_by):
             pages = [(span.page, span.start, span.end) for span in spans]
             plain = {"kind": "text", "text": text, "spans": pages, "warnings": warnings}
+            plain["made_by"] = made_by
         case Chunks(chunks=chunks):
             plain = {"kind": "chunks", "chunks": [_plain_chunk(chunk) for chunk in chunks]}
         case [Chunk(), *_] as passages:
@@ -213,6 +214,7 @@ def _parsed_text(answer: dict[str, Any]) -> ParsedText:
         _a(str, answer["text"]),
         tuple(Span(page=page, start=start, end=end) for page, start, end in spans),
         tuple(_a(str, warning) for warning in answer["warnings"]),
+        None if answer["made_by"] is None else _a(str, answer["made_by"]),
     )
 
 

@@ -139,3 +139,12 @@ class Measurer:
     def parse(self, source: Source) -> ParsedText:
         assert source.path is not None
         return ParsedText(str(source.path.stat().st_size))
+
+
+class Unreachable:
+    """A parser whose provider is down."""
+
+    fingerprint = "unreachable/1"
+
+    def parse(self, source: Source) -> ParsedText:
+        raise ConnectionRefusedError

@@ -43,7 +43,7 @@ def test_fingerprints_are_pinned() -> None:
     """A shipped hook's fingerprint changes only when its output does."""
     hooks = (Intake(), DocumentParser(), Validation(), MarkdownChunker(), WordLlamaEmbedder())
     assert [hook.fingerprint for hook in (*hooks, PgVectorPublisher())] == [
-        "intake/1",
+        "intake/2",
         "document-parser/1",
         "validation/1",
         "markdown-chunker/1:cl100k_base,max=400,overlap=0",
@@ -56,7 +56,7 @@ def test_settings_that_change_the_output_change_the_fingerprint() -> None:
     """Identity of the hook and its settings."""
     assert DocumentParser(Reading(keep_links=True)).fingerprint == "document-parser/1,links"
     assert DocumentParser(Reading(pages=1, text_chars=1)).fingerprint == "document-parser/1"
-    assert Intake(size_limit_bytes=1).fingerprint == "intake/1"
+    assert Intake(size_limit_bytes=1).fingerprint == "intake/2"
     assert MarkdownChunker(max_tokens=9, overlap_tokens=2).fingerprint == (
         "markdown-chunker/1:cl100k_base,max=9,overlap=2"
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
+import gzip
+import lzma
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from statemachine_pipeline.adapters.intake import Intake
-from statemachine_pipeline.adapters.media_types import SUPPORTED
+from statemachine_pipeline.adapters.media_types import RTF, SUPPORTED
 from statemachine_pipeline.adapters.validation import Validation
 from statemachine_pipeline.hooks import Claim, Done, Reject
 from statemachine_pipeline.records import (
@@ -88,6 +91,7 @@ LOCKED = (
     + (9).to_bytes(2, "little").ljust(482, b"\0")
     + "EncryptedPackage".encode("utf-16-le")
 )
+UNPACK = "{} archive: unpack it and submit the files that are in it"
 REFUSALS = [
     (b"", "empty", "the file is empty"),
     (b"a" * 1001, "too_large", "1,001 bytes are more than the limit of 1,000"),
@@ -98,6 +102,14 @@ REFUSALS = [
         "unsupported_type",
         f"PNG image is not supported yet: image/png; supported: {', '.join(SUPPORTED.values())}",
     ),
+    (gzip.compress(b"words" * 100), "archive", UNPACK.format("gzip")),
+    (bz2.compress(b"words" * 100), "archive", UNPACK.format("bzip2")),
+    (lzma.compress(b"words" * 100), "archive", UNPACK.format("xz")),
+    (b"\x28\xb5\x2f\xfd" + bytes(300), "archive", UNPACK.format("zstd")),
+    (b"7z\xbc\xaf\x27\x1c" + bytes(300), "archive", UNPACK.format("7z")),
+    (b"Rar!\x1a\x07\x01\x00" + bytes(300), "archive", UNPACK.format("rar")),
+    (b"a.txt".ljust(257, b"\0") + b"ustar\x0000" + bytes(248), "archive", UNPACK.format("tar")),
+    (b"PK\x03\x04" + bytes(300), "archive", UNPACK.format("zip")),
 ]
 
 
@@ -107,6 +119,24 @@ async def test_intake_refuses_in_a_sentence(content: bytes, code: str, reason: s
     with pytest.raises(Reject) as caught:
         await intake(content)
     assert (caught.value.code, caught.value.reason) == (code, reason)
+
+
+async def test_intake_accepts_what_the_parser_is_said_to_read() -> None:
+    """accepts: Media types that the parser reads; what the shipped one does by default."""
+    content = rb"{\rtf1 words}"
+    digest = sha256_hex(content)
+    source = Source(name="a", media_type=None, size_bytes=len(content), data=content)
+    held = claim(source, ParsedText(""), content_sha256=digest, input_sha256=digest)
+    assert (await Intake(accepts=[RTF])(held)).product == Accepted(media_type=RTF, sha256=digest)
+    with pytest.raises(Reject, match=r"plain text is not supported yet: .*; supported: rtf"):
+        await Intake(accepts=[RTF])(
+            claim(
+                Source(name="a.txt", media_type=None, size_bytes=1, data=b"a"),
+                ParsedText(""),
+                content_sha256=sha256_hex(b"a"),
+                input_sha256="",
+            )
+        )
 
 
 async def test_intake_refuses_bytes_that_were_not_submitted() -> None:

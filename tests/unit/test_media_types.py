@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 from statemachine_pipeline.adapters.media_types import (
+    CSV,
     DOCX,
     EMAIL,
     EPUB,
@@ -21,6 +22,7 @@ from statemachine_pipeline.adapters.media_types import (
     PDF,
     PLAIN,
     SUPPORTED,
+    TSV,
     name_of,
     sniff,
 )
@@ -52,6 +54,9 @@ def old_office(entry: str) -> bytes:
 TEXTS = [
     ("notes.txt", "# Not a heading, a comment", PLAIN),
     ("notes.md", "plain words", MARKDOWN),
+    ("people.csv", "name,city\nAnna,Berlin\n", CSV),
+    ("people.tsv", "name\tcity\nAnna\tBerlin\n", TSV),
+    ("people.txt", "name,city\nAnna,Berlin\n", PLAIN),
     ("page.html", "<p>words</p>", HTML),
     ("page.html", "no tag at all", PLAIN),
     ("notes.txt", "<!DOCTYPE html><title>x</title>", HTML),
@@ -85,6 +90,12 @@ BINARIES = [
     ("a", archive(TYPES, "word/document.xml"), DOCX),
     ("a", archive(TYPES, "ppt/presentation.xml"), OFFICE + "presentationml.presentation"),
     ("a", archive(TYPES, "xl/workbook.xml"), OFFICE + "spreadsheetml.sheet"),
+    ("a", archive(TYPES, "xl/workbook.xml", "xl/vbaProject.bin"), OFFICE + "spreadsheetml.sheet"),
+    (
+        "a",
+        archive(TYPES, "xl/workbook.bin"),
+        "application/vnd.ms-excel.sheet.binary.macroenabled.12",
+    ),
     ("a.docx", archive("word/document.xml"), "application/zip"),
     ("a", archive("c.xml", mimetype=ODT), ODT),
     ("a", archive("c.xml", mimetype=EPUB), EPUB),
@@ -156,16 +167,7 @@ def test_no_text_makes_the_looking_slow(piece: str) -> None:
 
 def test_people_read_names_not_media_types() -> None:
     """Name a media type for people."""
-    assert [name_of(media_type) for media_type in SUPPORTED] == [
-        "PDF",
-        "HTML",
-        "Markdown",
-        "plain text",
-        "docx",
-        "odt",
-        "epub",
-        "e-mail",
-    ]
-    assert name_of(OFFICE + "spreadsheetml.sheet") == "xlsx"
-    assert name_of("application/x-gzip") == "gzip"
+    assert [name_of(media_type) for media_type in SUPPORTED] == list(SUPPORTED.values())
+    assert name_of(PLAIN) == "plain text"
+    assert name_of("application/x-gzip") == "gzip archive"
     assert name_of("image/png") == "PNG image"

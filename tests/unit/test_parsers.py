@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from statemachine_pipeline.adapters.media_types import (
-    HTML,
-    MARKDOWN,
-    PDF,
-    PLAIN,
-    SUPPORTED,
-    sniff,
-)
+from statemachine_pipeline.adapters.media_types import HTML, MARKDOWN, PDF, PLAIN, SUPPORTED, sniff
 from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.hooks import Done, Parser, Reject

@@ -36,6 +36,7 @@ VALUES: list[object] = [
     [1, {"a": None}],
     [],
     ParsedText("é\x01🦆", (Span(page=1, start=0, end=3),), ("lost",)),
+    ParsedText("a", made_by="stand-in/1"),
     [CHUNK, CHUNK],
     Chunks((CHUNK,)),
     Accepted(media_type="text/plain", sha256="0"),
