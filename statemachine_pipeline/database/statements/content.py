@@ -362,35 +362,6 @@ def standing(t: Tables) -> Any:
     )
 
 
-def search(t: Tables, embedder: int, dimensions: int) -> Any:
-    """Find the passages of ``tenant`` nearest to a vector, nearest first.
-
-    The embedder is a literal, as in its index: a parameter would lose the index.
-    """
-    c, v, d = t.chunk, t.chunk_vector, t.document
-    question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), VECTOR(dimensions))
-    # The cast is what the index of this embedder is made on.
-    distance = sa.cast(v.c.vector, VECTOR(dimensions)).cosine_distance(question)
-    return (
-        sa.select(
-            (1 - distance).label("score"),
-            c.c.id.label("chunk_id"),
-            c.c.text.label("passage"),
-            c.c.page,
-            c.c.headings,
-            d,
-        )
-        .join(c, c.c.id == v.c.chunk_id)
-        .join(d, d.c.id == c.c.document_id)
-        .where(
-            v.c.embedder_id == sa.literal_column(str(embedder)),
-            d.c.tenant == sa.bindparam("tenant"),
-        )
-        .order_by(distance)
-        .limit(sa.bindparam("limit", type_=sa.Integer))
-    )
-
-
 def has_vectors(t: Tables) -> Any:
     """Tell whether an embedder has at least ``least`` published vectors."""
     v = t.chunk_vector
