@@ -5,6 +5,7 @@
 #   make check    what has to pass before a change is merged: everything, and the wheel
 #   make docs     write the generated pages anew
 #   make bench    documents per second through the lifecycle, beside a plain psycopg script
+#   make retrieval CORPUS=folder    how often search finds what answers a question
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check docs bench corpus wheel clean
+.PHONY: demo test check docs bench corpus retrieval wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -43,6 +44,10 @@ bench: $(DEVELOPABLE)
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }
 	$(BIN)/python tests/benchmarks/corpus.py "$(CORPUS)"
+
+retrieval: $(DEVELOPABLE)
+	@test -d "$(CORPUS)" || { echo "which folder of documents? make retrieval CORPUS=folder"; exit 2; }
+	$(BIN)/python tests/benchmarks/retrieval.py "$(CORPUS)"
 
 # Built, installed where nothing of this folder can be imported, and used.
 wheel: $(DEVELOPABLE)

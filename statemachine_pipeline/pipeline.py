@@ -368,7 +368,7 @@ class Pipeline:
             rerank: Scores the best 50 candidates, or ``limit`` if that is more.
 
         Raises:
-            ValueError: One of these cannot be used, or ``rerank`` returned no score for a hit.
+            SearchRefused: One of these cannot be used, or ``rerank`` returned no score for a hit.
             DefinitionError: The mode needs an embedder and no stage has one.
         """
         check_search(text, limit, mode)

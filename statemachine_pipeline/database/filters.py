@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from statemachine_pipeline.errors import SearchRefused
 from statemachine_pipeline.records import SearchMode
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ MOST_HITS: Final = 1000
 
 _COMPARISONS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _IN: Final = "$in"
-_OPERATORS: Final = (*_COMPARISONS, _IN)
 _NEVER: Final = "(1 == 0)"
 
 
@@ -48,7 +48,7 @@ class Scope:
         """Return the parameters of the conditions there are, by their names.
 
         Raises:
-            ValueError: A filter cannot be read.
+            SearchRefused: A filter cannot be read.
         """
         values: dict[str, Any] = {}
         for prefix, filters in (("", self._of_documents()), ("chunk_", self._of_chunks())):
@@ -78,14 +78,14 @@ def check_search(text: str, limit: int, mode: str) -> None:
     """Refuse a search that could not be meant.
 
     Raises:
-        ValueError: With what is wrong.
+        SearchRefused: With what is wrong.
     """
     if not text.strip():
-        raise ValueError("search wants a question, got nothing but white space")
+        raise SearchRefused("the question", text, "it is nothing but white space")
     if not 1 <= limit <= MOST_HITS:
-        raise ValueError(f"search returns 1 to {MOST_HITS} passages, not limit={limit}")
+        raise SearchRefused("limit", limit, f"1 to {MOST_HITS} passages can be asked for")
     if mode not in get_args(SearchMode):
-        raise ValueError(f"no mode {mode!r}; there are {', '.join(get_args(SearchMode))}")
+        raise SearchRefused("mode", mode, f"there are {', '.join(get_args(SearchMode))}")
 
 
 def _read(filters: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -105,17 +105,17 @@ def _predicate(name: str, operator: str, value: Any) -> str:
     path = f"$.{_json(name, name)}"
     if operator == _IN:
         if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
-            raise ValueError(f"where {name!r}: $in wants a list, got {value!r}")
+            raise SearchRefused(f"$in of {name!r}", value, "it has to be a list")
         return _any_of(f"{path} == {_scalar(name, one)}" for one in value)
     if operator not in _COMPARISONS:
-        known = ", ".join(_OPERATORS)
-        raise ValueError(f"where {name!r}: no operator {operator!r}; there are {known}")
+        known = ", ".join((*_COMPARISONS, _IN))
+        raise SearchRefused(f"the operator of {name!r}", operator, f"there are {known}")
     return f"{path} {_COMPARISONS[operator]} {_scalar(name, value)}"
 
 
 def _any_group(groups: Collection[str]) -> str:
     if isinstance(groups, str) or not all(isinstance(group, str) for group in groups):
-        raise ValueError(f"groups wants a list of names, got {groups!r}")
+        raise SearchRefused("groups", groups, "it has to be a list of names")
     return _any_of(f"$.groups[*] == {_json('groups', group)}" for group in groups)
 
 
@@ -125,10 +125,8 @@ def _any_of(predicates: Iterable[str]) -> str:
 
 def _scalar(name: str, value: Any) -> str:
     if value is not None and not isinstance(value, str | int | float):
-        raise ValueError(
-            f"where {name!r}: an operator compares with text, a number, a truth value or None, "
-            f"got {value!r}; write dates as ISO 8601 text"
-        )
+        advice = "an operator compares with text, numbers, truth values and None; dates are text"
+        raise SearchRefused(f"the value of {name!r}", value, advice)
     return _json(name, value)
 
 
@@ -137,4 +135,4 @@ def _json(name: str, value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"where {name!r}: {value!r} is no JSON value; {error}") from error
+        raise SearchRefused(f"the value of {name!r}", value, f"it is not JSON: {error}") from error

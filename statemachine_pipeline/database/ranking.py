@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Final
 
+from statemachine_pipeline.errors import SearchRefused
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -42,14 +44,12 @@ def reordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
     """Return hits by the scores a reranker gave them, best first.
 
     Raises:
-        ValueError: There is not one finite score for each hit.
+        SearchRefused: There is not one finite score for each hit.
     """
     given = [float(score) for score in scores]
     if len(given) != len(hits) or not all(map(math.isfinite, given)):
-        raise ValueError(
-            f"rerank returned {len(given)} scores for {len(hits)} passages; "
-            "it has to return one finite number for each, in their order"
-        )
+        advice = f"rerank has to return one finite number for each of {len(hits)} passages"
+        raise SearchRefused("the scores of rerank", given, advice)
     scored = zip(hits, given, strict=True)
     rescored = [dataclasses.replace(hit, score=score) for hit, score in scored]
     return sorted(rescored, key=lambda hit: -hit.score)

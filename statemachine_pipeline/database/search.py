@@ -14,6 +14,7 @@ from statemachine_pipeline.database.mapping import answering, first_line, to_doc
 from statemachine_pipeline.database.ranking import fuse
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements import search as statements
+from statemachine_pipeline.errors import SearchRefused
 from statemachine_pipeline.records import Hit
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ WORTH_AN_INDEX = 1000
 """Vectors below which reading all of them is as fast as an index."""
 
 
+# For this transaction. A plan made without knowing the values takes any filter for a narrow one
+# and compares every vector it lets through: 196 ms where 15 ms are enough.
+# Vector indexes are read until enough rows satisfy what else is asked. Measured on 96,000 vectors:
+# `strict_order` leaves out what it meets too late, and found 69 % of a small tenant's nearest 50
+# where `relaxed_order` found 91 %; 200 candidates in place of 40 found 91 % instead of 79 % when
+# nothing else was asked, in the same time.
+_SETTINGS = sa.text(
+    "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), "
+    "set_config('hnsw.iterative_scan', 'relaxed_order', true), "
+    "set_config('hnsw.ef_search', '200', true)"
+)
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 _TRY_LOCK = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
 _UNLOCK = sa.text("SELECT pg_advisory_unlock(hashtext(:name))")
@@ -82,7 +94,7 @@ class Passages:
             text: Search by these words. Given both, the two rankings are fused.
 
         Raises:
-            ValueError: A filter cannot be read, or PostgreSQL cannot take a value.
+            SearchRefused: A filter cannot be read, or PostgreSQL cannot take a value.
         """
         fused = near is not None and text is not None
         values = scope.parameters() | {"tenant": scope.tenant}
@@ -90,6 +102,7 @@ class Passages:
         snapshot = self._engine.execution_options(isolation_level="REPEATABLE READ")
         with answering("searching"), _refusing_values():
             async with snapshot.begin() as connection:
+                await connection.execute(_SETTINGS)
                 by_vector = {} if near is None else await self._nearest(connection, near, values)
                 by_words = {} if text is None else await self._matching(connection, text, values)
                 best = fuse(list(by_vector), list(by_words)) if fused else by_vector or by_words
@@ -112,23 +125,32 @@ class Passages:
     async def _nearest(
         self, connection: AsyncConnection, near: Near, values: Mapping[str, Any]
     ) -> dict[UUID, float]:
-        """Return cosine similarities, best first: by the index, or if that found too few, exact."""
+        """Return cosine similarities, best first."""
         known = await self._embedder(connection, near.embedder)
         if known is None:
             return {}
         values = {**values, "question": [float(number) for number in near.vector]}
-        # Goes on reading the index until enough passages in scope are found.
-        await connection.execute(sa.text("SET LOCAL hnsw.iterative_scan = strict_order"))
-        found: dict[UUID, float] = {}
-        for exact in (False, True):
-            asked = statements.nearest(self._t, known.id, known.dimensions, values, exact=exact)
-            rows = await connection.execute(asked, values)
-            found = {row.chunk_id: row.score for row in rows}
-            # The index is read for hnsw.max_scan_tuples (20,000) at most, and a small scope may
-            # lie behind all of them. What has few passages is compared quickly without it.
+        if not await self._is_small(connection, values):
+            found = await self._compared(connection, known, values, exact=False)
+            # The index is read for hnsw.max_scan_tuples (20,000) at most, and what is in scope may
+            # lie behind all of them.
             if len(found) == values["limit"]:
-                break
-        return found
+                return found
+        return await self._compared(connection, known, values, exact=True)
+
+    async def _is_small(self, connection: AsyncConnection, values: Mapping[str, Any]) -> bool:
+        """Whether all vectors in scope are read as fast as an index that misses some of them."""
+        size = await connection.execute(
+            statements.size(self._t, values), {**values, "most": WORTH_AN_INDEX}
+        )
+        return bool(size.scalar_one() < WORTH_AN_INDEX)
+
+    async def _compared(
+        self, connection: AsyncConnection, known: Any, values: Mapping[str, Any], *, exact: bool
+    ) -> dict[UUID, float]:
+        asked = statements.nearest(self._t, known.id, known.dimensions, values, exact=exact)
+        rows = await connection.execute(asked, values)
+        return {row.chunk_id: row.score for row in rows}
 
     async def _matching(
         self, connection: AsyncConnection, text: str, values: Mapping[str, Any]
@@ -219,9 +241,7 @@ def _refusing_values() -> Iterator[None]:
     try:
         yield
     except exc.DataError as error:
-        raise ValueError(
-            f"search cannot use what it was given: {first_line(error.orig)}"
-        ) from error
+        raise SearchRefused("a value", first_line(error.orig), "PostgreSQL refused it") from error
 
 
 def _index(embedder: int) -> str:

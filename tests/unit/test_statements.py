@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         ".exact": NEAREST | {"exact": True},
         ".narrow": NEAREST | {"narrow": NARROW},
     },
+    "search.size": {"": {}, ".narrow": {"narrow": NARROW}},
     "keys.owners": {"": {"lock": False}, ".lock": {"lock": True}},
 }
 NO_STATEMENTS = {"rows"}

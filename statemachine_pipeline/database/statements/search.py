@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH, TSQUERY, aggr
 from statemachine_pipeline.database.statements.rows import ID
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from statemachine_pipeline.database.tables import Tables
 
@@ -25,6 +25,20 @@ _QUOTED: sa.ColumnElement[str] = sa.literal_column(
 )
 _OR: sa.ColumnElement[str] = sa.literal_column("' | '")
 _LIMIT = sa.bindparam("limit", type_=sa.Integer)
+
+
+def size(t: Tables, narrow: Collection[str] = ()) -> Any:
+    """Count the passages of the documents in scope, up to the first ``most`` documents."""
+    d = t.document.c
+    most = sa.bindparam("most", type_=sa.Integer)
+    conditions = _of_documents(t, narrow)
+    some = (
+        sa.select(d.chunk_count)
+        .where(*conditions, d.chunk_count > sa.literal_column("0"))
+        .limit(most)
+        .subquery()
+    )
+    return sa.select(sa.func.coalesce(sa.func.sum(some.c.chunk_count), sa.literal_column("0")))
 
 
 def nearest(
@@ -42,14 +56,20 @@ def nearest(
     """
     v, c, d = t.chunk_vector, t.chunk, t.document
     distance = _distance(v.c.vector, dimensions)
-    order = distance + sa.literal_column("0") if exact else distance
-    return (
-        sa.select(v.c.chunk_id, (sa.literal_column("1") - distance).label("score"))
+    found = (
+        sa.select(v.c.chunk_id, distance.label("distance"))
         .join(c, c.c.id == v.c.chunk_id)
         .join(d, d.c.id == c.c.document_id)
         .where(v.c.embedder_id == sa.literal_column(str(embedder)), *_in_scope(t, narrow))
-        .order_by(order)
+        .order_by(distance + sa.literal_column("0") if exact else distance)
         .limit(_LIMIT)
+        .cte("found")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    # Sorted again, since an index read in relaxed order returns a few rows too late.
+    similarity: Any = sa.literal_column("1") - found.c.distance
+    return sa.select(found.c.chunk_id, similarity.label("score")).order_by(
+        found.c.distance, found.c.chunk_id
     )
 
 
@@ -99,17 +119,27 @@ def passages(t: Tables) -> Any:
 
 
 def _in_scope(t: Tables, narrow: Collection[str]) -> list[Any]:
-    d, c = t.document.c.metadata, t.chunk.c.metadata
+    metadata = t.chunk.c.metadata
     conditions = {
-        "contains": d.contains(sa.bindparam("contains", type_=JSONB)),
-        "matches": d.path_match(_path("matches")),
-        "groups": d.path_match(_path("groups")),
-        "chunk_contains": c.contains(sa.bindparam("chunk_contains", type_=JSONB)),
-        "chunk_matches": c.path_match(_path("chunk_matches")),
-        "documents": t.document.c.id == sa.any_(sa.bindparam("documents", type_=ARRAY(ID))),
+        "chunk_contains": metadata.contains(sa.bindparam("chunk_contains", type_=JSONB)),
+        "chunk_matches": metadata.path_match(_path("chunk_matches")),
     }
-    given = [condition for name, condition in conditions.items() if name in narrow]
-    return [t.document.c.tenant == sa.bindparam("tenant"), *given]
+    return [*_of_documents(t, narrow), *_given(conditions, narrow)]
+
+
+def _of_documents(t: Tables, narrow: Collection[str]) -> list[Any]:
+    d = t.document.c
+    conditions = {
+        "contains": d.metadata.contains(sa.bindparam("contains", type_=JSONB)),
+        "matches": d.metadata.path_match(_path("matches")),
+        "groups": d.metadata.path_match(_path("groups")),
+        "documents": d.id == sa.any_(sa.bindparam("documents", type_=ARRAY(ID))),
+    }
+    return [d.tenant == sa.bindparam("tenant"), *_given(conditions, narrow)]
+
+
+def _given(conditions: Mapping[str, Any], narrow: Collection[str]) -> list[Any]:
+    return [condition for name, condition in conditions.items() if name in narrow]
 
 
 def _path(name: str) -> Any:
