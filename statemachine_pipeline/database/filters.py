@@ -25,7 +25,7 @@ MOST_HITS: Final = 1000
 
 _COMPARISONS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _IN: Final = "$in"
-_NEVER: Final = "(1 == 0)"
+_NEVER: Final = "1 == 0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,8 @@ def _predicate(name: str, operator: str, value: Any) -> str:
 def _any_group(groups: Collection[str]) -> str:
     if isinstance(groups, str) or not all(isinstance(group, str) for group in groups):
         raise SearchRefused("groups", groups, "it has to be a list of names")
-    return _any_of(f"$.groups[*] == {_json('groups', group)}" for group in groups)
+    # Strict: a list in the list, or a name without a list, lets nobody in.
+    return "strict " + _any_of(f"$.groups[*] == {_json('groups', group)}" for group in groups)
 
 
 def _any_of(predicates: Iterable[str]) -> str:
