@@ -104,11 +104,25 @@ async def found_by_the_index_alone(
         return len(rows.all())
 
 
+def readings(pipeline: Pipeline) -> list[str]:
+    """Return a list that tells, from now on, how vectors were compared: exactly or by the index."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "chunk_vector" in statement:
+            seen.append("exact" if ") + 0" in statement else "index")
+
+    sa.event.listen(pipeline.engine.sync_engine, "before_cursor_execute", note)
+    return seen
+
+
 async def test_a_small_tenant_is_not_starved_by_a_big_one(many: str) -> None:
     """20 passages behind 5,000 of somebody else are all found, however the index is read."""
     async with opened(many, *BY_INDEX) as pipeline:
         assert await found_by_the_index_alone(pipeline, "small", 20) == 0
+        read = readings(pipeline)
         hits = await pipeline.search(QUESTION, tenant="small", limit=20, mode="vector")
+    assert read == ["exact"]
     assert [hit.document.tenant for hit in hits] == ["small"] * 20
     assert _falls([hit.score for hit in hits])
 
@@ -119,7 +133,9 @@ async def test_the_index_is_read_on_until_enough_is_found(many: str) -> None:
         assert await found_by_the_index_alone(pipeline, "middle", 20) == 0
         on = "hnsw.iterative_scan = relaxed_order"
         assert await found_by_the_index_alone(pipeline, "middle", 20, on) == 20
+        read = readings(pipeline)
         hits = await pipeline.search(QUESTION, tenant="middle", limit=20, mode="vector")
+    assert read == ["index"]
     assert [hit.document.tenant for hit in hits] == ["middle"] * 20
     assert _falls([hit.score for hit in hits])
 
@@ -129,7 +145,9 @@ async def test_what_lies_behind_the_end_of_the_index_scan_is_compared_without_it
     async with opened(many, *BY_INDEX, "hnsw.max_scan_tuples=1000") as pipeline:
         on = "hnsw.iterative_scan = relaxed_order"
         assert await found_by_the_index_alone(pipeline, "middle", 20, on) < 20
+        read = readings(pipeline)
         hits = await pipeline.search(QUESTION, tenant="middle", limit=20, mode="vector")
+    assert read == ["index", "exact"]
     assert [hit.document.tenant for hit in hits] == ["middle"] * 20
 
 
