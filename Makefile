@@ -6,6 +6,7 @@
 #   make docs     write the generated pages anew
 #   make bench    documents per second through the lifecycle, beside a plain psycopg script
 #   make test-versions    the tests of the engine on other PostgreSQL and Python versions found here
+#   make retrieval CORPUS=folder    how often search finds what answers a question
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-versions check docs bench corpus wheel clean
+.PHONY: demo test test-versions check docs bench corpus retrieval wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -47,6 +48,10 @@ bench: $(DEVELOPABLE)
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }
 	$(BIN)/python tests/benchmarks/corpus.py "$(CORPUS)"
+
+retrieval: $(DEVELOPABLE)
+	@test -d "$(CORPUS)" || { echo "which folder of documents? make retrieval CORPUS=folder"; exit 2; }
+	$(BIN)/python tests/benchmarks/retrieval.py "$(CORPUS)"
 
 # Built, installed where nothing of this folder can be imported, and used.
 wheel: $(DEVELOPABLE)

@@ -79,6 +79,13 @@ class DocumentNotFound(PipelineError):
         )
 
 
+class SearchRefused(PipelineError, ValueError):
+    """A search cannot be made of what was given; nothing was searched."""
+
+    def __init__(self, what: str, given: object, advice: str) -> None:
+        super().__init__(f"search cannot use {what}: {given!r}; {advice}")
+
+
 class SchemaMissing(PipelineError):
     """The database does not hold this pipeline's tables, or holds older ones."""
 

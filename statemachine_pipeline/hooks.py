@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from statemachine_pipeline.records import Child, Chunk, Document, ParsedText, Source
+    from statemachine_pipeline.records import Child, Chunk, Document, Hit, ParsedText, Source
 
 
 class Reader(Protocol):
@@ -303,6 +303,12 @@ class Publisher(Protocol):
             None, or a product that is written in the transaction that forgets the withdrawal.
         """
 
+
+Rerank: TypeAlias = "Callable[[str, Sequence[Hit]], Awaitable[Sequence[float]]]"
+"""Called by a search with the question and its candidates, best first.
+
+Returns one finite score for each, in their order; the higher the better.
+"""
 
 Hook: TypeAlias = (
     "Callable[[Claim], Awaitable[Done | Product | None]] | Callable[[Claim], Done | Product | None]"

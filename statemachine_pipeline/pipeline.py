@@ -18,10 +18,12 @@ from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.arrivals import prepare
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
+from statemachine_pipeline.database.filters import Scope, check_search
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
+from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
-from statemachine_pipeline.database.search import Passages
+from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.withdrawals import Withdrawals
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.hooks import Rerank
     from statemachine_pipeline.operations import Session
     from statemachine_pipeline.records import (
         Applied,
         Document,
         Explanation,
         Hit,
+        SearchMode,
         Submitted,
         Transition,
     )
@@ -387,21 +391,56 @@ class Pipeline:
             raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
         return await self._objects.sweep(older_than)
 
-    async def search(self, text: str, *, tenant: str = "default", limit: int = 5) -> list[Hit]:
-        """Return the published passages nearest to a question, nearest first.
+    async def search(
+        self,
+        text: str,
+        *,
+        tenant: str = "default",
+        limit: int = 5,
+        mode: SearchMode = "hybrid",
+        where: Mapping[str, Any] | None = None,
+        groups: Collection[str] | None = None,
+        documents: Collection[UUID] | None = None,
+        rerank: Rerank | None = None,
+    ) -> list[Hit]:
+        """Return the published passages that fit a question best, best first.
+
+        Args:
+            text: The question. No character of it is an operator.
+            tenant: Whose documents.
+            limit: Most passages, 1 to 1000.
+            mode: ``vector`` compares meanings; ``text`` finds passages with any word of the
+                question; ``hybrid`` fuses the two rankings.
+            where: What a document's metadata has to be: a name and its value, which for lists and
+                objects may be a part of what is stored; or ``{"$gte": 2020}`` with any of ``$gt``,
+                ``$gte``, ``$lt``, ``$lte`` and ``$in``, never true of another type or a missing
+                name. A name that begins with ``chunk.`` is looked up in the chunk's metadata.
+            groups: Whoever asks is in these: a document is shown if ``metadata["groups"]`` names
+                one of them, and not if it has no such list. None shows every document.
+            documents: Only these documents.
+            rerank: Scores the best 50 candidates, or ``limit`` if that is more.
 
         Raises:
+            SearchRefused: One of these cannot be used, or ``rerank`` returned no score for a hit.
             QuestionNotEmbedded: The embedder failed, or returned what is no vector of its own.
             EmbedderMismatch: Its vectors in the database have other dimensions.
+            DefinitionError: The mode needs an embedder and no stage has one.
         """
-        bound = self._embedder
-        if not text.strip():
-            raise ValueError("search wants a question, got nothing but white space")
+        check_search(text, limit, mode)
+        scope = Scope(tenant=tenant, where=where or {}, groups=groups, documents=documents)
+        near = None
         await self._ready()
-        question = await embed_question(bound, text)
-        return await Passages(self.engine, self._tables).nearest(
-            question, embedder=bound.fingerprint, tenant=tenant, limit=limit
+        if mode != "text":
+            bound = self._embedder
+            vector = await embed_question(bound, text)
+            near = Near(vector=vector, embedder=bound.fingerprint)
+        hits = await Passages(self.engine, self._tables).search(
+            scope,
+            near=near,
+            text=None if mode == "vector" else text,
+            limit=limit if rerank is None else max(limit, CANDIDATES),
         )
+        return hits if rerank is None else reordered(hits, await rerank(text, hits))[:limit]
 
     def runner(
         self,
@@ -510,7 +549,9 @@ class Pipeline:
     def _embedder(self) -> Bound:
         for bound in self._embedders:
             return bound
-        raise DefinitionError(f"{self.graph.name}: no stage has an embedder, so nothing can search")
+        raise DefinitionError(
+            f"{self.graph.name}: no stage has an embedder; only mode='text' can search"
+        )
 
     def _documents(self) -> Documents:
         return Documents(self.engine, self._tables, self._known_stages)

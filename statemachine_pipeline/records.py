@@ -33,6 +33,7 @@ def _empty() -> Mapping[str, Any]:
 Lane = Literal["ready", "deferred", "held", "claimed"]
 KeyKind = Literal["bytes", "text"]
 Change = Literal["new", "changed", "unchanged"]
+SearchMode = Literal["hybrid", "vector", "text"]
 
 
 def document_id(tenant: str, source_uri: str) -> UUID:
@@ -464,13 +465,35 @@ class Hit:
     """One passage found by a search.
 
     Attributes:
-        score: Cosine similarity of question and passage, at most 1; higher is nearer.
+        score: What hits are ordered by; higher is better. In mode ``vector`` the cosine similarity,
+            in mode ``text`` PostgreSQL's ``ts_rank``, in mode ``hybrid`` the reciprocal ranks put
+            together (1 when first by both, 0.5 when first by one only); with a reranker, its score.
+            Scores of different modes, or of different questions, cannot be compared.
+        text: The passage.
+        page: 1-based page it starts on, where the format has pages.
+        headings: Titles above it, outermost first.
+        index: 0-based place among the document's chunks, in reading order.
+        start: Offset of its first character in the document's text.
+        end: Offset after its last character.
+        metadata: What the chunker kept with it.
+        vector_rank: 1-based place by vector; None when it was not among the candidates.
+        vector_score: Cosine similarity of question and passage, at most 1.
+        text_rank: 1-based place by words; None when it was not among the candidates.
+        text_score: PostgreSQL's ``ts_rank``, at least 0.
     """
 
     score: float
     text: str
     page: int | None
     headings: tuple[str, ...]
+    index: int
+    start: int
+    end: int
+    metadata: Mapping[str, Any]
+    vector_rank: int | None
+    vector_score: float | None
+    text_rank: int | None
+    text_score: float | None
     chunk_id: UUID
     document: Document
 

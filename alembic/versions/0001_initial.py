@@ -22,6 +22,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute(sa.schema.CreateSequence(sa.Sequence("claim_seq")))
+    op.execute("CREATE TEXT SEARCH CONFIGURATION words (COPY = pg_catalog.english)")
     op.create_table(
         "embedder",
         sa.Column("id", sa.SmallInteger(), sa.Identity(always=True), nullable=False),
@@ -227,6 +228,15 @@ def upgrade() -> None:
     op.create_index(
         op.f("document_created_at_id_idx"), "document", ["created_at", "id"], unique=False
     )
+    op.create_index(op.f("document_tenant_idx"), "document", ["tenant"], unique=False)
+    op.create_index(
+        op.f("document_metadata_idx"),
+        "document",
+        ["metadata"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_ops={"metadata": "jsonb_path_ops"},
+    )
     op.create_table(
         "blob_object",
         sa.Column("key", sa.Text(), nullable=False),
@@ -282,6 +292,12 @@ def upgrade() -> None:
         sa.Column("headings", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("page", sa.Integer(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "words",
+            postgresql.TSVECTOR(),
+            sa.Computed("to_tsvector('words'::regconfig, \"left\"(text, 100000))", persisted=True),
+            nullable=True,
+        ),
         sa.ForeignKeyConstraint(
             ["document_id"], ["document.id"], name=op.f("chunk_document_fkey"), ondelete="CASCADE"
         ),
@@ -290,6 +306,9 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("chunk_document_id_index_idx"), "chunk", ["document_id", "index"], unique=False
+    )
+    op.create_index(
+        op.f("chunk_words_idx"), "chunk", ["words"], unique=False, postgresql_using="gin"
     )
     op.create_table(
         "chunk_buffer",
@@ -602,6 +621,7 @@ def downgrade() -> None:
     op.drop_table("duplicate_of")
     op.drop_table("dead_letter")
     op.drop_table("chunk_buffer")
+    op.drop_index(op.f("chunk_words_idx"), table_name="chunk", postgresql_using="gin")
     op.drop_index(op.f("chunk_document_id_index_idx"), table_name="chunk")
     op.drop_table("chunk")
     op.drop_index("blob_key_idx", table_name="blob", postgresql_where=sa.text("key IS NOT NULL"))
@@ -612,6 +632,9 @@ def downgrade() -> None:
         postgresql_where=sa.text("NOT erasing"),
     )
     op.drop_table("blob_object")
+    op.execute("DROP TEXT SEARCH CONFIGURATION words")
+    op.drop_index(op.f("document_metadata_idx"), table_name="document", postgresql_using="gin")
+    op.drop_index(op.f("document_tenant_idx"), table_name="document")
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")

@@ -20,12 +20,13 @@ from uuid import uuid4
 import pybreaker
 
 from statemachine_pipeline.errors import DefinitionError
-from statemachine_pipeline.hooks import Parser, Retry, Signal, StageFault
+from statemachine_pipeline.hooks import Done, Parser, Retry, Signal, StageFault
+from statemachine_pipeline.records import ParsedText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from statemachine_pipeline.records import ParsedText, Source
+    from statemachine_pipeline.records import Source
 
 FAILURES: Final = 5
 """Failures in a row after which a parser is not asked for a while."""
@@ -100,7 +101,7 @@ class FirstOf:
         """The first parser's: what it read stays current whatever stands behind it."""
         return _name(self.parsers[0])
 
-    def parse(self, source: Source) -> ParsedText:
+    def parse(self, source: Source) -> ParsedText | Done:
         """Return what the first parser that is up makes of ``source``.
 
         Raises:
@@ -129,10 +130,17 @@ class FirstOf:
             raise StageFault(reason)
         raise Retry(reason, min(waits, default=None))
 
-    def _signed(self, parsed: ParsedText, parser: Parser, down: list[str]) -> ParsedText:
+    def _signed(
+        self, parsed: ParsedText | Done, parser: Parser, down: list[str]
+    ) -> ParsedText | Done:
         name = _name(parser)
         if name == self.fingerprint:
             return parsed
+        if isinstance(parsed, Done):
+            if not isinstance(parsed.product, ParsedText):
+                return parsed
+            text = self._signed(parsed.product, parser, down)
+            return Done(text, children=parsed.children, **parsed.reported)
         note = f"read by {name}; down: {', '.join(down)}; `reprocess` reads it again"
         return dataclasses.replace(parsed, warnings=(*parsed.warnings, note), made_by=name)
 
@@ -157,7 +165,7 @@ class _Circuit:
     def is_open(self) -> bool:
         return bool(self._breaker.current_state != pybreaker.STATE_CLOSED)
 
-    def ask(self, parser: Parser, source: Source) -> ParsedText:
+    def ask(self, parser: Parser, source: Source) -> ParsedText | Done:
         """Parse, or refuse.
 
         Raises:
@@ -172,7 +180,7 @@ class _Circuit:
         finally:
             self._probe.release()
 
-    def _call(self, parser: Parser, source: Source) -> ParsedText:
+    def _call(self, parser: Parser, source: Source) -> ParsedText | Done:
         # Not breaker.call(): it would hold a lock while a parser works.
         with self._breaker.calling():
             return parser.parse(source)

@@ -31,6 +31,7 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.DocumentNotFound, NOT_FOUND),
     (errors.TransitionRefused, REFUSED),
     (errors.DefinitionError, USAGE),
+    (errors.SearchRefused, USAGE),
     (errors.PipelineError, FAILED),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.batch import children_of
@@ -13,6 +13,7 @@ from statemachine_pipeline.cli.userapp import find_app, load
 from statemachine_pipeline.lifecycle import DocumentLifecycle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from statemachine_pipeline.cli.opening import Target
@@ -82,12 +83,15 @@ async def listing(
     return OK
 
 
-async def search(target: Target, text: str, *, limit: int, tenant: str, as_json: bool) -> int:
-    """Print the passages nearest to a question."""
+async def search(
+    target: Target, text: str, *, where: Sequence[str], as_json: bool, **asked: Any
+) -> int:
+    """Print the passages that fit a question best; ``asked`` is for ``Pipeline.search``."""
     if not text.strip():
         raise UsageError("search wants a question, got nothing but white space")
+    filters = dict(map(_filter, where))
     async with opened(target, "hooks") as pipeline:
-        hits = await pipeline.search(text, tenant=tenant, limit=limit)
+        hits = await pipeline.search(text, where=filters, **asked)
     for number, hit in enumerate(hits, start=1):
         if as_json:
             output.emit(hit)
@@ -96,6 +100,17 @@ async def search(target: Target, text: str, *, limit: int, tenant: str, as_json:
     if not hits:
         output.say("no passages found; `status` tells what is published")
     return OK
+
+
+def _filter(given: str) -> tuple[str, Any]:
+    """Read KEY=VALUE; a value that is no JSON is text."""
+    name, equals, value = given.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--where wants KEY=VALUE, got {given!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _print_hit(number: int, hit: Hit) -> None:

@@ -59,6 +59,14 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the histo
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
+class SearchMode(enum.StrEnum):
+    """How `search` compares."""
+
+    hybrid = "hybrid"
+    vector = "vector"
+    text = "text"
+
+
 class GraphFormat(enum.StrEnum):
     """How `graph` prints."""
 
@@ -216,17 +224,35 @@ def search(
     context: typer.Context,
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Most passages.")] = 5,
+    mode: Annotated[
+        SearchMode, typer.Option("--mode", help="By meaning, by words, or both.")
+    ] = SearchMode.hybrid,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="KEY=VALUE",
+            help="Only documents whose metadata says so; VALUE as JSON, else as text. Repeatable.",
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group", help="Only what this group, or another one named, may see. Repeatable."
+        ),
+    ] = None,
     tenant: Tenant = "default",
     json: Json = False,
     app: App = None,
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Find the published passages nearest to a question."""
+    """Find the published passages that fit a question best."""
     from statemachine_pipeline.cli import ending, looking
 
+    asked = {"limit": limit, "mode": mode.value, "tenant": tenant, "groups": group or None}
     target = _target(context, app, database, schema)
-    ending.run(looking.search(target, text, limit=limit, tenant=tenant, as_json=json))
+    ending.run(looking.search(target, text, where=where or (), as_json=json, **asked))
 
 
 def _mover(trigger: str, effect: str) -> None:

@@ -53,10 +53,10 @@ def answering(doing: str) -> Iterator[None]:
         raise
     except exc.DBAPIError as error:
         if may_pass(error):
-            raise DatabaseUnavailable(doing, _first_line(error.orig)) from error
+            raise DatabaseUnavailable(doing, first_line(error.orig)) from error
         raise
     except (exc.TimeoutError, OSError) as error:
-        raise DatabaseUnavailable(doing, _first_line(error)) from error
+        raise DatabaseUnavailable(doing, first_line(error)) from error
 
 
 def may_pass(error: exc.DBAPIError) -> bool:
@@ -73,5 +73,6 @@ def may_pass(error: exc.DBAPIError) -> bool:
     return passing or state in _PASSING
 
 
-def _first_line(error: object) -> str:
+def first_line(error: object) -> str:
+    """Return the first line of a driver's message: the others repeat the statement."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

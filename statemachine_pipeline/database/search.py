@@ -1,33 +1,74 @@
-"""Nearest passages by cosine distance, and the index that makes it fast."""
+"""The published passages of a schema: finding them, and the index that makes it fast."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import dataclasses
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from statemachine_pipeline.database.mapping import answering, to_document
+from statemachine_pipeline.database.mapping import answering, first_line, to_document
+from statemachine_pipeline.database.ranking import fuse
 from statemachine_pipeline.database.statements import content
+from statemachine_pipeline.database.statements import search as statements
 from statemachine_pipeline.database.statements.rows import INDEXABLE, compared_as
-from statemachine_pipeline.errors import EmbedderMismatch
+from statemachine_pipeline.errors import EmbedderMismatch, SearchRefused
 from statemachine_pipeline.records import Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from statemachine_pipeline.database.filters import Scope
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.stages import Bound
+
+CANDIDATES: Final = 50
+"""Passages of each ranking that are fused, and that a reranker is given; ``limit`` if that is more.
+
+A passage on place 51 by words and by vector scores 0.55, less than one that is first by either and
+on place 60 by the other.
+"""
+
+WORDS_ASKED_CHARS: Final = 10_000
+"""Characters of a question whose words are looked for."""
 
 WORTH_AN_INDEX = 1000
 """Vectors below which reading all of them is as fast as an index."""
 
 
+# For this transaction. A plan made without knowing the values takes any filter for a narrow one
+# and compares every vector it lets through: 196 ms where 15 ms are enough.
+# Vector indexes are read until enough rows satisfy what else is asked. Measured on 96,000 vectors:
+# `strict_order` leaves out what it meets too late, and found 69 % of a small tenant's nearest 50
+# where `relaxed_order` found 91 %; 200 candidates in place of 40 found 91 % instead of 79 % when
+# nothing else was asked, in the same time.
+_SETTINGS = sa.text(
+    "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), "
+    "set_config('hnsw.iterative_scan', 'relaxed_order', true), "
+    "set_config('hnsw.ef_search', '200', true)"
+)
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 _TRY_LOCK = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
 _UNLOCK = sa.text("SELECT pg_advisory_unlock(hashtext(:name))")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """A question as a vector.
+
+    Attributes:
+        vector: Made by the same embedder as the vectors it is compared with.
+        embedder: Fingerprint of the stage that made those.
+    """
+
+    vector: Sequence[float]
+    embedder: str
 
 
 class Passages:
@@ -41,51 +82,94 @@ class Passages:
     def __init__(self, engine: AsyncEngine, t: Tables) -> None:
         self._engine, self._t = engine, t
 
-    async def nearest(
-        self, question: Sequence[float], *, embedder: str, tenant: str, limit: int
+    async def search(
+        self, scope: Scope, *, limit: int, near: Near | None = None, text: str | None = None
     ) -> list[Hit]:
-        """Return the passages nearest to a vector of the same embedder, nearest first.
+        """Return the best passages in ``scope``, best first.
+
+        All statements see one snapshot, so never two versions of a document.
 
         Args:
-            question: The vector.
-            embedder: Fingerprint of the stage whose vectors are compared.
-            tenant: Whose documents.
+            scope: What may be seen.
             limit: Most passages.
+            near: Search by this vector.
+            text: Search by these words. Given both, the two rankings are fused.
 
         Raises:
+            SearchRefused: A filter cannot be read, or PostgreSQL cannot take a value.
             EmbedderMismatch: The vectors of this embedder have another length.
         """
-        with answering("searching"):
-            async with self._engine.begin() as connection:
-                found = await connection.execute(
-                    content.embedder(self._t), {"fingerprint": embedder}
-                )
-                known = found.first()
-                if known is None:
-                    return []
-                if known.dimensions != len(question):
-                    raise EmbedderMismatch(embedder, known.dimensions, len(question))
-                # Goes on reading the index until enough passages of this tenant are found.
-                await connection.execute(sa.text("SET LOCAL hnsw.iterative_scan = strict_order"))
-                rows = await connection.execute(
-                    content.search(self._t, known.id, known.dimensions),
-                    {
-                        "question": [float(number) for number in question],
-                        "tenant": tenant,
-                        "limit": limit,
-                    },
-                )
-                return [
-                    Hit(
-                        score=row.score,
-                        text=row.passage,
-                        page=row.page,
-                        headings=tuple(row.headings),
-                        chunk_id=row.chunk_id,
-                        document=to_document(row),
-                    )
-                    for row in rows
-                ]
+        fused = near is not None and text is not None
+        values = scope.parameters() | {"tenant": scope.tenant}
+        values["limit"] = max(limit, CANDIDATES) if fused else limit
+        snapshot = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        with answering("searching"), _refusing_values():
+            async with snapshot.begin() as connection:
+                await connection.execute(_SETTINGS)
+                by_vector = {} if near is None else await self._nearest(connection, near, values)
+                by_words = {} if text is None else await self._matching(connection, text, values)
+                best = fuse(list(by_vector), list(by_words)) if fused else by_vector or by_words
+                chosen = list(best)[:limit]
+                read = await connection.execute(statements.passages(self._t), {"ids": chosen})
+                rows = {row.chunk_id: row for row in read}
+        vector_ranks, text_ranks = _ranks(by_vector), _ranks(by_words)
+        return [
+            Hit(
+                score=best[one],
+                vector_rank=vector_ranks.get(one),
+                vector_score=by_vector.get(one),
+                text_rank=text_ranks.get(one),
+                text_score=by_words.get(one),
+                **_passage(rows[one]),
+            )
+            for one in chosen
+        ]
+
+    async def _nearest(
+        self, connection: AsyncConnection, near: Near, values: Mapping[str, Any]
+    ) -> dict[UUID, float]:
+        """Return cosine similarities, best first."""
+        known = await self._embedder(connection, near.embedder)
+        if known is None:
+            return {}
+        if known.dimensions != len(near.vector):
+            raise EmbedderMismatch(near.embedder, known.dimensions, len(near.vector))
+        values = {**values, "question": [float(number) for number in near.vector]}
+        if not await self._is_small(connection, values):
+            found = await self._compared(connection, known, values, exact=False)
+            # The index is read for hnsw.max_scan_tuples (20,000) at most, and what is in scope may
+            # lie behind all of them.
+            if len(found) == values["limit"]:
+                return found
+        return await self._compared(connection, known, values, exact=True)
+
+    async def _is_small(self, connection: AsyncConnection, values: Mapping[str, Any]) -> bool:
+        """Whether all vectors in scope are read as fast as an index that misses some of them."""
+        size = await connection.execute(
+            statements.size(self._t, values), {**values, "most": WORTH_AN_INDEX}
+        )
+        return bool(size.scalar_one() < WORTH_AN_INDEX)
+
+    async def _compared(
+        self, connection: AsyncConnection, known: Any, values: Mapping[str, Any], *, exact: bool
+    ) -> dict[UUID, float]:
+        asked = statements.nearest(self._t, known.id, known.dimensions, values, exact=exact)
+        rows = await connection.execute(asked, values)
+        return {row.chunk_id: row.score for row in rows}
+
+    async def _matching(
+        self, connection: AsyncConnection, text: str, values: Mapping[str, Any]
+    ) -> dict[UUID, float]:
+        """Return ranks by words, best first."""
+        words = text[:WORDS_ASKED_CHARS].replace("\0", " ").encode("utf-8", "replace").decode()
+        asked = statements.matching(self._t, values)
+        rows = await connection.execute(asked, {**values, "text": words})
+        return {row.chunk_id: row.score for row in rows}
+
+    async def _embedder(self, connection: AsyncConnection, fingerprint: str) -> Any:
+        """Return the number and dimensions of an embedder, or None before its first vector."""
+        found = await connection.execute(content.embedder(self._t), {"fingerprint": fingerprint})
+        return found.first()
 
     async def check(self, bound: Bound) -> None:
         """Compare an embedder with what the database knows of it.
@@ -96,8 +180,7 @@ class Passages:
         wanted = bound.stage.hook.dimensions
         with answering("reading embedders"):
             async with self._engine.connect() as connection:
-                given = {"fingerprint": bound.fingerprint}
-                known = (await connection.execute(content.embedder(self._t), given)).first()
+                known = await self._embedder(connection, bound.fingerprint)
         if known is not None and known.dimensions != wanted:
             raise EmbedderMismatch(bound.fingerprint, known.dimensions, wanted)
 
@@ -114,10 +197,7 @@ class Passages:
         autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         with answering("building the index"):
             async with autocommit.connect() as connection:
-                found = await connection.execute(
-                    content.embedder(self._t), {"fingerprint": embedder}
-                )
-                known = found.first()
+                known = await self._embedder(connection, embedder)
                 if known is None or known.dimensions > INDEXABLE:
                     return False
                 if not await self._is_wanted(connection, known.id):
@@ -158,6 +238,33 @@ class Passages:
         except exc.ProgrammingError:
             return False
         return True
+
+
+def _ranks(found: Iterable[UUID]) -> dict[UUID, int]:
+    return {one: rank for rank, one in enumerate(found, start=1)}
+
+
+def _passage(row: Any) -> dict[str, Any]:
+    return {
+        "text": row.passage,
+        "page": row.page,
+        "headings": tuple(row.headings),
+        "index": row._mapping["index"],
+        "start": row.start,
+        "end": row.end,
+        "metadata": MappingProxyType(row.chunk_metadata),
+        "chunk_id": row.chunk_id,
+        "document": to_document(row),
+    }
+
+
+@contextlib.contextmanager
+def _refusing_values() -> Iterator[None]:
+    """Blame the caller for a value that PostgreSQL has no place for, such as a NUL in a filter."""
+    try:
+        yield
+    except exc.DataError as error:
+        raise SearchRefused("a value", first_line(error.orig), "PostgreSQL refused it") from error
 
 
 def _index(embedder: int) -> str:

@@ -12,10 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, UUID
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB, REGCONFIG, TSVECTOR, UUID
 
 VERSION_TABLE = "alembic_version"
 CLAIM_SEQUENCE = "claim_seq"
+
+WORDS_READ_CHARS = 100_000
+"""Characters of a chunk whose words can be searched; a tsvector holds at most 1 MB."""
 
 _now = sa.text("clock_timestamp()")
 _xact = sa.text("pg_current_xact_id()::text::bigint")
@@ -44,10 +47,15 @@ class Tables:
         self.placement = _placement(self.metadata)
         self.parsed_document = _parsed_document(self.metadata)
         self.chunk_buffer = _chunk_buffer(self.metadata)
-        self.chunk = _chunk(self.metadata)
+        self.chunk = _chunk(self.metadata, f'"{schema}".words')
         self.embedder = _embedder(self.metadata)
         self.vector_buffer = _vector_buffer(self.metadata)
         self.chunk_vector = _chunk_vector(self.metadata)
+
+    @property
+    def configuration(self) -> sa.ColumnElement[Any]:
+        """What says which words a text has, for the column and for questions alike."""
+        return sa.literal_column(f"'\"{self.schema}\".words'::regconfig", REGCONFIG)
 
     @property
     def channel(self) -> str:
@@ -154,6 +162,13 @@ def _document(metadata: sa.MetaData) -> sa.Table:
             "created_at",
             "id",
             postgresql_where=sa.literal_column("parent_id IS NOT NULL"),
+        ),
+        sa.Index(None, "tenant"),
+        sa.Index(
+            None,
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
         ),
         postgresql_with={"fillfactor": "70"},
         comment="One row per document: where it comes from and where it stands",
@@ -455,14 +470,21 @@ def _chunk_buffer(metadata: sa.MetaData) -> sa.Table:
     )
 
 
-def _chunk(metadata: sa.MetaData) -> sa.Table:
+def _chunk(metadata: sa.MetaData, configuration: str) -> sa.Table:
+    # A configuration of the schema's own: who needs another language alters it there, and what is
+    # stored can never disagree with what is asked.
+    create = f"CREATE TEXT SEARCH CONFIGURATION {configuration} (COPY = pg_catalog.english)"
+    sa.event.listen(metadata, "before_create", sa.DDL(create))  # type: ignore[no-untyped-call]
+    words = f"to_tsvector('{configuration}'::regconfig, \"left\"(text, {WORDS_READ_CHARS}))"
     return sa.Table(
         "chunk",
         metadata,
         sa.Column("id", UUID(as_uuid=True), primary_key=True),
         _owned(primary_key=False),
         *_passage(),
+        sa.Column("words", TSVECTOR, sa.Computed(words, persisted=True)),
         sa.Index(None, "document_id", "index"),
+        sa.Index(None, "words", postgresql_using="gin"),
         comment="Published passages, in reading order by index",
     )
 

@@ -250,11 +250,27 @@ def test_show_tells_what_the_parser_left_out(shell: Shell, ingested: Ended) -> N
 
 @pytest.mark.usefixtures("ingested")
 def test_search_finds_the_passage(shell: Shell) -> None:
-    """`search` prints the nearest passages, nearest first."""
+    """`search` prints the passages that fit best, best first."""
     found = shell.run("search", "when are apples pruned?", "--limit", "2", "--json").records
     assert found[0]["document"]["name"] == "garden.md"
     assert found[0]["headings"] == ["Garden", "Apples"]
     assert found[0]["score"] > found[1]["score"]
+
+
+@pytest.mark.usefixtures("ingested")
+def test_search_takes_a_mode_filters_and_groups(shell: Shell) -> None:
+    """`--mode`, `--where KEY=VALUE` and `--group` narrow; a slip in one of them is told."""
+    words = shell.run("search", "apples", "--mode", "text", "--limit", "1", "--json").records
+    nobody = shell.run("search", "apples", "--group", "staff", "--group", "board", "--json")
+    unkept = shell.run("search", "apples", "--where", "kind=letter", "--where", "year=2024")
+    slip = shell.run("search", "apples", "--where", "kind")
+    unread = shell.run("search", "apples", "--where", 'year={"$near": 1}')
+
+    assert (words[0]["text_rank"], words[0]["vector_rank"]) == (1, None)
+    assert (nobody.code, nobody.out, unkept.out) == (0, "", "")
+    assert (slip.code, unread.code) == (2, 2)
+    assert "--where wants KEY=VALUE, got 'kind'" in slip.err
+    assert "there are $gt, $gte, $lt, $lte, $in" in unread.err
 
 
 def test_a_requeued_dead_letter_is_taken_up_by_a_worker_that_drains(

@@ -130,6 +130,10 @@ def test_down_and_up_again_leaves_the_same_tables(connection: sa.Connection) -> 
         sa.text("SELECT proname FROM pg_proc WHERE pronamespace = 'smp'::regnamespace")
     )
     assert routines.all() == []
+    configurations = connection.execute(
+        sa.text("SELECT cfgname FROM pg_ts_config WHERE cfgnamespace = 'smp'::regnamespace")
+    )
+    assert configurations.all() == []
     migrations.migrate(connection, "smp", DocumentLifecycle.graph)
     assert _differences(connection, "smp") == []
 

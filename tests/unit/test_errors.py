@@ -21,6 +21,7 @@ from statemachine_pipeline.errors import (
     PipelineError,
     QuestionNotEmbedded,
     SchemaMissing,
+    SearchRefused,
     SourceRefused,
     StaleClaim,
     TransitionRefused,
@@ -52,6 +53,10 @@ SENTENCES = [
     (
         DocumentNotFound(ID),
         f"no document {ID} in this pipeline; `list` shows those there are",
+    ),
+    (
+        SearchRefused("limit", 0, "1 to 1000 passages can be asked for"),
+        "search cannot use limit: 0; 1 to 1000 passages can be asked for",
     ),
     (
         SchemaMissing("smp", "revision none"),

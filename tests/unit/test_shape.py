@@ -44,11 +44,11 @@ LONG_MODULES = {
     "database/statements/documents.py": (390, "one function per statement"),
     "database/documents.py": (360, "submit in its three forms, look, apply"),
     "database/store.py": (410, "the three write paths and what they share"),
-    "database/tables.py": (570, "all tables of the schema"),
+    "database/tables.py": (600, "all tables of the schema"),
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
-    "pipeline.py": (640, "ten documented methods"),
-    "records.py": (620, "values and their docstrings, no logic"),
+    "pipeline.py": (700, "ten documented methods"),
+    "records.py": (680, "values and their docstrings, no logic"),
 }
 
 FUNCTION_LINES = 55

@@ -26,6 +26,8 @@ T = tables("smp")
 
 # Two stages, the second of which is led to by a state where nothing is to be earned.
 PLACES = [("queue_parse", ("uploaded",)), ("store_chunks", ("parse_validated", "pii_redacted"))]
+NEAREST = {"embedder": 1, "dimensions": 256}
+NARROW = ("contains", "matches", "groups", "documents", "chunk_contains", "chunk_matches")
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "claims.claim": {
         "": {"places": PLACES, "alone": False},
@@ -33,7 +35,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "claims.hold": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
     "claims.settle": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
-    "content.search": {"": {"embedder": 1, "dimensions": 256}},
+    "search.matching": {"": {}, ".narrow": {"narrow": NARROW}},
+    "search.nearest": {
+        "": NEAREST,
+        ".exact": NEAREST | {"exact": True},
+        ".narrow": NEAREST | {"narrow": NARROW},
+    },
+    "search.size": {"": {}, ".narrow": {"narrow": NARROW}},
     "keys.owners": {"": {"lock": False}, ".lock": {"lock": True}},
 }
 NO_STATEMENTS = {"rows"}

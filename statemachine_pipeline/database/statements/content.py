@@ -9,7 +9,7 @@ from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from statemachine_pipeline.database.reals import RealArray
-from statemachine_pipeline.database.statements.rows import ID, compared_as, rows
+from statemachine_pipeline.database.statements.rows import ID, rows
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -393,36 +393,6 @@ def standing(t: Tables) -> Any:
         )
         .outerjoin(p, p.c.document_id == d.c.id)
         .where(d.c.id == _ids())
-    )
-
-
-def search(t: Tables, embedder: int, dimensions: int) -> Any:
-    """Find the passages of ``tenant`` nearest to a vector, nearest first.
-
-    The embedder is a literal, as in its index: a parameter would lose the index.
-    """
-    c, v, d = t.chunk, t.chunk_vector, t.document
-    kind = compared_as(dimensions)
-    question = sa.cast(sa.bindparam("question", type_=ARRAY(sa.Double)), kind)
-    # The cast is what the index of this embedder is made on.
-    distance = sa.cast(v.c.vector, kind).cosine_distance(question)
-    return (
-        sa.select(
-            (1 - distance).label("score"),
-            c.c.id.label("chunk_id"),
-            c.c.text.label("passage"),
-            c.c.page,
-            c.c.headings,
-            d,
-        )
-        .join(c, c.c.id == v.c.chunk_id)
-        .join(d, d.c.id == c.c.document_id)
-        .where(
-            v.c.embedder_id == sa.literal_column(str(embedder)),
-            d.c.tenant == sa.bindparam("tenant"),
-        )
-        .order_by(distance)
-        .limit(sa.bindparam("limit", type_=sa.Integer))
     )
 
 

@@ -1,0 +1,4 @@
+SELECT smp.chunk.id AS chunk_id, smp.chunk.metadata AS chunk_metadata, smp.chunk.text AS passage, smp.chunk.index, smp.chunk.start, smp.chunk."end", smp.chunk.page, smp.chunk.headings, smp.document.id, smp.document.tenant, smp.document.source_uri, smp.document.name, smp.document.state, smp.document.version, smp.document.life, smp.document.generation, smp.document.media_type, smp.document.size_bytes, smp.document.path, smp.document.content_sha256, smp.document.input_sha256, smp.document.text_sha256, smp.document.published_sha256, smp.document.text_chars, smp.document.chunk_count, smp.document.vector_count, smp.document.correlation_id, smp.document.last_error, smp.document.metadata, smp.document.parent_id, smp.document.depth, smp.document.children, smp.document.created_at, smp.document.updated_at
+FROM smp.chunk
+JOIN smp.document ON smp.document.id = smp.chunk.document_id
+WHERE smp.chunk.id = ANY (%(ids)s::UUID[]);
