@@ -7,6 +7,7 @@
 #   make bench    documents per second through the lifecycle, beside a plain psycopg script
 #   make test-versions    the tests of the engine on other PostgreSQL and Python versions found here
 #   make retrieval CORPUS=folder    how often search finds what answers a question
+#   make services CORPUS=folder    the same through S3 and an embedding service, killed and resumed
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-versions check docs bench corpus retrieval wheel clean
+.PHONY: demo test test-versions check docs bench corpus retrieval services wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -48,6 +49,10 @@ bench: $(DEVELOPABLE)
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }
 	$(BIN)/python tests/benchmarks/corpus.py "$(CORPUS)"
+
+services: $(DEVELOPABLE)
+	@test -d "$(CORPUS)" || { echo "which folder of documents? make services CORPUS=folder"; exit 2; }
+	$(BIN)/python tests/benchmarks/services.py "$(CORPUS)"
 
 retrieval: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make retrieval CORPUS=folder"; exit 2; }

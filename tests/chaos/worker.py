@@ -1,12 +1,15 @@
 """One worker as a program, to be killed and stopped: ``python worker.py URL MODE``.
 
-``MODE`` is ``shipped`` for real documents, or ``counted`` for hooks that do nothing but one, whose
-product writes a row that shows how often it was written. Ends when nothing is left to do.
+``MODE`` is ``shipped`` for real documents, ``services`` for the same with bytes on S3 and vectors
+from a service, which ``SERVICE`` and the variables of S3 name, or ``counted`` for hooks that do
+nothing but one, whose product writes a row that shows how often it was written. Ends when nothing
+is left to do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import noop
 
 from statemachine_pipeline import Done, Pipeline, Stage
+from statemachine_pipeline.adapters.openai import OpenAIEmbedder
 from statemachine_pipeline.runner.loop import Liveness
 
 if TYPE_CHECKING:
@@ -52,6 +56,10 @@ def pipeline(url: str, mode: str) -> Pipeline:
     """Return the pipeline of a mode."""
     if mode == "shipped":
         return Pipeline(url)
+    if mode == "services":
+        embedder = OpenAIEmbedder("wordllama", dimensions=256, base_url=os.environ["SERVICE"])
+        hooks = {"store_embeddings": Stage(embedder, concurrency=4)}
+        return Pipeline(url, hooks=hooks, blobs="s3://documents/corpus")
     hooks = noop.hooks(50) | {"finish_parse": Stage(count, concurrency=50)}
     return Pipeline(url, lifecycle=noop.PlainLifecycle, hooks=hooks)
 
