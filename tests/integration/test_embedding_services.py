@@ -18,7 +18,7 @@ from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, plain, runni
 
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
 from statemachine_pipeline.database import search
-from statemachine_pipeline.database.statements import content
+from statemachine_pipeline.database.statements.search import nearest
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
 from statemachine_pipeline.runner import drive, loop
@@ -300,7 +300,7 @@ async def test_long_vectors_are_stored_indexed_and_found(
         assert indexes == []
         return
     assert indexed in indexes[0][0]
-    statement = content.search(tables("smp"), 1, dimensions).compile(dialect=engine.dialect)
+    statement = nearest(tables("smp"), 1, dimensions).compile(dialect=engine.dialect)
     question = drawn(dimensions)(["part 5"])[0]
     given = {"question": question, "tenant": "default", "limit": 2}
     psql.execute("SET enable_seqscan = off; SET enable_sort = off")
