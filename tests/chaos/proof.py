@@ -46,11 +46,21 @@ LEFT_OVER = {
     "ON d.id = b.document_id WHERE d.state = 'complete'",
     "work": "SELECT count(*) FROM smp.work",
 }
-# Without the document's name: of two files with the same text, the one that comes first owns it.
+# Of two files with the same words the one that comes first is published, and they may differ in
+# their marks: a docx and its Markdown. So of twins it is compared who they are, not what is shown.
 PUBLISHED = """
-SELECT c.text, c.index, c.start, c.end, c.page, c.headings::text, md5(v.vector::text)
-FROM smp.chunk c LEFT JOIN smp.chunk_vector v ON v.chunk_id = c.id
-ORDER BY c.text, c.index, c.start, c.headings::text
+SELECT d.name, c.text, c.index, c.start, c.end, c.page, c.headings::text, md5(v.vector::text)
+FROM smp.chunk c JOIN smp.document d ON d.id = c.document_id
+LEFT JOIN smp.chunk_vector v ON v.chunk_id = c.id
+WHERE NOT EXISTS (SELECT FROM smp.duplicate_of o WHERE o.owner = d.id)
+ORDER BY d.name, c.index, c.text, d.id
+"""
+TWINS = """
+SELECT DISTINCT names FROM (
+    SELECT array_agg(d.name ORDER BY d.name) AS names FROM smp.document d
+    LEFT JOIN smp.duplicate_of o ON o.document_id = d.id
+    GROUP BY coalesce(o.owner, d.id) HAVING count(*) > 1) AS twins
+ORDER BY names
 """
 
 
@@ -73,8 +83,8 @@ def faults(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def published(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """Return every text and vector that readers see, in one order."""
-    return connection.execute(PUBLISHED).fetchall()
+    """Return every text and vector that readers see, in one order, and who are twins."""
+    return connection.execute(PUBLISHED).fetchall() + connection.execute(TWINS).fetchall()
 
 
 def start(url: str, mode: str) -> subprocess.Popen[bytes]:
