@@ -447,7 +447,9 @@ class Pipeline:
             text=None if mode == "vector" else text,
             limit=limit if rerank is None else max(limit, CANDIDATES),
         )
-        return hits if rerank is None else reordered(hits, await rerank(text, hits))[:limit]
+        if rerank is None or not hits:
+            return hits
+        return reordered(hits, await rerank(text, hits))[:limit]
 
     def runner(
         self,

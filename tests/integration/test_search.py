@@ -331,6 +331,16 @@ async def test_a_reranker_has_the_last_word(library: Pipeline) -> None:
         await library.search("old", rerank=lazy)
 
 
+async def test_a_reranker_is_not_asked_about_nothing(library: Pipeline) -> None:
+    """A model that refuses an empty list does not make an empty answer an error."""
+
+    async def strict(_question: str, hits: Sequence[Hit]) -> list[float]:
+        assert hits
+        return [1.0] * len(hits)
+
+    assert await library.search("old", documents=[], rerank=strict) == []
+
+
 async def test_words_need_no_embedder(engine: AsyncEngine) -> None:
     """A database whose hooks are elsewhere is still searched by words; the other modes say why."""
     from statemachine_pipeline import Pipeline as Plain
