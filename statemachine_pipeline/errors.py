@@ -25,7 +25,7 @@ class DefinitionError(PipelineError):
 
 
 class SourceRefused(PipelineError):
-    """What was handed to ``submit`` cannot become a document; nothing was written.
+    """A document, or metadata for one, cannot be taken; nothing was written.
 
     Attributes:
         source: What was asked for, as text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
@@ -12,9 +12,19 @@ from statemachine_pipeline.database.arrivals import next_batch
 from statemachine_pipeline.records import Incoming, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
+    from uuid import UUID
 
+    from statemachine_pipeline.database.describing import Describing
     from statemachine_pipeline.database.documents import Documents, Submission
     from statemachine_pipeline.database.feed import Feed
     from statemachine_pipeline.database.objects import Objects
@@ -25,10 +35,11 @@ Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncCo
 
 
 class Operations:
-    """Many documents at once, and what happened to all of them. Made by ``Pipeline.operations``.
+    """Many documents at once, their metadata, their events. Made by ``Pipeline.operations``.
 
     Args:
         documents: The documents of the pipeline's schema.
+        describing: Their metadata.
         feed: Their history in one order.
         ready: Awaited before the first statement on an own connection: checks the schema.
         objects: Where the bytes go, if not into the database.
@@ -38,12 +49,14 @@ class Operations:
     def __init__(
         self,
         documents: Documents,
+        describing: Describing,
         feed: Feed,
         ready: Callable[[], Awaitable[None]],
         objects: Objects | None,
         store_limit_bytes: int | None,
     ) -> None:
-        self._documents, self._feed, self._ready = documents, feed, ready
+        self._documents, self._describing, self._feed = documents, describing, feed
+        self._ready = ready
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -91,6 +104,29 @@ class Operations:
             return await self._documents.submit_many(taken, connection) if taken else []
         # Uploads take longest by far, so that one statement for all would gain nothing.
         return [await self._objects.submit(self._documents, one, connection) for one in taken]
+
+    async def describe(
+        self, document: UUID, metadata: Mapping[str, Any], *, session: Session | None = None
+    ) -> None:
+        """Change the metadata of a document, and of all that was found in it, with no new bytes.
+
+        These names get these values, at once and for every reader; other names stay. The document
+        is not moved, history has no row of it, and no stage runs again: what a hook made of earlier
+        metadata stays until its bytes change or its fingerprint does.
+
+        Args:
+            document: Which one.
+            metadata: JSON values by their names. ``groups`` is what access lists are.
+            session: A session or connection of yours: the change commits or vanishes with it.
+
+        Raises:
+            DocumentNotFound: There is none; nothing was written.
+            SourceRefused: The values cannot be stored, or the document is deleted.
+        """
+        connection = await connection_of(session)
+        if connection is None:
+            await self._ready()
+        await self._describing.describe(document, metadata, connection)
 
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.

@@ -16,6 +16,7 @@ from statemachine_pipeline.blobs import Blobs
 from statemachine_pipeline.blocking import Blocking
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database.arrivals import prepare
+from statemachine_pipeline.database.describing import Describing
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
@@ -182,10 +183,16 @@ class Pipeline:
 
     @property
     def operations(self) -> Operations:
-        """What is needed less often: many documents at once, the feed of events."""
+        """What is needed less often: many documents at once, metadata, the feed of events."""
         feed = Feed(self.engine, self._tables, self.graph)
+        describing = Describing(self.engine, self._tables)
         return Operations(
-            self._documents(), feed, self._ready, self._objects, self._store_limit_bytes
+            self._documents(),
+            describing,
+            feed,
+            self._ready,
+            self._objects,
+            self._store_limit_bytes,
         )
 
     @property
@@ -440,7 +447,9 @@ class Pipeline:
             text=None if mode == "vector" else text,
             limit=limit if rerank is None else max(limit, CANDIDATES),
         )
-        return hits if rerank is None else reordered(hits, await rerank(text, hits))[:limit]
+        if rerank is None or not hits:
+            return hits
+        return reordered(hits, await rerank(text, hits))[:limit]
 
     def runner(
         self,

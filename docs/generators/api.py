@@ -7,9 +7,10 @@ from typing import Any
 
 from generators.docstrings import PACKAGE, described, first_line, member, package, signature, tidy
 
-HANDED_OUT = ("records", "hooks", "stages", "retry")
+HANDED_OUT = ("operations", "blocking", "events", "records", "hooks", "stages", "retry", "blobs")
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"
+_INTERNAL = {"statemachine_pipeline.events.Place"}
 _SILENT = {"__init__", "__aenter__", "__aexit__"}
 
 
@@ -49,7 +50,8 @@ def _page() -> Iterator[str]:
 
 def _classes(module: Any) -> Iterator[Any]:
     for name, thing in module.members.items():
-        if not thing.is_alias and thing.is_class and not name.startswith("_"):
+        is_internal = name.startswith("_") or thing.path in _INTERNAL
+        if not thing.is_alias and thing.is_class and not is_internal:
             yield thing
 
 

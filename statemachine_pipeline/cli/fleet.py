@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ def command(triggers: str | None, drain_seconds: float) -> list[str]:
 
 def environment(target: Target) -> dict[str, str]:
     """Return the environment of a worker: a URL among its arguments would show its password."""
-    asked = {"SMP_APP": target.app, "SMP_DATABASE": target.database, "SMP_SCHEMA": target.schema}
+    asked = {f"SMP_{name.upper()}": value for name, value in dataclasses.asdict(target).items()}
     return dict(os.environ) | {name: value for name, value in asked.items() if value}
 
 

@@ -65,12 +65,13 @@ def _problems(incoming: Incoming, tenant: str) -> Iterator[tuple[str, str]]:
     for what, text in (("tenant", tenant), ("correlation_id", incoming.correlation_id or "")):
         if not _is_storable(text):
             yield f"its {what} holds characters that cannot be stored", "use printable ones"
-    problem = _json_problem(incoming.metadata)
+    problem = json_problem(incoming.metadata)
     if problem:
         yield f"its metadata is no JSON that can be stored: {problem}", "use JSON values"
 
 
-def _json_problem(metadata: Mapping[str, Any] | None) -> str | None:
+def json_problem(metadata: Mapping[str, Any] | None) -> str | None:
+    """Say why PostgreSQL could not store metadata; None if it can."""
     if not metadata:
         return None
     try:

@@ -112,9 +112,15 @@ class Family:
     ) -> None:
         if not changed:
             return
-        asked = await connection.execute(family.priority(self._t), {"document": parent.id})
-        priority = asked.scalar_one()
-        given = [dataclasses.replace(one, priority=priority) for one in changed]
+        asked = await connection.execute(family.inherited(self._t), {"document": parent.id})
+        # Its metadata may have been changed since the claim: an access list must not come back.
+        row = asked.one()
+        given = [
+            dataclasses.replace(
+                one, priority=row.priority, metadata={**row.metadata, **one.metadata}
+            )
+            for one in changed
+        ]
         # Nobody else can make the new ones, so they may come in the order in which they were found.
         new = [one for one in given if one.id not in known]
         await self._documents.submit_new(new, connection)
@@ -134,6 +140,7 @@ class Family:
 
 
 def _submissions(parent: Document, stage: str, children: Sequence[Child]) -> Iterator[Submission]:
+    """Make submissions of children, still without what they inherit."""
     seen: collections.Counter[str] = collections.Counter()
     for child in children:
         seen[child.name] += 1
@@ -149,7 +156,7 @@ def _submissions(parent: Document, stage: str, children: Sequence[Child]) -> Ite
             correlation_id=parent.correlation_id,
             content=child.data,
             path=None,
-            metadata={**parent.metadata, **child.metadata, **origin},
+            metadata={**child.metadata, **origin},
             priority=0,
             not_before=None,
             by=BY,

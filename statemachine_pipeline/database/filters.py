@@ -50,6 +50,8 @@ class Scope:
         Raises:
             SearchRefused: A filter cannot be read.
         """
+        if not isinstance(self.where, Mapping) or not all(isinstance(n, str) for n in self.where):
+            raise SearchRefused("where", self.where, "it has to be a mapping of names to values")
         values: dict[str, Any] = {}
         for prefix, filters in (("", self._of_documents()), ("chunk_", self._of_chunks())):
             contains, paths = _read(filters)
@@ -82,7 +84,7 @@ def check_search(text: str, limit: int, mode: str) -> None:
     """
     if not text.strip():
         raise SearchRefused("the question", text, "it is nothing but white space")
-    if not 1 <= limit <= MOST_HITS:
+    if not isinstance(limit, int) or not 1 <= limit <= MOST_HITS:
         raise SearchRefused("limit", limit, f"1 to {MOST_HITS} passages can be asked for")
     if mode not in get_args(SearchMode):
         raise SearchRefused("mode", mode, f"there are {', '.join(get_args(SearchMode))}")
@@ -114,10 +116,11 @@ def _predicate(name: str, operator: str, value: Any) -> str:
 
 
 def _any_group(groups: Collection[str]) -> str:
-    if isinstance(groups, str) or not all(isinstance(group, str) for group in groups):
+    names = None if isinstance(groups, str) else list(groups)
+    if names is None or not all(isinstance(name, str) for name in names):
         raise SearchRefused("groups", groups, "it has to be a list of names")
     # Strict: a list in the list, or a name without a list, lets nobody in.
-    return "strict " + _any_of(f"$.groups[*] == {_json('groups', group)}" for group in groups)
+    return "strict " + _any_of(f"$.groups[*] == {_json('groups', name)}" for name in names)
 
 
 def _any_of(predicates: Iterable[str]) -> str:

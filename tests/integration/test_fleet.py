@@ -17,6 +17,7 @@ from fix_postgres import connect
 
 from statemachine_pipeline.cli import fleet
 from statemachine_pipeline.cli.opening import Target
+from statemachine_pipeline.cli.userapp import find_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import psycopg
 
 PATIENCE_SECONDS = 60
-SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "DATABASE_URL")
+SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
 APP = """
 import asyncio
 from pathlib import Path
@@ -234,11 +235,22 @@ async def test_a_fleet_gives_up_on_a_worker_that_cannot_live(
 
 def test_a_database_url_is_not_among_the_arguments_of_workers() -> None:
     """Everybody on a machine may read arguments; the URL holds a password."""
-    target = Target(app="a:b", database="postgresql://me:swordfish@host/db", schema="own")
+    target = Target(database="postgresql://me:swordfish@host/db")
     assert "swordfish" not in " ".join(fleet.command("file", 1.0))
-    given = fleet.environment(target)
-    assert given["SMP_DATABASE"] == target.database
-    assert (given["SMP_APP"], given["SMP_SCHEMA"]) == ("a:b", "own")
+    assert fleet.environment(target)["SMP_DATABASE"] == target.database
+
+
+def test_workers_are_told_all_that_their_parent_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker without its parent's object store would pause every stage that reads bytes."""
+    monkeypatch.setenv("SMP_SCHEMA", "kept")
+    told = Target(app="a:b", database="embedded", blobs="s3://mine/x")
+    for name, value in fleet.environment(told).items():
+        monkeypatch.setenv(name, value)
+    heard = Target()
+    assert find_app(heard.app) == "a:b"
+    assert heard.explicit_database == "embedded"
+    assert heard.explicit_schema == "kept"
+    assert heard.explicit_blobs == "s3://mine/x"
 
 
 def test_a_change_of_the_app_restarts_its_workers(

@@ -118,6 +118,50 @@ async def test_children_are_documents_of_their_own(engine: AsyncEngine, psql: Ps
     ]
 
 
+async def test_what_describes_a_document_describes_what_was_found_in_it(
+    engine: AsyncEngine,
+) -> None:
+    """Names reach all below it, where each keeps its origin and its other names."""
+    pipeline = pipeline_with(engine, unpacking())
+    nested = nest("a letter", ("box", nest("a box", ("bill", nest("a bill")))))
+    parent = await send(pipeline, nested, metadata={"groups": ["all"], "kind": "mail"})
+    await completed(pipeline, parent)
+
+    await pipeline.operations.describe(parent, {"groups": ["board"], "parent": "mine"})
+
+    assert (await pipeline.get(parent)).metadata == {
+        "groups": ["board"],
+        "kind": "mail",
+        "parent": "mine",
+    }
+    box = (await children_of(pipeline, parent))["box"]
+    bill = (await children_of(pipeline, box.id))["bill"]
+    for one, name in ((box, "letter"), (bill, "box")):
+        origin = {"document_id": str(one.parent_id), "name": name}
+        expected = {"groups": ["board"], "kind": "mail", "place": 0, "parent": origin}
+        assert one.metadata == expected
+
+
+async def test_a_child_inherits_what_its_parent_is_described_by_when_it_is_found(
+    engine: AsyncEngine,
+) -> None:
+    """An access list that was narrowed while the parser worked is the list of what it found."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks)
+
+    async def narrowed(claim: Claim) -> Done:
+        if claim.document.parent_id is None:
+            await pipeline.operations.describe(claim.document.id, {"groups": ["board"]})
+        return await unpack(claim)
+
+    hooks.finish_parse.does(narrowed)
+    parent = await send(pipeline, LETTER, metadata={"groups": ["all"]})
+    await completed(pipeline, parent)
+
+    found = await children_of(pipeline, parent)
+    assert [one.metadata["groups"] for one in found.values()] == [["board"], ["board"]]
+
+
 async def test_children_appear_with_the_transition_of_their_parent(
     engine: AsyncEngine, psql: Psql
 ) -> None:

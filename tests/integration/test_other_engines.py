@@ -296,6 +296,8 @@ async def test_asyncpg_submits_looks_and_applies(
     pipeline = pipeline_with(asyncpg_engine)
     sent = await pipeline.submit(b"one\n\ntwo", source_uri="mem:a", metadata={"k": 1})
     assert (await pipeline.get(sent.document_id)).metadata == {"k": 1}
+    await pipeline.operations.describe(sent.document_id, {"groups": ["a"]})
+    assert (await pipeline.get(sent.document_id)).metadata == {"k": 1, "groups": ["a"]}
     assert (await pipeline.submit(b"new", source_uri="mem:a")).outcome == "changed"
     assert (await pipeline.explain(sent.document_id)).lane == "ready"
     async with AsyncSession(asyncpg_engine) as session:

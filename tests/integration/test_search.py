@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 from fix_pipelines import Hooks, completed, pipeline_with
 
-from statemachine_pipeline.errors import DefinitionError, SearchRefused
+from statemachine_pipeline.errors import (
+    DefinitionError,
+    DocumentNotFound,
+    SearchRefused,
+    SourceRefused,
+)
 from statemachine_pipeline.records import Chunk, Chunks
 
 if TYPE_CHECKING:
@@ -259,6 +265,42 @@ async def test_access_lists_are_closed_by_default(engine: AsyncEngine) -> None:
     assert await shown(None) == set(lists)
 
 
+async def test_an_access_list_is_changed_without_new_bytes(engine: AsyncEngine, psql: Psql) -> None:
+    """It holds at once; the document is not moved, and the same bytes change nothing."""
+    pipeline = clocked(engine)
+    text = "at 1: the paper"
+    sent = await published(pipeline, {"a": text}, a={"groups": ["staff"], "kind": "note"})
+    before = await pipeline.history(sent["a"])
+
+    again = await pipeline.submit(text.encode(), name="a", metadata={"groups": ["public"]})
+    assert again.outcome == "unchanged"
+    assert names(await pipeline.search("paper", groups=["staff"])) == ["a"]
+    await pipeline.operations.describe(sent["a"], {"groups": ["board"]})
+
+    assert await pipeline.search("paper", groups=["staff"]) == []
+    assert names(await pipeline.search("paper", groups=["board"], where={"kind": "note"})) == ["a"]
+    assert await pipeline.history(sent["a"]) == before
+    assert psql.execute("SELECT count(*) FROM work").fetchone() == (0,)
+
+
+async def test_what_cannot_be_described_stays_as_it_is(library: Pipeline) -> None:
+    """A value that is no JSON, a document that is not there, and a deleted one are refused."""
+    found = await library.documents(limit=1)
+    one, describe = found[0], library.operations.describe
+    with pytest.raises(SourceRefused, match="no JSON that can be stored"):
+        await describe(one.id, {"year": float("nan")})
+    with pytest.raises(DocumentNotFound):
+        await describe(uuid.uuid4(), {"year": 1})
+    async with library.engine.connect() as connection:
+        await describe(one.id, {"year": 1}, session=connection)
+    assert (await library.get(one.id)).metadata == one.metadata
+
+    await library.apply("delete", one.id, reason="a test")
+    with pytest.raises(SourceRefused, match="deleted"):
+        await describe(one.id, {"year": 1})
+    assert (await library.get(one.id)).metadata == {}
+
+
 async def test_only_the_documents_named_are_searched(library: Pipeline) -> None:
     """``documents`` narrows, beside the tenant and all other filters."""
     ids = {one.name: one.id for one in await library.documents()}
@@ -287,6 +329,16 @@ async def test_a_reranker_has_the_last_word(library: Pipeline) -> None:
 
     with pytest.raises(SearchRefused, match="each of 4 passages"):
         await library.search("old", rerank=lazy)
+
+
+async def test_a_reranker_is_not_asked_about_nothing(library: Pipeline) -> None:
+    """A model that refuses an empty list does not make an empty answer an error."""
+
+    async def strict(_question: str, hits: Sequence[Hit]) -> list[float]:
+        assert hits
+        return [1.0] * len(hits)
+
+    assert await library.search("old", documents=[], rerank=strict) == []
 
 
 async def test_words_need_no_embedder(engine: AsyncEngine) -> None:

@@ -72,9 +72,11 @@ def test_quotes_stay_inside_what_they_are_part_of() -> None:
         ({"a": {"$gt": float("nan")}}, "it is not JSON"),
         ({"a": object()}, "it is not JSON"),
         ({"chunk.a": {1, 2}}, "it is not JSON"),
+        ({1: "a"}, "a mapping of names"),
+        (["a"], "a mapping of names"),
     ],
 )
-def test_a_filter_that_cannot_be_read_is_refused(where: dict[str, Any], said: str) -> None:
+def test_a_filter_that_cannot_be_read_is_refused(where: Any, said: str) -> None:
     """A slip is told, not searched with."""
     with pytest.raises(SearchRefused) as refused:
         read(where)
@@ -88,17 +90,24 @@ def test_groups_are_names(groups: Any) -> None:
         Scope(groups=groups).parameters()
 
 
+def test_groups_may_be_anything_that_yields_names() -> None:
+    """A generator is read once, so that checking it does not use it up."""
+    once = (name for name in ["z"])
+    assert Scope(groups=once).parameters() == Scope(groups=["z"]).parameters()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("text", "limit", "mode", "said"),
     [
         (" \n", 5, "text", "nothing but white space"),
         ("a", 0, "text", "1 to 1000 passages"),
         ("a", 1001, "text", "1 to 1000 passages"),
+        ("a", 2.5, "text", "1 to 1000 passages"),
         ("a", 5, "fuzzy", "mode: 'fuzzy'; there are hybrid, vector, text"),
     ],
 )
 def test_a_search_that_cannot_be_meant_is_refused(
-    text: str, limit: int, mode: str, said: str
+    text: str, limit: Any, mode: str, said: str
 ) -> None:
     """What was asked, and what can be."""
     with pytest.raises(SearchRefused) as refused:

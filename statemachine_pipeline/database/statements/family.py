@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from statemachine_pipeline.database.statements import documents
 from statemachine_pipeline.database.statements.rows import ID, rows
@@ -24,10 +24,26 @@ def children(t: Tables) -> Any:
     )
 
 
-def priority(t: Tables) -> Any:
-    """Read the priority of a document that is being worked on."""
-    return sa.select(t.work.c.priority).where(
-        t.work.c.document_id == sa.bindparam("document", type_=ID)
+def inherited(t: Tables) -> Any:
+    """Read what a document that is being worked on hands down to its children."""
+    d, w = t.document, t.work
+    return (
+        sa.select(w.c.priority, d.c.metadata)
+        .join(d, d.c.id == w.c.document_id)
+        .where(w.c.document_id == sa.bindparam("document", type_=ID))
+    )
+
+
+def describe(t: Tables) -> Any:
+    """Set names in the metadata of the locked documents ``ids``; a child's origin stays."""
+    d = t.document
+    given = sa.cast(sa.bindparam("given", type_=JSONB), JSONB)
+    origin = sa.cast(sa.literal_column("'parent'"), sa.Text)
+    less = given.op("-", return_type=JSONB)(origin)
+    return (
+        sa.update(d)
+        .where(d.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(ID))))
+        .values(metadata=d.c.metadata.concat(sa.case((d.c.parent_id.is_(None), given), else_=less)))
     )
 
 
