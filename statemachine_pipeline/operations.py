@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 from statemachine_pipeline.database.arrivals import next_batch
+from statemachine_pipeline.errors import SourceRefused
 from statemachine_pipeline.records import Incoming, Refused
 
 if TYPE_CHECKING:
@@ -99,11 +100,19 @@ class Operations:
 
     async def _submit(
         self, taken: Sequence[Submission], connection: AsyncConnection | None
-    ) -> list[Submitted]:
+    ) -> Sequence[Submitted | Refused]:
         if self._objects is None:
             return await self._documents.submit_many(taken, connection) if taken else []
         # Uploads take longest by far, so that one statement for all would gain nothing.
-        return [await self._objects.submit(self._documents, one, connection) for one in taken]
+        return [await self._upload(self._objects, one, connection) for one in taken]
+
+    async def _upload(
+        self, objects: Objects, one: Submission, connection: AsyncConnection | None
+    ) -> Submitted | Refused:
+        try:
+            return await objects.submit(self._documents, one, connection)
+        except SourceRefused as error:  # a file that changed since it was hashed
+            return Refused(source=error.source, reason=error.reason)
 
     async def describe(
         self, document: UUID, metadata: Mapping[str, Any], *, session: Session | None = None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+_FLOAT_BYTES: Final = 4
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -69,8 +71,10 @@ def _numbers(embedding: Any) -> Any:
     if not isinstance(embedding, str):
         return embedding
     data = base64.b64decode(embedding, validate=True)
+    if len(data) % _FLOAT_BYTES:
+        raise ValueError(f"{len(data):,} bytes are no numbers of {_FLOAT_BYTES} bytes each")
     # Little-endian whatever machine this is.
-    return struct.unpack(f"<{len(data) // 4}f", data)
+    return struct.unpack(f"<{len(data) // _FLOAT_BYTES}f", data)
 
 
 def _to_ollama(model: str, texts: Sequence[str], dimensions: int | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ long for that becomes lines of ``column: value``. CSV, sheets and tables on slid
 
 from __future__ import annotations
 
+import bisect
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -43,58 +44,70 @@ def blocks(rows: Iterable[Sequence[str]]) -> Iterator[str]:
         rows: Cells as text; rows may differ in length.
     """
     header: Row = []
-    columns: tuple[int, ...] = ()
+    head = ""
+    columns: Sequence[int] = ()
+    known: set[int] = set()  # made once for each table, as the head is: there may be many runs
     for run in _runs(rows):
-        filled = tuple(n for n in range(len(run[0])) if any(row[n] for row in run))
+        filled = sorted({n for row in run for n, cell in enumerate(row) if cell})
         if len(filled) == 1:
             yield "\n".join(escaped(row[filled[0]]) for row in run)
             continue
-        while run[0][filled[0]] and sum(map(bool, run[0])) == 1:
+        while _cell(run[0], filled[0]) and sum(map(bool, run[0])) == 1:
             yield escaped(run.pop(0)[filled[0]])
-        is_new = not set(filled) <= set(columns) or _is_titled(_picked(run, filled))
-        columns = filled if is_new else columns
+        is_new = not known.issuperset(filled) or _is_titled(_picked(run, filled), len(filled))
+        if is_new:
+            columns, known = filled, set(filled)
         table = _picked(run, columns)
         if is_new:
-            header = table.pop(0) if _is_header(table) else [""] * len(columns)
-        yield from _groups(header, table)
+            header = table.pop(0) if _is_header(table) else []
+            header += [""] * (len(columns) - len(header))
+            head = f"{_line(header)}\n|{' --- |' * len(header)}"
+        yield from _groups(header, head, table)
 
 
 def _runs(rows: Iterable[Sequence[str]]) -> Iterator[list[Row]]:
-    """Yield the rows between blank rows, their cells cleaned and padded to one width."""
+    """Yield the rows between blank rows, their cells cleaned.
+
+    Rows stay as long as they are: padded to the longest, one long row among a million short ones
+    would take more memory than there is.
+    """
     run: list[Row] = []
     for cells in rows:
         row = [" ".join(cell.split()) for cell in cells]
         if any(row):
             run.append(row)
         elif run:
-            yield _padded(run)
+            yield run
             run = []
     if run:
-        yield _padded(run)
+        yield run
 
 
-def _padded(run: list[Row]) -> list[Row]:
-    width = max(map(len, run))
-    return [row + [""] * (width - len(row)) for row in run]
+def _cell(row: Row, place: int) -> str:
+    return row[place] if place < len(row) else ""
 
 
 def _picked(run: list[Row], columns: Sequence[int]) -> list[Row]:
-    return [[row[n] if n < len(row) else "" for n in columns] for row in run]
+    return [[row[n] for n in columns[: bisect.bisect_left(columns, len(row))]] for row in run]
 
 
 def _is_name(cell: str) -> bool:
     return bool(cell.strip(_FIGURES))
 
 
+def _is_figure(cell: str) -> bool:
+    return bool(cell) and not _is_name(cell)
+
+
 def _is_header(table: list[Row]) -> bool:
     first, below = table[0], table[1 : 1 + _ROWS_COMPARED]
     alike = (
-        _looks(cell) == _looks(row[n])
+        _looks(cell) == _looks(_cell(row, n))
         for n, cell in enumerate(first)
         if cell and not _is_name(cell) and not _YEAR.fullmatch(cell)
         for row in below
     )
-    is_corner = not first[0] and any(_is_name(row[0]) for row in below)
+    is_corner = not _cell(first, 0) and any(_is_name(_cell(row, 0)) for row in below)
     return (is_corner or any(map(_is_name, first))) and not any(alike)
 
 
@@ -102,21 +115,21 @@ def _looks(cell: str) -> str:
     return _DIGITS.sub("9", cell)
 
 
-def _is_titled(table: list[Row]) -> bool:
+def _is_titled(table: list[Row], width: int) -> bool:
     """Whether the first row is words and one of them stands over a column of figures."""
     first, rest = table[0], table[1:]
-    if not rest or not all(map(_is_name, first)):
+    if not rest or len(first) < width or not all(map(_is_name, first)):
         return False
-    return any(all(row[n] and not _is_name(row[n]) for row in rest) for n in range(len(first)))
+    return any(all(_is_figure(_cell(row, n)) for row in rest) for n in range(width))
 
 
-def _groups(header: Row, rows: list[Row]) -> Iterator[str]:
-    head = f"{_line(header)}\n|{' --- |' * len(header)}"
-    head_bytes = _size(head)
+def _groups(header: Row, head: str, rows: list[Row]) -> Iterator[str]:
+    # Bytes are counted only where they may matter; a head may be as long as the document.
+    head_bytes = _size(head) if len(head) <= GROUP_BYTES else len(head)
     group, size_bytes = [head], head_bytes
     is_narrow = 2 * head_bytes <= GROUP_BYTES
     for row in rows:
-        line = _line(row)
+        line = _line(row + [""] * (len(header) - len(row))) if is_narrow else ""
         line_bytes = _size(line) + 1
         fits_alone = is_narrow and head_bytes + line_bytes <= GROUP_BYTES
         if group[1:] and (not fits_alone or size_bytes + line_bytes > GROUP_BYTES):
@@ -137,7 +150,7 @@ def _line(row: Row) -> str:
 
 def _record(header: Row, row: Row) -> Iterator[str]:
     """Yield a row as lines of ``column: value``, its first one repeated where it is cut."""
-    pairs = zip(header, row, strict=True)
+    pairs = zip(header, row, strict=False)
     first, *rest = (escaped(f"{name}: {cell}" if name else cell) for name, cell in pairs if cell)
     key = [first] if _size(first) <= _KEY_BYTES else []
     part, size_bytes = [first], _size(first)

@@ -63,7 +63,8 @@ class Intake:
                 raise Reject("the file is empty", "empty")
             if size_bytes > self.size_limit_bytes:
                 raise Reject(
-                    f"{size_bytes:,} bytes are more than the limit of {self.size_limit_bytes:,}",
+                    f"{size_bytes:,} bytes are more than the limit of {self.size_limit_bytes:,}: "
+                    "raise `Intake(size_limit_bytes=...)`",
                     "too_large",
                 )
             stream.seek(0)

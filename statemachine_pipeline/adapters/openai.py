@@ -73,9 +73,9 @@ class Purpose:
 class OpenAIEmbedder:
     """Asks an embedding service, and tells its failures apart.
 
-    * 429 is ``RateLimited`` for as long as the answer's headers say; timeouts, lost connections and
-      5xx are ``Retry``; a wrong key, an unknown model and answers of another shape are
-      ``StageFault``: no document is charged.
+    * 429 is ``RateLimited`` for as long as the answer's headers say; timeouts, lost connections,
+      5xx and answers that are no JSON are ``Retry``; a wrong key, an unknown model and JSON of
+      another shape are ``StageFault``: no document is charged.
     * A batch that is refused (400, 413, 422) is halved until the text is found that is to blame;
       its document is rejected, if the service takes a harmless word meanwhile. If it refuses that
       too, the stage is at fault.
@@ -242,7 +242,7 @@ class OpenAIEmbedder:
             raise self._signal(response)
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Retry(f"{self._url.host} answered with something that is no JSON") from None
         try:
             vectors = self._api.vectors(answer)
@@ -269,6 +269,8 @@ class OpenAIEmbedder:
             raise Retry(f"{host} said nothing for {self._timeouts.read:g} s") from None
         except TimeoutError:
             raise Retry(f"{host} did not finish in {self._timeouts.total:g} s") from None
+        except httpx.DecodingError:
+            raise Retry(f"{host} answered with something that cannot be unpacked") from None
         except httpx.TransportError as error:
             name = type(error).__name__
             raise Retry(f"{host} could not be reached, or broke off: {name}") from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.adapters import pages
 from statemachine_pipeline.adapters.decoding import clean
-from statemachine_pipeline.adapters.media_types import DOCX, EMAIL, PPTX, RTF, SUPPORTED, XLSX
+from statemachine_pipeline.adapters.media_types import RTF, SUPPORTED
 from statemachine_pipeline.adapters.reading import Reading
 from statemachine_pipeline.errors import MissingExtra
 from statemachine_pipeline.hooks import Reject, StageFault
@@ -27,14 +27,10 @@ _OLD_OFFICE: Final = "application/msword"
 _OPEN_DOCUMENT: Final = "application/vnd.oasis.opendocument."
 _PICTURES: Final = ("image/png", "image/jpeg", "image/tiff", "image/webp")
 
-READ_BY_XBERG: Final = tuple(
-    dict.fromkeys(
-        (
-            *SUPPORTED,
-            *(DOCX, PPTX, XLSX, EMAIL, RTF, _OLD_OFFICE, "application/epub+zip"),
-            *(_OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation")),
-        )
-    )
+READ_BY_XBERG: Final = (
+    *SUPPORTED,
+    *(RTF, _OLD_OFFICE),
+    *(_OPEN_DOCUMENT + kind for kind in ("spreadsheet", "presentation")),
 )
 """Media types to let through intake for it: ``Intake(accepts=READ_BY_XBERG)``."""
 

@@ -31,10 +31,12 @@ from statemachine_pipeline.blobs import PIECE_BYTES
 from statemachine_pipeline.errors import (
     BlobsRefused,
     BlobsUnavailable,
+    DefinitionError,
     PipelineError,
     SourceRefused,
 )
-from statemachine_pipeline.records import ParsedText
+from statemachine_pipeline.hooks import Done
+from statemachine_pipeline.records import Child, ParsedText, Refused, Submitted
 from statemachine_pipeline.stages import Stage
 
 if TYPE_CHECKING:
@@ -221,6 +223,41 @@ async def test_a_file_that_changes_while_it_is_stored_is_refused(
     with pytest.raises(SourceRefused, match=r"changed while it was read|No such file"):
         await sending
     assert (objects_in(store), psql.execute(PLACES).fetchall()) == ({}, [])
+
+
+async def test_many_are_stored_and_one_that_changes_meanwhile_is_refused_by_itself(
+    engine: AsyncEngine, psql: Psql, blobs: ObjectBlobs, store: Any, tmp_path: Path
+) -> None:
+    """The others go on, those behind it too; what was refused left nothing."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (PIECE_BYTES + 1))
+    gate = Gate(blobs)
+    gate.before_put.clear()
+    operations = pipeline_with(engine, blobs=gate).operations
+    sending = asyncio.create_task(operations.submit_many([b"first", file, b"last"]))
+    await gate.reached.wait()
+    file.unlink()
+    gate.before_put.set()
+    first, gone, last = await sending
+    assert isinstance(gone, Refused)
+    assert gone.source == str(file)
+    assert [one.outcome for one in (first, last) if isinstance(one, Submitted)] == ["new", "new"]
+    assert set(objects_in(store).values()) == {b"first", b"last"}
+    kept = psql.execute("SELECT count(*) FROM blob WHERE content IS NULL").fetchone()
+    assert kept == (2,)
+
+
+async def test_many_in_a_session_vanish_with_it(
+    engine: AsyncEngine, psql: Psql, folder: LocalStore
+) -> None:
+    """What they leave are objects for the sweep."""
+    pipeline = pipeline_with(engine, blobs=ObjectBlobs(folder))
+    async with AsyncSession(engine) as session:
+        await pipeline.operations.submit_many([b"a", b"b"], session=session)
+        await session.rollback()
+    assert psql.execute("SELECT count(*) FROM document").fetchone() == (0,)
+    assert len(objects_in(folder)) == 2
+    assert await pipeline.sweep(older_than=NOW) == 2
 
 
 @pytest.mark.parametrize("kind", ["session", "connection"])
@@ -596,6 +633,43 @@ async def test_documents_kept_in_the_database_are_read_beside_those_in_the_store
     states = await completed(pipeline, before.document_id, after.document_id)
     assert states == ["complete", "complete"]
     assert list(objects_in(folder).values()) == [b"after"]
+
+
+async def test_documents_found_in_one_are_kept_in_the_database(
+    engine: AsyncEngine, psql: Psql, folder: LocalStore
+) -> None:
+    """Their bytes commit with their parent's transition, of which a store cannot be a part."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks, blobs=ObjectBlobs(folder))
+
+    async def unpack(claim: Claim) -> Done:
+        text = (await claim.source()).read()
+        found = [Child("part", b"found")] if text == b"parent" else []
+        return Done(ParsedText(text.decode()), children=found)
+
+    hooks.finish_parse.does(unpack)
+    sent = await pipeline.submit(b"parent", source_uri="mem:a")
+    async with pipeline.runner() as runner:
+        assert await runner.run_until_idle() == {"complete": 2}
+    assert list(objects_in(folder).values()) == [b"parent"]
+    kept = psql.execute("SELECT content FROM blob WHERE content IS NOT NULL").fetchall()
+    assert kept == [(b"found",)]
+    await pipeline.apply("delete", sent.document_id, reason="asked for")
+    assert (objects_in(folder), psql.execute(PLACES).fetchall()) == ({}, [])
+
+
+async def test_a_deletion_without_an_event_loop_leaves_bytes_to_the_sweep(
+    engine: AsyncEngine, psql: Psql, folder: LocalStore
+) -> None:
+    """A synchronous caller's transaction may still be rolled back; nor can it submit."""
+    pipeline = pipeline_with(engine, blobs=ObjectBlobs(folder))
+    sent = await pipeline.submit(b"text")
+    with pytest.raises(DefinitionError, match="only the asynchronous submit can reach"):
+        pipeline.blocking.submit(psql, b"more")
+    pipeline.blocking.apply(psql, "delete", sent.document_id, reason="asked for")
+    assert list(objects_in(folder).values()) == [b"text"]
+    assert await pipeline.sweep(older_than=NOW) == 1
+    assert objects_in(folder) == {}
 
 
 async def test_a_blob_is_in_one_place(engine: AsyncEngine, psql: Psql) -> None:

@@ -94,7 +94,11 @@ LOCKED = (
 UNPACK = "{} archive: unpack it and submit the files that are in it"
 REFUSALS = [
     (b"", "empty", "the file is empty"),
-    (b"a" * 1001, "too_large", "1,001 bytes are more than the limit of 1,000"),
+    (
+        b"a" * 1001,
+        "too_large",
+        "1,001 bytes are more than the limit of 1,000: raise `Intake(size_limit_bytes=...)`",
+    ),
     (LOCKED, "encrypted", "password-protected"),
     (b"a\x00b", "unknown_type", "unknown binary content: neither text nor a known type"),
     (

@@ -219,6 +219,23 @@ async def test_half_an_answer_is_tried_again(service: EmbeddingServer) -> None:
     assert found.reason == "127.0.0.1 answered with something that is no JSON"
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Said(200, "{}", {"Content-Encoding": "gzip"}), "cannot be unpacked"),
+        (Said(200, "[" * 100_000), "is no JSON"),
+    ],
+)
+async def test_an_answer_that_was_mangled_on_the_way_is_tried_again(
+    service: EmbeddingServer, answer: Said, reason: str
+) -> None:
+    """Packed otherwise than its headers say, or nested without end -> Retry."""
+    service.says(answer)
+    found = await signal(service)
+    assert isinstance(found, Retry)
+    assert reason in found.reason
+
+
 # Who pays: the stage.
 
 
@@ -311,6 +328,7 @@ async def test_a_redirect_is_not_followed(service: EmbeddingServer) -> None:
         (lambda answer: {"error": "strange"}, "KeyError: 'data'"),
         (lambda answer: [], "TypeError"),
         (lambda answer: {"data": [{"index": 0, "embedding": "!"}]}, "Error"),
+        (lambda answer: {"data": [{"index": 0, "embedding": "AAAAAAA="}]}, "5 bytes are no"),
     ],
 )
 async def test_an_answer_of_another_shape_is_the_stages_fault(

@@ -245,6 +245,16 @@ class TestHtml:
         """The tree is walked without recursion."""
         assert parse(piece * 1_000 + "end", HTML).text.rstrip("`\n |").endswith("end")
 
+    def test_a_page_that_would_take_minutes_is_refused_at_once(self) -> None:
+        """More elements in one another than any page has -> too_large."""
+        code, sentence = rejection("<div>" * 100_000 + "words", HTML)
+        assert (code, "10,000 elements" in sentence) == ("too_large", True)
+
+    def test_elements_that_nobody_closes_are_no_depth(self) -> None:
+        """A long list, table or drawing without closing tags is read."""
+        items = "<ul>" + "<li>one" * 20_000 + "</ul><svg>" + "<path d='M0'/>" * 20_000 + "</svg>"
+        assert parse(items, HTML).text.count("one") == 20_000
+
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.iterdir()), ids=lambda path: path.name)
 def test_every_example_document_is_read(path: Path) -> None:

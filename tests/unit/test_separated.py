@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 
@@ -174,3 +175,17 @@ def test_no_text_makes_the_reading_slow(piece: str) -> None:
     began = time.process_time()
     parse(piece * 50_000)
     assert time.process_time() - began < 4.0
+
+
+def test_one_long_row_does_not_make_the_others_long() -> None:
+    """A table takes memory for the cells that it has, also beside and above a row of 50,000."""
+    long = "," * 50_000 + "x\n"
+    full = "y," * 50_000 + "x\n"
+    tracemalloc.start()
+    try:
+        for text in ("a,b\n" * 500 + long, full + "a,b\n" * 500 + "\na,b\n" * 500):
+            assert "a" in parse(text).text
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 50_000_000
