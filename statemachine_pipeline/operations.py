@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 from statemachine_pipeline.database.arrivals import next_batch
-from statemachine_pipeline.errors import SourceRefused
+from statemachine_pipeline.errors import PipelineError, SourceRefused
 from statemachine_pipeline.records import Incoming, Refused
 
 if TYPE_CHECKING:
@@ -136,6 +136,24 @@ class Operations:
         if connection is None:
             await self._ready()
         await self._describing.describe(document, metadata, connection)
+
+    async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
+        """Erase objects that no document refers to, and return how many.
+
+        They are what rolled-back transactions, revisions and crashes leave behind in the object
+        store; deleted documents' bytes are erased at once where the store answers. Harmless at any
+        time and in any number of processes; run it once a day.
+
+        Args:
+            older_than: Only those whose bytes nobody submitted for so long.
+
+        Raises:
+            PipelineError: This pipeline has no object store, or it did not answer.
+        """
+        await self._ready()
+        if self._objects is None:
+            raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
+        return await self._objects.sweep(older_than)
 
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.

@@ -315,8 +315,8 @@ class Pipeline:
         """Return documents in the order they came; ``after`` the last one of the page before.
 
         A page is read by an index, however many documents there are. With ``state`` or ``tenant``,
-        for which there is none, all documents that come after are read until the page is full: 25
-        to 80 ms for 100,000. What is submitted meanwhile stands at the end, unless its transaction
+        in whose order there is none, all that come after are read until the page is full: 25 to
+        80 ms for 100,000. What is submitted meanwhile stands at the end, unless its transaction
         commits late; who must miss nothing reads ``operations.events``.
 
         With ``ids`` those of them that exist, in no order, and nothing else is looked at; with
@@ -379,24 +379,6 @@ class Pipeline:
         if self._objects is not None:
             await self._objects.erase(keys)
         return applied
-
-    async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
-        """Erase objects that no document refers to, and return how many.
-
-        They are what rolled-back transactions, revisions and crashes leave behind in the object
-        store; deleted documents' bytes are erased at once where the store answers. Harmless at any
-        time and in any number of processes; run it once a day.
-
-        Args:
-            older_than: Only those whose bytes nobody submitted for so long.
-
-        Raises:
-            PipelineError: This pipeline has no object store, or it did not answer.
-        """
-        await self._ready()
-        if self._objects is None:
-            raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
-        return await self._objects.sweep(older_than)
 
     async def search(
         self,

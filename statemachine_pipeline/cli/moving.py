@@ -78,7 +78,7 @@ async def migrate(target: Target) -> int:
 async def sweep(target: Target, hours: float) -> int:
     """Erase objects that no document refers to and nobody submitted for ``hours``."""
     async with opened(target, "stored") as pipeline:
-        erased = await pipeline.sweep(older_than=timedelta(hours=hours))
+        erased = await pipeline.operations.sweep(older_than=timedelta(hours=hours))
     output.line(f"erased {erased} objects")
     return OK
 

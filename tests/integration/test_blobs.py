@@ -257,7 +257,7 @@ async def test_many_in_a_session_vanish_with_it(
         await session.rollback()
     assert psql.execute("SELECT count(*) FROM document").fetchone() == (0,)
     assert len(objects_in(folder)) == 2
-    assert await pipeline.sweep(older_than=NOW) == 2
+    assert await pipeline.operations.sweep(older_than=NOW) == 2
 
 
 @pytest.mark.parametrize("kind", ["session", "connection"])
@@ -272,9 +272,9 @@ async def test_a_rollback_leaves_an_object_and_never_a_document_without_bytes(
         assert len(objects_in(folder)) == 1
         await session.rollback()
     assert psql.execute("SELECT count(*) FROM document").fetchone() == (0,)
-    assert await pipeline.sweep() == 0
+    assert await pipeline.operations.sweep() == 0
     assert len(objects_in(folder)) == 1
-    assert await pipeline.sweep(older_than=NOW) == 1
+    assert await pipeline.operations.sweep(older_than=NOW) == 1
     assert objects_in(folder) == {}
     assert psql.execute("SELECT count(*) FROM blob_object").fetchone() == (0,)
 
@@ -311,7 +311,7 @@ async def test_a_revision_refers_to_its_new_bytes_and_the_old_are_swept(
     stored = pipeline_with(engine, blobs=ObjectBlobs(folder))
     await stored.submit(b"old", source_uri="mem:a")
     await stored.submit(b"new", source_uri="mem:a")
-    assert await stored.sweep(older_than=NOW) == 1
+    assert await stored.operations.sweep(older_than=NOW) == 1
     assert list(objects_in(folder).values()) == [b"new"]
     await pipeline_with(engine).submit(b"newer", source_uri="mem:a")
     ((_, content, key),) = psql.execute(PLACES).fetchall()
@@ -351,7 +351,7 @@ async def test_bytes_that_could_not_be_erased_wait_for_a_sweep(
     )
     assert applied.moved == (sent.document_id,)
     assert len(objects_in(folder)) == 1
-    await pipeline.sweep()
+    await pipeline.operations.sweep()
     assert objects_in(folder) == {}
 
 
@@ -365,8 +365,8 @@ async def test_a_sweep_spares_what_is_referred_to_and_what_is_young(
     async with engine.connect() as connection:
         await pipeline.submit(b"orphan", session=connection)
         await connection.rollback()
-    assert await pipeline.sweep(older_than=timedelta(minutes=1)) == 0
-    assert await pipeline.sweep(older_than=NOW) == 1
+    assert await pipeline.operations.sweep(older_than=timedelta(minutes=1)) == 0
+    assert await pipeline.operations.sweep(older_than=NOW) == 1
     assert set(objects_in(folder).values()) == {b"kept 0", b"kept 1", b"kept 2"}
 
 
@@ -386,7 +386,7 @@ async def test_bytes_swept_before_their_document_is_written_are_stored_again(
     gate.after_put.clear()
     sending = asyncio.create_task(pipeline.submit(b"text"))
     await gate.reached.wait()
-    assert await pipeline.sweep(older_than=NOW) == 1
+    assert await pipeline.operations.sweep(older_than=NOW) == 1
     assert objects_in(folder) == {}
     gate.after_put.set()
     sent = await sending
@@ -410,10 +410,10 @@ async def test_bytes_stored_after_they_were_given_up_are_swept(
     await sending
     ((_, _, key),) = psql.execute(PLACES).fetchall()
     assert len(objects_in(folder)) == 2
-    await pipeline.sweep()
+    await pipeline.operations.sweep()
     assert objects_in(folder) == {key: b"text"}
     assert psql.execute("SELECT count(*) FROM blob_object").fetchone() == (2,)
-    await pipeline.sweep(older_than=NOW)
+    await pipeline.operations.sweep(older_than=NOW)
     assert psql.execute("SELECT key FROM blob_object").fetchall() == [(key,)]
 
 
@@ -424,9 +424,9 @@ async def test_bytes_are_not_swept_under_a_transaction_that_will_refer_to_them(
     pipeline = pipeline_with(engine, blobs=ObjectBlobs(folder))
     async with engine.connect() as connection:
         sent = await pipeline.submit(b"text", session=connection)
-        assert await pipeline.sweep(older_than=NOW) == 0
+        assert await pipeline.operations.sweep(older_than=NOW) == 0
         await connection.commit()
-    assert await pipeline.sweep(older_than=NOW) == 0
+    assert await pipeline.operations.sweep(older_than=NOW) == 0
     assert await completed(pipeline, sent.document_id) == ["complete"]
 
 
@@ -447,7 +447,7 @@ async def test_a_sweep_that_locked_before_a_submit_makes_it_wait_and_start_over(
     await sending
     keys = psql.execute("SELECT key, erasing FROM blob_object ORDER BY erasing").fetchall()
     assert [erasing for _, erasing in keys] == [False, True]
-    await pipeline.sweep()
+    await pipeline.operations.sweep()
     assert list(objects_in(folder)) == [keys[0][0]]
 
 
@@ -495,7 +495,7 @@ async def test_many_submits_deletes_and_sweeps_at_once_lose_no_bytes(
 
     async def sweeps() -> None:
         while not busy.is_set():
-            await pipeline.sweep(older_than=timedelta(hours=1))
+            await pipeline.operations.sweep(older_than=timedelta(hours=1))
 
     async def comes_and_goes(number: int) -> None:
         for _ in range(6):
@@ -512,7 +512,7 @@ async def test_many_submits_deletes_and_sweeps_at_once_lose_no_bytes(
     finally:
         busy.set()
         await sweeping
-    await pipeline.sweep(older_than=NOW)
+    await pipeline.operations.sweep(older_than=NOW)
     referred = psql.execute(
         "SELECT key FROM document LEFT JOIN blob ON document_id = id WHERE state <> 'deleted'"
     ).fetchall()
@@ -668,7 +668,7 @@ async def test_a_deletion_without_an_event_loop_leaves_bytes_to_the_sweep(
         pipeline.blocking.submit(psql, b"more")
     pipeline.blocking.apply(psql, "delete", sent.document_id, reason="asked for")
     assert list(objects_in(folder).values()) == [b"text"]
-    assert await pipeline.sweep(older_than=NOW) == 1
+    assert await pipeline.operations.sweep(older_than=NOW) == 1
     assert objects_in(folder) == {}
 
 
@@ -685,7 +685,7 @@ async def test_a_blob_is_in_one_place(engine: AsyncEngine, psql: Psql) -> None:
 async def test_a_pipeline_without_a_store_has_nothing_to_sweep(engine: AsyncEngine) -> None:
     """Asking for it is a mistake that is told."""
     with pytest.raises(PipelineError, match="keeps bytes in the database"):
-        await pipeline_with(engine).sweep()
+        await pipeline_with(engine).operations.sweep()
 
 
 def _nobody_there() -> dict[str, Any]:

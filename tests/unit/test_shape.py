@@ -38,17 +38,17 @@ HOLDS_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 MODULE_LINES = 350
 # Measured when it was listed, with the reason; each may shrink and not grow.
 LONG_MODULES = {
-    "cli/verbs.py": (400, "every verb with its options, as typer reads them"),
+    "cli/verbs.py": (385, "every verb with its options, as typer reads them"),
     "database/statements/claims.py": (540, "one function per statement, half of it is SQL"),
-    "database/statements/content.py": (480, "one function per statement"),
+    "database/statements/content.py": (420, "one function per statement"),
     "database/statements/documents.py": (390, "one function per statement"),
     "database/documents.py": (360, "submit in its three forms, look, apply"),
     "database/store.py": (410, "the three write paths and what they share"),
-    "database/tables.py": (600, "all tables of the schema"),
+    "database/tables.py": (550, "all tables of the schema"),
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
-    "pipeline.py": (700, "ten documented methods"),
-    "records.py": (680, "values and their docstrings, no logic"),
+    "pipeline.py": (580, "ten documented methods"),
+    "records.py": (580, "values and their docstrings, no logic"),
 }
 
 FUNCTION_LINES = 55
@@ -62,7 +62,7 @@ LARGE_CLASSES = {
     "database/documents.py:Documents": (11, "submit in its three forms, look, apply"),
     "database/store.py:Store": (14, "claim, settle, save, release, rescue and what a stage reads"),
     "graph.py:Graph": (15, "questions about one immutable table"),
-    "pipeline.py:Pipeline": (13, "the ten of the design, migrate, sweep and operations"),
+    "pipeline.py:Pipeline": (12, "the ten of the design, migrate and at"),
 }
 
 NESTING = 3
