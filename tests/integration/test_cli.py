@@ -379,6 +379,13 @@ def test_an_interrupted_ingest_gives_its_documents_back(shell: Shell) -> None:
     assert cancelled.records[0]["moved"] == [stopped.records[0]["document_id"]]
 
 
+def test_an_empty_path_is_not_the_present_folder(shell: Shell) -> None:
+    """`ingest "$UNSET"` must not hand over whatever lies here."""
+    slip = shell.run("ingest", "")
+    assert slip.code == 2
+    assert "it is empty" in slip.err
+
+
 def test_a_terminated_ingest_finishes_what_runs(shell: Shell) -> None:
     """SIGTERM lets the hooks that run come to their end, and gives code 143."""
     (shell.folder / "began").unlink(missing_ok=True)
