@@ -233,7 +233,7 @@ def test_show_draws_a_document_for_people(shell: Shell, ingested: Ended) -> None
     """`show ID` answers: how far is it, why is it here, what comes next."""
     shown = shell.run("show", of(ingested, "garden.md")["document_id"])
     assert "progress: uploaded > parse_queued > " in shown.out
-    assert "complete: 1 chunks and 1 vectors are published" in shown.out
+    assert "complete: 1 chunk and 1 vector are published" in shown.out
     assert "reprocess" in shown.out
     assert "warnings of the parser:\n- left out 1 embedded file, 416 characters" in shown.out
 
