@@ -60,7 +60,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 
 def _path(given: str) -> Path:
-    """Refuse an empty path, as other programs do: an unset variable is not the present folder."""
+    """Refuse an empty path, as other programs do: an unset variable is not the present folder.
+
+    Whether the others can be read is told in the report; typer's own check would refuse them all.
+    """
     if not given:
         raise typer.BadParameter("it is empty; the present folder is .")
     return Path(given)

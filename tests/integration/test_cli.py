@@ -424,6 +424,19 @@ def test_an_empty_path_is_not_the_present_folder(shell: Shell) -> None:
     assert "it is empty" in slip.err
 
 
+def test_a_path_that_may_not_be_read_stops_no_other(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused in the report, not as a slip that leaves every other path out.
+
+    As an ordinary account sees a file of mode 000; the next mistake of the line is told instead.
+    """
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    told = shell.run("ingest", "quick.txt", "--database", "mysql://nobody@nowhere/x")
+    assert "not readable" not in told.err
+    assert "the database URL is for 'mysql'" in told.err
+
+
 def test_a_terminated_ingest_finishes_what_runs(shell: Shell) -> None:
     """SIGTERM lets the hooks that run come to their end, and gives code 143."""
     (shell.folder / "began").unlink(missing_ok=True)
