@@ -85,11 +85,13 @@ def _resting(stages: Stages, document: Document, owner: UUID | None) -> str:
     if owner is not None:
         return f"{state}: it holds the same as document {owner}, and takes over when that one ends"
     if state in stages.graph.ends and MARK_DUPLICATE in stages.graph.triggers:
-        return (
-            f"{state}: {document.chunk_count} chunks and {document.vector_count} vectors "
-            "are published"
-        )
+        chunks = _counted(document.chunk_count, "chunk")
+        return f"{state}: {chunks} and {_counted(document.vector_count, 'vector')} are published"
     return f"{state}: it rests"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _working(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import DatabaseUnavailable, SourceRefused
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
+from statemachine_pipeline.runner.loop import Liveness
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.cli.walking import Found
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.records import Document
+    from statemachine_pipeline.runner.loop import Runner
 
 PAGE = 1000
 """Documents looked at in one query."""
@@ -27,6 +29,8 @@ LOOK_SECONDS_FIRST, LOOK_SECONDS_LAST = 0.2, 1.0
 LOOK_SHARE = 10
 """A slow look is followed by a longer pause: the runner shares the event loop."""
 OUTAGE_SECONDS = 60.0
+STANDSTILL_SECONDS = 5.0
+"""Longer than most stages take, much shorter than until a dead worker's claims are taken."""
 SUBMITTERS = 2
 """Files read and stored at the same time; each may hold 25 MB."""
 
@@ -81,17 +85,25 @@ class Batch:
     """Submits files and follows their documents.
 
     Args:
-        pipeline: An open pipeline; somebody runs it meanwhile.
+        pipeline: An open pipeline; the runner works on it meanwhile.
+        runner: Whose claims are this process's own.
         tenant: Whose documents these are.
+
+    Attributes:
+        is_submitting: More files may be handed over.
+        has_left_some: It gave up before all files were handed over.
+        standstill: What the oldest document waits for, while none has moved for some seconds.
     """
 
-    def __init__(self, pipeline: Pipeline, tenant: str) -> None:
-        self._pipeline, self._tenant = pipeline, tenant
+    def __init__(self, pipeline: Pipeline, runner: Runner, tenant: str) -> None:
+        self._pipeline, self._runner, self._tenant = pipeline, runner, tenant
+        self._moved = time.monotonic()
+        self.standstill: str | None = None
         self._submitted: dict[UUID, Item] = {}
         self._refused: list[Item] = []
         self._moving: dict[UUID, None] = {}  # those not looked at for longest come first
         self._held: dict[str, str | None] = {}
-        self.is_submitting = True
+        self.is_submitting, self.has_left_some = True, False
         self._has_given_up = False
 
     def give_up(self) -> None:
@@ -116,14 +128,18 @@ class Batch:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many of these documents stood in each state when last seen."""
-        seen = (item.document.state for item in self._submitted.values() if item.document)
-        return collections.Counter(seen)
+        """How many of these documents stood in each state when last seen, in declared order."""
+        seen = collections.Counter(
+            item.document.state for item in self._submitted.values() if item.document
+        )
+        known = self._pipeline.graph.states
+        return {one: seen[one] for one in (*known, *sorted(set(seen) - set(known))) if one in seen}
 
     async def submit(self, found: Iterable[Found]) -> None:
         """Hand over files; what is refused is kept with its reason and stops nothing else."""
         entries, turn = enumerate(found), asyncio.Lock()
         await together(*(self._submit_some(entries, turn) for _ in range(SUBMITTERS)))
+        self.has_left_some = await asyncio.to_thread(next, entries, None) is not None
         self.is_submitting = False
 
     async def _submit_some(self, entries: enumerate[Found], turn: asyncio.Lock) -> None:
@@ -159,6 +175,7 @@ class Batch:
             began = time.monotonic()
             try:
                 await self.look()
+                await self._explain_standstill()
                 answered = time.monotonic()
             except DatabaseUnavailable:
                 if time.monotonic() - answered > OUTAGE_SECONDS:
@@ -172,6 +189,8 @@ class Batch:
         page = list(itertools.islice(self._moving, PAGE))
         for document in await self._pipeline.documents(ids=page) if page else ():
             item = self._submitted[document.id]
+            if item.document is None or item.document.version != document.version:
+                self._moved, self.standstill = time.monotonic(), None
             item.document = document
             rests = self._pipeline.graph.is_resting(document.state)
             if not rests:
@@ -196,6 +215,21 @@ class Batch:
                 parent_id=document.id,
             )
             self._moving[child.id] = None
+
+    async def _explain_standstill(self) -> None:
+        """Find out, once, what the oldest moving document waits for when none moves."""
+        seconds = time.monotonic() - self._moved
+        if self.standstill is not None or not self._moving or seconds < STANDSTILL_SECONDS:
+            return
+        oldest = next(one for one in self._submitted if one in self._moving)
+        found = await self._pipeline.explain(oldest)
+        told = f"nothing has moved for {seconds:.0f} s; {found.document.name} is {found.sentence}"
+        if found.lane == "claimed" and found.worker != self._runner.worker:
+            told += (
+                "; should that worker be dead, its documents are taken over "
+                f"{Liveness().dead_after.seconds} s after its last sign of life"
+            )
+        self.standstill = told
 
     async def look_at_all(self) -> None:
         """See every moving document once more, for a report that is up to date."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.cli.opening import Target
     from statemachine_pipeline.cli.signals import Stops
     from statemachine_pipeline.pipeline import Pipeline
+    from statemachine_pipeline.runner.loop import Runner
 
 
 async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json: bool) -> int:
@@ -34,8 +35,9 @@ async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json:
     if not tenant.strip() or not tenant.isprintable():
         raise UsageError(f"tenant {tenant!r}: use a name of printable characters")
     async with opened(target, "new") as pipeline:
-        batch, began = Batch(pipeline, tenant), time.monotonic()
-        stops = await _until_at_rest(pipeline, batch, paths)
+        runner, began = pipeline.runner(), time.monotonic()
+        batch = Batch(pipeline, runner, tenant)
+        stops = await _until_at_rest(runner, batch, paths)
         if stops:
             await batch.look_at_all()
         await batch.give_reasons()
@@ -48,9 +50,7 @@ async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json:
         return OK if all(_went_well(pipeline, item) for item in batch.items) else FAILED
 
 
-async def _until_at_rest(pipeline: Pipeline, batch: Batch, paths: Sequence[Path]) -> Stops:
-    runner = pipeline.runner()
-
+async def _until_at_rest(runner: Runner, batch: Batch, paths: Sequence[Path]) -> Stops:
     def stop() -> None:
         batch.give_up()
         runner.stop()
@@ -103,13 +103,17 @@ def _print(batch: Batch, *, as_json: bool) -> None:
 
 
 def _summarise(batch: Batch, seconds: float, stops: Stops) -> None:
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(batch.counts.items()))
-    refused = len(batch.items) - batch.total
-    also = f"; {refused} paths refused" if refused else ""
-    rate = f"{(batch.total - batch.moving) / seconds:.1f} documents/s"
-    output.say(f"ingested in {seconds:.1f} s ({rate}): {counts or 'nothing'}{also}")
-    if stops:
+    counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
+    refused, rested = len(batch.items) - batch.total, batch.total - batch.moving
+    also = f"; {output.counted(refused, 'path')} refused" if refused else ""
+    rate = f" ({rested / seconds:.1f} documents/s)" if rested else ""
+    output.say(f"ingested in {seconds:.1f} s{rate}: {counts or 'no documents'}{also}")
+    if not stops:
+        return
+    if batch.moving:
         output.say(
-            f"stopped early with {batch.moving} documents on their way; they are kept, and "
-            "the next ingest or worker goes on with them"
+            f"stopped early with {output.counted(batch.moving, 'document')} on the way; nothing of "
+            "it is lost, and the next ingest or worker goes on with it"
         )
+    if batch.has_left_some:
+        output.say("not every file was handed over; the same ingest again takes the others too")

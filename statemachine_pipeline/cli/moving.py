@@ -64,8 +64,9 @@ def _print(trigger: str, applied: Applied, *, dry_run: bool, as_json: bool) -> N
         rows += [(one.document_id, "refused", one.reason) for one in applied.refused]
         if rows:
             output.table(("DOCUMENT", "DONE", "REASON"), rows, state=1)
+    moved = output.counted(len(applied.moved), "document")
     would = "would be moved" if dry_run else "moved"
-    output.say(f"{trigger}: {len(applied.moved)} {would}, {len(applied.refused)} refused")
+    output.say(f"{trigger}: {moved} {would}, {len(applied.refused):,} refused")
 
 
 async def migrate(target: Target) -> int:
@@ -79,7 +80,7 @@ async def sweep(target: Target, hours: float) -> int:
     """Erase objects that no document refers to and nobody submitted for ``hours``."""
     async with opened(target, "stored") as pipeline:
         erased = await pipeline.operations.sweep(older_than=timedelta(hours=hours))
-    output.line(f"erased {erased} objects")
+    output.line(f"erased {output.counted(erased, 'object')}")
     return OK
 
 

@@ -97,9 +97,10 @@ def _draw_document(document: Document, parent: Document | None) -> None:
         "found in": f"{parent.id} {parent.name}" if parent else None,
         "tenant": document.tenant,
         "type": document.media_type or "not looked at yet",
-        "size": f"{document.size_bytes:,} bytes",
-        "text": f"{document.text_chars:,} characters",
-        "published": f"{document.chunk_count} chunks, {document.vector_count} vectors",
+        "size": output.counted(document.size_bytes, "byte"),
+        "text": output.counted(document.text_chars, "character"),
+        "published": f"{output.counted(document.chunk_count, 'chunk')}, "
+        f"{output.counted(document.vector_count, 'vector')}",
         "state": document.state,
     }
     for name, fact in facts.items():

@@ -1,4 +1,7 @@
-"""Progress of an ingest on stderr: a live bar on a terminal, else a line now and then."""
+"""Progress of an ingest on stderr: a live bar on a terminal, else a line now and then.
+
+When nothing moves it says what is waited for, so that a silence is not taken for a hang.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,16 @@ LIVE_SECONDS, LINE_SECONDS = 0.2, 3.0
 def reporting(batch: Batch) -> Iterator[None]:
     """Show how far a batch is for as long as this context lasts."""
     show = _live(batch) if sys.stderr.isatty() else _lines(batch)
-    task = asyncio.create_task(show)
+    tasks = [asyncio.create_task(one) for one in (show, _standstills(batch))]
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 def _sentence(batch: Batch) -> str:
-    counts = ", ".join(f"{state} {count}" for state, count in batch.counts.items())
+    counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
     return counts or "reading"
 
 
@@ -41,6 +45,15 @@ async def _lines(batch: Batch) -> None:
         if now != said:
             say(now)
             said = now
+
+
+async def _standstills(batch: Batch) -> None:
+    said: str | None = None
+    while True:
+        await asyncio.sleep(LIVE_SECONDS)
+        if batch.standstill is not None and batch.standstill != said:
+            say(batch.standstill)
+        said = batch.standstill
 
 
 async def _live(batch: Batch) -> None:

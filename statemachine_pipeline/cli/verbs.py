@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -59,6 +59,16 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the histo
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
+def _path(given: str) -> Path:
+    """Refuse an empty path, as other programs do: an unset variable is not the present folder.
+
+    Whether the others can be read is told in the report; typer's own check would refuse them all.
+    """
+    if not given:
+        raise typer.BadParameter("it is empty; the present folder is .")
+    return Path(given)
+
+
 class SearchMode(enum.StrEnum):
     """How `search` compares."""
 
@@ -105,7 +115,7 @@ def _target(
 def ingest(
     *,
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", parser=_path, show_default=False)],
     tenant: Tenant = "default",
     json: Json = False,
     app: App = None,

@@ -84,6 +84,9 @@ class Runner:
         drain: How long hooks may go on after ``stop``.
         liveness: When this worker counts as dead.
         documents: Most documents in hand at a time; None takes as many as there are slots.
+
+    Attributes:
+        worker: The number under which it claims now; None before its first.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Runner:
         self._fenced = asyncio.Event()
         self._driving: dict[UUID, asyncio.Task[None]] = {}
         self._suspects = False
+        self.worker: int | None = None
         self._background: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -168,7 +172,7 @@ class Runner:
 
     async def _work_as_one(self, until: Callable[[Drive, int], Awaitable[None]]) -> bool:
         """Work under one worker id; False when it was fenced and needs another."""
-        worker = await self._workers.register()
+        worker = self.worker = await self._workers.register()
         loop = asyncio.get_running_loop()
         heartbeat = Heartbeat(
             self._workers.pulse(),

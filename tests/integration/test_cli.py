@@ -233,7 +233,7 @@ def test_show_draws_a_document_for_people(shell: Shell, ingested: Ended) -> None
     """`show ID` answers: how far is it, why is it here, what comes next."""
     shown = shell.run("show", of(ingested, "garden.md")["document_id"])
     assert "progress: uploaded > parse_queued > " in shown.out
-    assert "complete: 1 chunks and 1 vectors are published" in shown.out
+    assert "complete: 1 chunk and 1 vector are published" in shown.out
     assert "reprocess" in shown.out
     assert "warnings of the parser:\n- left out 1 embedded file, 416 characters" in shown.out
 
@@ -373,10 +373,68 @@ def test_an_interrupted_ingest_gives_its_documents_back(shell: Shell) -> None:
         process.send_signal(signal.SIGINT)
         stopped = end(process)
     assert stopped.code == 130, stopped.err
-    assert "goes on with them" in stopped.err
+    assert "stopped early with 1 document on the way" in stopped.err
+    assert "handed over" not in stopped.err
     assert stopped.records[0]["state"] == "received"
     cancelled = shell.run("cancel", "--state", "received", "--schema", "letters", "--json")
     assert cancelled.records[0]["moved"] == [stopped.records[0]["document_id"]]
+
+
+def test_an_ingest_says_which_files_it_left_when_it_was_interrupted(shell: Shell) -> None:
+    """What was never handed over is on no worker's list; it takes the same command again."""
+    (shell.folder / "began").unlink(missing_ok=True)
+    many = shell.folder / "many"
+    many.mkdir()
+    (many / "0-slow-finishes.txt").write_text("the first letter takes a moment")
+    for number in range(1, 2000):
+        (many / f"{number:04}.txt").write_text(f"letter {number}")
+    with shell.start("ingest", "many", "--app", "letters:pipeline") as process:
+        until(shell.folder / "began")
+        process.send_signal(signal.SIGTERM)
+        stopped = end(process)
+    assert stopped.code == 143, stopped.err
+    assert len(stopped.out.splitlines()) < 2000
+    assert "not every file was handed over; the same ingest again" in stopped.err
+
+
+def test_an_ingest_that_waits_for_a_dead_worker_says_so(shell: Shell) -> None:
+    """After kill -9 its claims stand for a minute: nobody should take that for a hang."""
+    (shell.folder / "began").unlink(missing_ok=True)
+    (shell.folder / "slow-killed.txt").write_text("a letter whose worker dies")
+    arguments = ("--app", "letters:pipeline", "ingest", "slow-killed.txt", "--json")
+    with shell.start(*arguments) as process:
+        until(shell.folder / "began")
+        process.kill()
+    with shell.start(*arguments) as process:
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if "nothing has moved" in line)
+        process.send_signal(signal.SIGTERM)
+        stopped = end(process)
+    (record,) = stopped.records
+    assert "slow-killed.txt is received: worker " in told
+    assert "should that worker be dead, its documents are taken over 60 s after" in told
+    assert "nothing has moved" not in stopped.err, "once is enough"
+    assert shell.run("cancel", record["document_id"], "--schema", "letters").code == 0
+
+
+def test_an_empty_path_is_not_the_present_folder(shell: Shell) -> None:
+    """`ingest "$UNSET"` must not hand over whatever lies here."""
+    slip = shell.run("ingest", "")
+    assert slip.code == 2
+    assert "it is empty" in slip.err
+
+
+def test_a_path_that_may_not_be_read_stops_no_other(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused in the report, not as a slip that leaves every other path out.
+
+    As an ordinary account sees a file of mode 000; the next mistake of the line is told instead.
+    """
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    told = shell.run("ingest", "quick.txt", "--database", "mysql://nobody@nowhere/x")
+    assert "not readable" not in told.err
+    assert "the database URL is for 'mysql'" in told.err
 
 
 def test_a_terminated_ingest_finishes_what_runs(shell: Shell) -> None:

@@ -417,7 +417,7 @@ async def test_explain_says_what_a_document_waits_for(engine: AsyncEngine, psql:
         )
         hooks.finish_parse.go_on()
         await pipeline.wait(sent.document_id, timeout=BRIEFLY)
-    assert await sentence() == "complete: 1 chunks and 1 vectors are published"
+    assert await sentence() == "complete: 1 chunk and 1 vector are published"
     options = {one.trigger: one for one in (await pipeline.explain(sent.document_id)).options}
     assert set(options) == {"reprocess", "revise", "delete"}
     await pipeline.apply("reprocess", sent.document_id, reason="test")
