@@ -32,7 +32,7 @@ _HEADING_TAG: Final = re.compile(r"<(/?)h([1-5])\b", re.IGNORECASE)
 # Elements that nobody has to close, or that cannot hold others, do not count.
 _CLOSED_TAG: Final = re.compile(
     r"<(/?)(?!(?:p|li|d[dt]|t[dhr]|thead|tbody|tfoot|colgroup|col|option|optgroup|r[tpb]|rtc|br|hr|"
-    r"img|input|meta|link|area|base|embed|param|source|track|wbr)\b)[a-z][^<>]*(?<!/)>",
+    r"img|input|meta|link|area|base|embed|param|source|track|wbr|title|textarea|script|style)\b)[a-z][^<>]*(?<!/)>",
     re.IGNORECASE,
 )
 # 10,000 take 0.3 s, 100,000 half a minute.
