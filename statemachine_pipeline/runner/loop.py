@@ -44,6 +44,8 @@ POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
 COOLDOWN_SECONDS = 0.02
 """Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
+CHORE_SECONDS = 1.0
+"""How long a chore may go on after the end; cut off, its statement would cost a connection."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,8 @@ class Runner:
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._fenced = asyncio.Event()
-        self._driving: dict[UUID, asyncio.Task[None]] = {}
+        # By task: who is moved by hand and claimed anew may still be in an old attempt, too.
+        self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
         self._background: asyncio.Task[None] | None = None
 
@@ -189,19 +192,24 @@ class Runner:
         slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
         self._slots = slots
+        ended = asyncio.Event()
+        listening = asyncio.create_task(listen(self._workers, self._wake.set))
         chores = [
-            asyncio.create_task(listen(self._workers, self._wake.set)),
-            asyncio.create_task(self._every(PROMOTE_SECONDS, self._promote)),
-            asyncio.create_task(self._every(PROMOTE_SECONDS, self._withdraw(worker))),
-            asyncio.create_task(
-                self._every(self._liveness.beat.total_seconds() / 2, self._rescue(worker))
-            ),
+            asyncio.create_task(_every(seconds, chore, ended))
+            for seconds, chore in (
+                (PROMOTE_SECONDS, self._promote),
+                (PROMOTE_SECONDS, self._withdraw(worker)),
+                (self._liveness.beat.total_seconds() / 2, self._rescue(worker)),
+            )
         ]
         try:
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:
-            await _end([*chores, *self._driving.values()])
+            ended.set()
+            await _end([listening, *self._driving])
+            await asyncio.wait(chores, timeout=CHORE_SECONDS)
+            await _end(chores)
             await settling.close()
             await performer.close()
             with contextlib.suppress(DatabaseUnavailable):
@@ -256,7 +264,9 @@ class Runner:
         try:
             if drive.lost_answers:
                 drive.lost_answers = False
-                await self._workers.release(worker, keep=self._driving)
+                # One that has just ended may not have been taken off yet.
+                going_on = [one for task, one in self._driving.items() if not task.done()]
+                await self._workers.release(worker, keep=going_on)
             claimed = await self._store.claim(
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
@@ -271,11 +281,11 @@ class Runner:
     def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> None:
         self._slots.claim(bound.state)
         task = asyncio.create_task(drive.run(claim, bound))
-        self._driving[claim.document.id] = task
-        task.add_done_callback(lambda done: self._ended(claim.document.id, done))
+        self._driving[task] = claim.document.id
+        task.add_done_callback(self._ended)
 
-    def _ended(self, document: UUID, task: asyncio.Task[None]) -> None:
-        self._driving.pop(document, None)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        document = self._driving.pop(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A defect of ours. The claim stays until its deadline, so that it is not run hot.
@@ -288,7 +298,7 @@ class Runner:
         self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
-        waiting = asyncio.create_task(_all_ended(list(self._driving.values())))
+        waiting = asyncio.create_task(_all_ended(list(self._driving)))
         stops = [asyncio.create_task(event.wait()) for event in (self._aborting, self._fenced)]
         await asyncio.wait(
             {waiting, *stops}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
@@ -318,11 +328,21 @@ class Runner:
 
         return rescue
 
-    async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                await chore()
-            await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - jitter
+
+async def _every(
+    seconds: float, chore: Callable[[], Awaitable[None]], ended: asyncio.Event
+) -> None:
+    """Do a chore again and again, until the end; what it raises does not end it."""
+    while not ended.is_set():
+        try:
+            await chore()
+        except DatabaseUnavailable:
+            pass
+        except Exception as error:  # noqa: BLE001 - a worker that no longer rescues helps nobody
+            logger.opt(exception=error).error("a chore of the runner failed; it is tried again")
+        with contextlib.suppress(TimeoutError):
+            jitter = 0.5 + random.random()  # noqa: S311
+            await asyncio.wait_for(ended.wait(), seconds * jitter)
 
 
 def _say_why(task: asyncio.Task[None]) -> None:
