@@ -17,6 +17,7 @@ from fix_pipelines import (
     until,
     until_blocked,
 )
+from fix_postgres import connect
 
 from statemachine_pipeline.database.proposal import OwnerChanged, Settled
 from statemachine_pipeline.hooks import Reject
@@ -314,3 +315,23 @@ async def test_a_document_that_becomes_a_twin_withdraws_its_old_text(
     shown = psql.execute("SELECT document_id FROM chunk").fetchall()
     assert {row[0] for row in shown} == {other, heir}
     assert (await pipeline.get(changed)).chunk_count == 0
+
+
+async def test_a_twin_may_be_moved_while_its_owner_ends(
+    engine: AsyncEngine, psql: Psql, database_url: str
+) -> None:
+    """Both lock the twin before they touch on whom it rests, so neither waits for the other."""
+    pipeline = pipeline_with(engine)
+    owner = await _send(pipeline, "owner")
+    await completed(pipeline)
+    twin = await _send(pipeline, "twin")
+    await completed(pipeline)
+    with connect(database_url) as other:
+        with psql.transaction():
+            psql.execute("SELECT FROM document WHERE id = %s FOR NO KEY UPDATE", [twin])
+            deleting = asyncio.create_task(pipeline.apply("delete", owner, reason="test"))
+            await until_blocked(other)
+            # What every move of the twin writes, once it has locked it.
+            psql.execute("DELETE FROM duplicate_of WHERE document_id = %s", [twin])
+        assert (await deleting).moved == (owner,)
+    assert _owners(psql) == set()
