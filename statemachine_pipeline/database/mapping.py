@@ -18,6 +18,7 @@ _DOCUMENT = tuple(name for name in Document.__slots__ if name not in {"metadata"
 _PASSING = {"25006", "57014"}
 """A standby that does not write yet, and a statement that took too long."""
 
+_BLOCKED = {"40P01", "55P03"}
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
@@ -71,6 +72,11 @@ def may_pass(error: exc.DBAPIError) -> bool:
     # By code alone: asyncpg's errors of these kinds are plain DBAPIErrors.
     passing = state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
     return passing or state in _PASSING
+
+
+def was_blocked(error: exc.DBAPIError) -> bool:
+    """Tell whether only the locks of others were in the way: a deadlock, or too long a wait."""
+    return getattr(error.orig, "sqlstate", None) in _BLOCKED
 
 
 def first_line(error: object) -> str:

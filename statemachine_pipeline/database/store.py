@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 
 from statemachine_pipeline.database.keys import take_keys
-from statemachine_pipeline.database.mapping import answering, to_document
+from statemachine_pipeline.database.mapping import answering, to_document, was_blocked
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.reals import Reals, take_reals
 from statemachine_pipeline.database.settling import Answer, Settlement
@@ -127,17 +127,29 @@ class Store:
     ) -> list[Answer]:
         """Write what attempts came to, in one transaction; see ``Settlement.write``.
 
+        A batch that others' locks are in the way of is answered by None for each of it.
+
         Raises:
             ProductFailed: PostgreSQL refused the only proposal.
             DatabaseUnavailable: Whether anything was written is unknown.
         """
         try:
             with answering("settling"):
-                return await self._settlement.write(proposals, worker, alone=alone)
+                return await self._written(proposals, worker, alone=alone)
         except exc.DBAPIError as error:
             if len(proposals) > 1:
                 raise
             raise ProductFailed(proposals[0].claim, error.orig or error) from error
+
+    async def _written(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool
+    ) -> list[Answer]:
+        try:
+            return await self._settlement.write(proposals, worker, alone=alone)
+        except exc.DBAPIError as error:
+            if alone or not was_blocked(error):
+                raise
+            return [None] * len(proposals)
 
     async def standing(self, claim: Claim) -> Standing:
         """Return what earlier lives left, and take the keys the document needs to go on.

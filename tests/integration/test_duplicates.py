@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fix_pipelines import (
     Hooks,
+    accept,
     completed,
     hand,
     path_of,
     pipeline_with,
+    plain,
     running,
     until,
     until_blocked,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from statemachine_pipeline import Pipeline
+    from statemachine_pipeline import Claim, Pipeline
 
     Psql = psycopg.Connection[Any]
 
@@ -335,3 +337,35 @@ async def test_a_twin_may_be_moved_while_its_owner_ends(
             psql.execute("DELETE FROM duplicate_of WHERE document_id = %s", [twin])
         assert (await deleting).moved == (owner,)
     assert _owners(psql) == set()
+
+
+async def test_a_twin_that_somebody_holds_delays_only_the_end_of_its_owner(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Those that would have shared a batch with the owner settle meanwhile."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks, queue_parse=plain(hooks.queue_parse, concurrency=20))
+    owner = await _send(pipeline, "owner")
+    await completed(pipeline)
+    twin = await _send(pipeline, "twin")
+    await completed(pipeline)
+
+    async def reject(claim: Claim) -> Any:
+        if claim.document.id == owner:
+            raise Reject("no longer wanted")
+        return await accept(claim)
+
+    hooks.queue_parse.does(reject)
+    hooks.queue_parse.block()
+    await _send(pipeline, "owner", b"other bytes")
+    others = [await _send(pipeline, f"other {n}", b"%d" % n) for n in range(10)]
+    async with running(pipeline):
+        await until(psql, "SELECT count(*) = 11 FROM work WHERE lane = 'claimed'")
+        with psql.transaction():
+            psql.execute("SELECT FROM document WHERE id = %s FOR UPDATE", [twin])
+            hooks.queue_parse.go_on()
+            await pipeline.wait(*others, timeout=BRIEF)
+            assert (await pipeline.get(owner)).state == "uploaded"
+        (ended,) = await pipeline.wait(owner, timeout=BRIEF)
+        (inherited,) = await pipeline.wait(twin, timeout=BRIEF)
+    assert (ended.state, inherited.state) == ("dead_letter", "complete")
