@@ -164,14 +164,27 @@ class Runner:
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            while not self._stopping.is_set():
+            worker: int | None = await self._workers.register()
+            while worker is not None:
                 self._fenced.clear()
-                if await self._work_as_one(until):
+                if await self._work_as_one(worker, until):
                     return
+                worker = await self._register_again()
 
-    async def _work_as_one(self, until: Callable[[Drive, int], Awaitable[None]]) -> bool:
+    async def _register_again(self) -> int | None:
+        """Get another id once the database answers; None when told to stop meanwhile."""
+        while not self._stopping.is_set():
+            try:
+                return await self._workers.register()
+            except DatabaseUnavailable:
+                self._wake.clear()
+                await self._doze(POLL_SECONDS_LAST)
+        return None
+
+    async def _work_as_one(
+        self, worker: int, until: Callable[[Drive, int], Awaitable[None]]
+    ) -> bool:
         """Work under one worker id; False when it was fenced and needs another."""
-        worker = await self._workers.register()
         loop = asyncio.get_running_loop()
         heartbeat = Heartbeat(
             self._workers.pulse(),

@@ -102,3 +102,27 @@ async def test_an_attempt_that_outlives_its_claim_does_not_hide_the_next(
     ends[1].set()
     await asyncio.wait_for(task, BRIEFLY.total_seconds())
     assert (await pipeline.get(sent.document_id)).state == "parse_queued"
+
+
+async def test_a_fenced_worker_waits_until_it_can_register_again(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """A database that is away for longer than the dead limit ends no worker."""
+    pipeline = pipeline_with(engine)
+    psql.execute(
+        "CREATE SEQUENCE refused; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM nextval('smp.refused'); "
+        "RAISE 'starting up' USING ERRCODE = 'cannot_connect_now'; END $$"
+    )
+    beat = timedelta(seconds=0.1)
+    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 100)):
+        await until(psql, "SELECT count(*) = 1 FROM worker")
+        psql.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON worker FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        psql.execute("UPDATE worker SET dead_at = now()")
+        await until(psql, "SELECT is_called FROM refused")
+        psql.execute("DROP TRIGGER refuse ON worker")
+        sent = await pipeline.submit(b"text")
+        (done,) = await pipeline.wait(sent.document_id, timeout=BRIEFLY)
+    assert done.state == "complete"
