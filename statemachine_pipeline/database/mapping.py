@@ -18,7 +18,7 @@ _DOCUMENT = tuple(name for name in Document.__slots__ if name not in {"metadata"
 _PASSING = {"25006", "57014"}
 """A standby that does not write yet, and a statement that took too long."""
 
-_BLOCKED = {"40P01", "55P03"}
+_DEADLOCK, _LOCK_TIMEOUT = "40P01", "55P03"
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
@@ -76,7 +76,12 @@ def may_pass(error: exc.DBAPIError) -> bool:
 
 def was_blocked(error: exc.DBAPIError) -> bool:
     """Tell whether only the locks of others were in the way: a deadlock, or too long a wait."""
-    return getattr(error.orig, "sqlstate", None) in _BLOCKED
+    return getattr(error.orig, "sqlstate", None) in {_DEADLOCK, _LOCK_TIMEOUT}
+
+
+def was_deadlock(error: exc.DBAPIError) -> bool:
+    """Tell whether this transaction and another one waited for each other."""
+    return getattr(error.orig, "sqlstate", None) == _DEADLOCK
 
 
 def first_line(error: object) -> str:

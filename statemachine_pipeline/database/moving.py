@@ -6,10 +6,12 @@ Whatever is moved gets a new fence, so that a worker that held the document can 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import exc
 
 from statemachine_pipeline.database import holding
-from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.mapping import answering, was_deadlock
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements import documents as statements
@@ -18,7 +20,7 @@ from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.records import Applied, Facts, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Stages
 
 BATCH = 500
+DEADLOCK_TRIES = 3
+
+T = TypeVar("T")
 
 
 class Moving:
@@ -76,7 +81,8 @@ class Moving:
         ordered = sorted(known, key=lambda one: (-known[one], one))
         for start in range(0, len(ordered), BATCH):
             batch = {one: known[one] for one in ordered[start : start + BATCH]}
-            with answering(f"applying {trigger}"):
+
+            async def once(batch: Mapping[UUID, int] = batch) -> tuple[list[Move], list[Refusal]]:
                 async with self._engine.begin() as connection:
                     held = await self._held(connection, trigger, batch)
                     moves, refusals = self._plan(
@@ -84,6 +90,10 @@ class Moving:
                     )
                     written = [] if dry_run else moves
                     await holding.move(connection, self._t, self._stages.graph, written)
+                return moves, refusals
+
+            with answering(f"applying {trigger}"):
+                moves, refusals = await _unless_in_a_circle(once)
             moved += [move.id for move in moves]
             refused += refusals
         return Applied(
@@ -158,6 +168,20 @@ class Moving:
         with answering("reading products"):
             async with self._engine.connect() as connection:
                 return (await self._seen(connection, [document])).get(document, Facts())
+
+
+async def _unless_in_a_circle(write: Callable[[], Awaitable[T]]) -> T:
+    """Write in a transaction; again when it and another one waited for each other.
+
+    An heir is known only once its owner's rows are locked, so that no order excludes it.
+    """
+    for _ in range(DEADLOCK_TRIES - 1):
+        try:
+            return await write()
+        except exc.DBAPIError as error:
+            if not was_deadlock(error):
+                raise
+    return await write()
 
 
 def _refusal(held: Held, reason: str) -> Refusal:

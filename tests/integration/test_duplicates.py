@@ -369,3 +369,24 @@ async def test_a_twin_that_somebody_holds_delays_only_the_end_of_its_owner(
         (ended,) = await pipeline.wait(owner, timeout=BRIEF)
         (inherited,) = await pipeline.wait(twin, timeout=BRIEF)
     assert (ended.state, inherited.state) == ("dead_letter", "complete")
+
+
+async def test_an_apply_that_waited_in_a_circle_is_written_again(
+    engine: AsyncEngine, psql: Psql, database_url: str
+) -> None:
+    """Who holds an heir and then asks for its owner makes nobody's apply fail."""
+    pipeline = pipeline_with(engine)
+    owner = await _send(pipeline, "owner")
+    await completed(pipeline)
+    twin = await _send(pipeline, "twin")
+    await completed(pipeline)
+    lock = "SELECT FROM smp.document WHERE id = %s FOR NO KEY UPDATE"
+    with connect(database_url) as other:
+        with psql.transaction():
+            psql.execute("SET LOCAL deadlock_timeout = '60s'")  # so that the apply is the one to go
+            psql.execute(lock, [twin])
+            deleting = asyncio.create_task(pipeline.apply("delete", owner, reason="test"))
+            await until_blocked(other)
+            await asyncio.to_thread(psql.execute, lock, [owner])
+        assert (await deleting).moved == (owner,)
+    assert await completed(pipeline, twin) == ["complete"]
