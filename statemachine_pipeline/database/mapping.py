@@ -74,9 +74,10 @@ def may_pass(error: exc.DBAPIError) -> bool:
     return passing or state in _PASSING
 
 
-def was_blocked(error: exc.DBAPIError) -> bool:
+def was_blocked(error: object) -> bool:
     """Tell whether only the locks of others were in the way: a deadlock, or too long a wait."""
-    return getattr(error.orig, "sqlstate", None) in {_DEADLOCK, _LOCK_TIMEOUT}
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state in {_DEADLOCK, _LOCK_TIMEOUT}
 
 
 def was_deadlock(error: exc.DBAPIError) -> bool:

@@ -19,7 +19,7 @@ from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.statements import claims, content, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
-from statemachine_pipeline.errors import StaleClaim
+from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.hooks import Claim
 from statemachine_pipeline.records import Facts
 
@@ -135,21 +135,15 @@ class Store:
         """
         try:
             with answering("settling"):
-                return await self._written(proposals, worker, alone=alone)
+                return await self._settlement.write(proposals, worker, alone=alone)
+        except DatabaseUnavailable as error:
+            if alone or not was_blocked(error.__cause__):
+                raise
+            return [None] * len(proposals)
         except exc.DBAPIError as error:
             if len(proposals) > 1:
                 raise
             raise ProductFailed(proposals[0].claim, error.orig or error) from error
-
-    async def _written(
-        self, proposals: Sequence[Proposal], worker: int, *, alone: bool
-    ) -> list[Answer]:
-        try:
-            return await self._settlement.write(proposals, worker, alone=alone)
-        except exc.DBAPIError as error:
-            if alone or not was_blocked(error):
-                raise
-            return [None] * len(proposals)
 
     async def standing(self, claim: Claim) -> Standing:
         """Return what earlier lives left, and take the keys the document needs to go on.

@@ -13,11 +13,12 @@ import functools
 import os
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
 from statemachine_pipeline.runner.perform import Performer
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound, Stages
 
+    Until = Callable[[Drive, int], Awaitable[None]]
+
 # A library says nothing until its user asks for it: logger.enable("statemachine_pipeline").
 logger.disable("statemachine_pipeline")
 
@@ -44,8 +47,6 @@ POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
 COOLDOWN_SECONDS = 0.02
 """Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
-CHORE_SECONDS = 1.0
-"""How long a chore may go on after the end; cut off, its statement would cost a connection."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Runner:
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._fenced = asyncio.Event()
-        # By task: who is moved by hand and claimed anew may still be in an old attempt, too.
+        # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
         self._background: asyncio.Task[None] | None = None
@@ -158,7 +159,7 @@ class Runner:
         if self._background is not None:
             await self._background
 
-    async def _run(self, until: Callable[[Drive, int], Awaitable[None]]) -> None:
+    async def _run(self, until: Until) -> None:
         await self._prepare()
         async with contextlib.AsyncExitStack() as stack:
             for bound in self._served:
@@ -181,17 +182,14 @@ class Runner:
                 await self._doze(POLL_SECONDS_LAST)
         return None
 
-    async def _work_as_one(
-        self, worker: int, until: Callable[[Drive, int], Awaitable[None]]
-    ) -> bool:
+    async def _work_as_one(self, worker: int, until: Until) -> bool:
         """Work under one worker id; False when it was fenced and needs another."""
-        loop = asyncio.get_running_loop()
         heartbeat = Heartbeat(
             self._workers.pulse(),
             worker,
             interval=self._liveness.beat,
             dead_after=self._liveness.dead_after,
-            on_fenced=functools.partial(self._fence_from, loop),
+            on_fenced=functools.partial(self._fence_from, asyncio.get_running_loop()),
         )
         heartbeat.start()
         settling = Settling(self._store)
@@ -208,7 +206,7 @@ class Runner:
         ended = asyncio.Event()
         listening = asyncio.create_task(listen(self._workers, self._wake.set))
         chores = [
-            asyncio.create_task(_every(seconds, chore, ended))
+            asyncio.create_task(every(seconds, chore, ended))
             for seconds, chore in (
                 (PROMOTE_SECONDS, self._promote),
                 (PROMOTE_SECONDS, self._withdraw(worker)),
@@ -220,9 +218,8 @@ class Runner:
             await self._finish_hooks(worker)
         finally:
             ended.set()
-            await _end([listening, *self._driving])
-            await asyncio.wait(chores, timeout=CHORE_SECONDS)
-            await _end(chores)
+            await end([listening, *self._driving])
+            await end(chores, patience=CHORE_SECONDS)
             await settling.close()
             await performer.close()
             with contextlib.suppress(DatabaseUnavailable):
@@ -278,8 +275,8 @@ class Runner:
             if drive.lost_answers:
                 drive.lost_answers = False
                 # One that has just ended may not have been taken off yet.
-                going_on = [one for task, one in self._driving.items() if not task.done()]
-                await self._workers.release(worker, keep=going_on)
+                keep = [one for task, one in self._driving.items() if not task.done()]
+                await self._workers.release(worker, keep=keep)
             claimed = await self._store.claim(
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
@@ -316,7 +313,7 @@ class Runner:
         await asyncio.wait(
             {waiting, *stops}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
         )
-        await _end([waiting, *stops])
+        await end([waiting, *stops])
 
     async def _promote(self) -> None:
         if await self._store.promote():
@@ -342,22 +339,6 @@ class Runner:
         return rescue
 
 
-async def _every(
-    seconds: float, chore: Callable[[], Awaitable[None]], ended: asyncio.Event
-) -> None:
-    """Do a chore again and again, until the end; what it raises does not end it."""
-    while not ended.is_set():
-        try:
-            await chore()
-        except DatabaseUnavailable:
-            pass
-        except Exception as error:  # noqa: BLE001 - a worker that no longer rescues helps nobody
-            logger.opt(exception=error).error("a chore of the runner failed; it is tried again")
-        with contextlib.suppress(TimeoutError):
-            jitter = 0.5 + random.random()  # noqa: S311
-            await asyncio.wait_for(ended.wait(), seconds * jitter)
-
-
 def _say_why(task: asyncio.Task[None]) -> None:
     """Log what ended a runner in the background; leaving its context raises it too."""
     if not task.cancelled() and (error := task.exception()) is not None:
@@ -367,9 +348,3 @@ def _say_why(task: asyncio.Task[None]) -> None:
 async def _all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
-
-
-async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
