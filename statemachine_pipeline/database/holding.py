@@ -1,7 +1,8 @@
 """Documents locked outside any claim, and the moves of those who locked them.
 
 Lock order: a document before what was found in it, those at one depth by id, work before document;
-keys after all of them.
+keys after all of them. Only the heir of a key comes later, since none is known before: it is locked
+before the row that says on whom it rests.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ _DOCUMENT = tuple(name for name in Document.__slots__ if name not in {"metadata"
 _PASSING = {"25006", "57014"}
 """A standby that does not write yet, and a statement that took too long."""
 
+_DEADLOCK, _LOCK_TIMEOUT = "40P01", "55P03"
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
@@ -71,6 +72,17 @@ def may_pass(error: exc.DBAPIError) -> bool:
     # By code alone: asyncpg's errors of these kinds are plain DBAPIErrors.
     passing = state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
     return passing or state in _PASSING
+
+
+def was_blocked(error: object) -> bool:
+    """Tell whether only the locks of others were in the way: a deadlock, or too long a wait."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state in {_DEADLOCK, _LOCK_TIMEOUT}
+
+
+def was_deadlock(error: exc.DBAPIError) -> bool:
+    """Tell whether this transaction and another one waited for each other."""
+    return getattr(error.orig, "sqlstate", None) == _DEADLOCK
 
 
 def first_line(error: object) -> str:

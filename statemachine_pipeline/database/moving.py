@@ -6,10 +6,13 @@ Whatever is moved gets a new fence, so that a worker that held the document can 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import exc
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from statemachine_pipeline.database import holding
-from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.mapping import answering, was_deadlock
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements import documents as statements
@@ -18,10 +21,10 @@ from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.records import Applied, Facts, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from statemachine_pipeline.database.holding import Held
     from statemachine_pipeline.database.moves import Move
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Stages
 
 BATCH = 500
+DEADLOCK_TRIES = 3
+
+T = TypeVar("T")
 
 
 class Moving:
@@ -76,7 +82,8 @@ class Moving:
         ordered = sorted(known, key=lambda one: (-known[one], one))
         for start in range(0, len(ordered), BATCH):
             batch = {one: known[one] for one in ordered[start : start + BATCH]}
-            with answering(f"applying {trigger}"):
+
+            async def once(batch: Mapping[UUID, int] = batch) -> tuple[list[Move], list[Refusal]]:
                 async with self._engine.begin() as connection:
                     held = await self._held(connection, trigger, batch)
                     moves, refusals = self._plan(
@@ -84,6 +91,12 @@ class Moving:
                     )
                     written = [] if dry_run else moves
                     await holding.move(connection, self._t, self._stages.graph, written)
+                return moves, refusals
+
+            with answering(f"applying {trigger}"):
+                # In a transaction that somebody lent, there is no second try.
+                is_own = isinstance(self._engine, AsyncEngine)
+                moves, refusals = await _tried(once, DEADLOCK_TRIES if is_own else 1)
             moved += [move.id for move in moves]
             refused += refusals
         return Applied(
@@ -158,6 +171,20 @@ class Moving:
         with answering("reading products"):
             async with self._engine.connect() as connection:
                 return (await self._seen(connection, [document])).get(document, Facts())
+
+
+async def _tried(write: Callable[[], Awaitable[T]], tries: int) -> T:
+    """Write in a transaction; again when it and another one waited for each other.
+
+    An heir is known only once its owner's rows are locked, so that no order excludes it.
+    """
+    for _ in range(tries - 1):
+        try:
+            return await write()
+        except exc.DBAPIError as error:
+            if not was_deadlock(error):
+                raise
+    return await write()
 
 
 def _refusal(held: Held, reason: str) -> Refusal:

@@ -43,6 +43,8 @@ Answer: TypeAlias = Settled | StaleClaim | OwnerChanged | ProductFailed | None
 """None: its document is locked by someone else; settle it alone."""
 
 LOCK_TIMEOUT_SECONDS = 30
+BATCH_LOCK_TIMEOUT_SECONDS = 0.5
+"""How long a batch waits for keys and heirs, which cannot be skipped like its documents."""
 
 
 class Settlement:
@@ -81,7 +83,7 @@ class Settlement:
         if all(d is not None and self._is_plain(p, d) for p, d in pairs):
             async with self._connection(one_statement=True, waits=alone) as connection:
                 if alone:
-                    await _limit_waiting(connection)
+                    await _limit_waiting(connection, LOCK_TIMEOUT_SECONDS)
                 return await self._move(connection, proposals, decisions, worker, skip=not alone)
         async with self._connection(one_statement=False, waits=alone) as connection:
             return await self._write_with_products(connection, proposals, worker, alone=alone)
@@ -110,11 +112,13 @@ class Settlement:
         alone: bool,
     ) -> list[Answer]:
         if alone:
-            await _limit_waiting(connection)
+            await _limit_waiting(connection, LOCK_TIMEOUT_SECONDS)
         held = await self._lock(connection, proposals, skip=not alone)
         mine = [p for p in proposals if p.claim.document.id in held]
         counted = await products.write(connection, self._t, mine)
         decisions = [p.decide(counted.get(p.claim.document.id, p.facts)) for p in mine]
+        if not alone and any(map(_concerns_keys, mine, decisions)):
+            await _limit_waiting(connection, BATCH_LOCK_TIMEOUT_SECONDS)
         families = {
             p.claim.document.id: await self._family.find(connection, p, d)
             for p, d in zip(mine, decisions, strict=True)
@@ -233,8 +237,8 @@ def _has_data(proposal: Proposal) -> bool:
     return proposal.kind != "none" or proposal.concerns_children
 
 
-async def _limit_waiting(connection: AsyncConnection) -> None:
-    limit = f"{LOCK_TIMEOUT_SECONDS}s"
+async def _limit_waiting(connection: AsyncConnection, seconds: float) -> None:
+    limit = f"{round(seconds * 1000)}ms"
     await connection.execute(sa.select(sa.func.set_config("lock_timeout", limit, True)))
 
 
@@ -246,6 +250,10 @@ def _was_another(proposal: Proposal, decision: Decision) -> bool:
 def _may_lose_keys(proposal: Proposal, decision: Decision) -> bool:
     ended = decision.state in {DEAD_LETTER, CANCELLED} or _was_another(proposal, decision)
     return ended or (proposal.kind == "publication" and proposal.claim.document.life > 1)
+
+
+def _concerns_keys(proposal: Proposal, decision: Decision) -> bool:
+    return decision.duplicate_of is not None or _may_lose_keys(proposal, decision)
 
 
 def _stale(proposal: Proposal) -> StaleClaim:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 
 from statemachine_pipeline.database.keys import take_keys
-from statemachine_pipeline.database.mapping import answering, to_document
+from statemachine_pipeline.database.mapping import answering, to_document, was_blocked
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.reals import Reals, take_reals
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.statements import claims, content, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
-from statemachine_pipeline.errors import StaleClaim
+from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.hooks import Claim
 from statemachine_pipeline.records import Facts
 
@@ -127,6 +127,8 @@ class Store:
     ) -> list[Answer]:
         """Write what attempts came to, in one transaction; see ``Settlement.write``.
 
+        A batch that others' locks are in the way of is answered by None for each of it.
+
         Raises:
             ProductFailed: PostgreSQL refused the only proposal.
             DatabaseUnavailable: Whether anything was written is unknown.
@@ -134,6 +136,10 @@ class Store:
         try:
             with answering("settling"):
                 return await self._settlement.write(proposals, worker, alone=alone)
+        except DatabaseUnavailable as error:
+            if alone or not was_blocked(error.__cause__):
+                raise
+            return [None] * len(proposals)
         except exc.DBAPIError as error:
             if len(proposals) > 1:
                 raise

@@ -13,11 +13,12 @@ import functools
 import os
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
 from statemachine_pipeline.runner.perform import Performer
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.stages import Bound, Stages
+
+    Until = Callable[[Drive, int], Awaitable[None]]
 
 # A library says nothing until its user asks for it: logger.enable("statemachine_pipeline").
 logger.disable("statemachine_pipeline")
@@ -113,7 +116,8 @@ class Runner:
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._fenced = asyncio.Event()
-        self._driving: dict[UUID, asyncio.Task[None]] = {}
+        # By task: one that was moved by hand and claimed anew may be in an old attempt too.
+        self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
         self.worker: int | None = None
         self._background: asyncio.Task[None] | None = None
@@ -159,27 +163,38 @@ class Runner:
         if self._background is not None:
             await self._background
 
-    async def _run(self, until: Callable[[Drive, int], Awaitable[None]]) -> None:
+    async def _run(self, until: Until) -> None:
         await self._prepare()
         async with contextlib.AsyncExitStack() as stack:
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            while not self._stopping.is_set():
+            worker: int | None = await self._workers.register()
+            while worker is not None:
                 self._fenced.clear()
-                if await self._work_as_one(until):
+                if await self._work_as_one(worker, until):
                     return
+                worker = await self._register_again()
 
-    async def _work_as_one(self, until: Callable[[Drive, int], Awaitable[None]]) -> bool:
+    async def _register_again(self) -> int | None:
+        """Get another id once the database answers; None when told to stop meanwhile."""
+        while not self._stopping.is_set():
+            try:
+                return await self._workers.register()
+            except DatabaseUnavailable:
+                self._wake.clear()
+                await self._doze(POLL_SECONDS_LAST)
+        return None
+
+    async def _work_as_one(self, worker: int, until: Until) -> bool:
         """Work under one worker id; False when it was fenced and needs another."""
-        worker = self.worker = await self._workers.register()
-        loop = asyncio.get_running_loop()
+        self.worker = worker
         heartbeat = Heartbeat(
             self._workers.pulse(),
             worker,
             interval=self._liveness.beat,
             dead_after=self._liveness.dead_after,
-            on_fenced=functools.partial(self._fence_from, loop),
+            on_fenced=functools.partial(self._fence_from, asyncio.get_running_loop()),
         )
         heartbeat.start()
         settling = Settling(self._store)
@@ -193,19 +208,21 @@ class Runner:
         slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
         self._slots = slots
-        chores = [
-            asyncio.create_task(listen(self._workers, self._wake.set)),
-            asyncio.create_task(self._every(PROMOTE_SECONDS, self._promote)),
-            asyncio.create_task(self._every(PROMOTE_SECONDS, self._withdraw(worker))),
-            asyncio.create_task(
-                self._every(self._liveness.beat.total_seconds() / 2, self._rescue(worker))
-            ),
-        ]
+        ended = asyncio.Event()
+        listening = asyncio.create_task(listen(self._workers, self._wake.set))
+        again: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
+            (PROMOTE_SECONDS, self._promote),
+            (PROMOTE_SECONDS, functools.partial(self._withdrawing.withdraw, worker)),
+            (self._liveness.beat.total_seconds() / 2, self._rescue(worker)),
+        )
+        chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:
-            await _end([*chores, *self._driving.values()])
+            ended.set()
+            await end([listening, *self._driving])
+            await end(chores, patience=CHORE_SECONDS)
             await settling.close()
             await performer.close()
             with contextlib.suppress(DatabaseUnavailable):
@@ -260,7 +277,9 @@ class Runner:
         try:
             if drive.lost_answers:
                 drive.lost_answers = False
-                await self._workers.release(worker, keep=self._driving)
+                # One that has just ended may not have been taken off yet.
+                keep = [one for task, one in self._driving.items() if not task.done()]
+                await self._workers.release(worker, keep=keep)
             claimed = await self._store.claim(
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
@@ -275,11 +294,11 @@ class Runner:
     def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> None:
         self._slots.claim(bound.state)
         task = asyncio.create_task(drive.run(claim, bound))
-        self._driving[claim.document.id] = task
-        task.add_done_callback(lambda done: self._ended(claim.document.id, done))
+        self._driving[task] = claim.document.id
+        task.add_done_callback(self._ended)
 
-    def _ended(self, document: UUID, task: asyncio.Task[None]) -> None:
-        self._driving.pop(document, None)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        document = self._driving.pop(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A defect of ours. The claim stays until its deadline, so that it is not run hot.
@@ -292,12 +311,12 @@ class Runner:
         self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
-        waiting = asyncio.create_task(_all_ended(list(self._driving.values())))
+        waiting = asyncio.create_task(_all_ended(list(self._driving)))
         stops = [asyncio.create_task(event.wait()) for event in (self._aborting, self._fenced)]
         await asyncio.wait(
             {waiting, *stops}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
         )
-        await _end([waiting, *stops])
+        await end([waiting, *stops])
 
     async def _promote(self) -> None:
         if await self._store.promote():
@@ -308,12 +327,6 @@ class Runner:
             self._suspects = True
             self._wake.set()
 
-    def _withdraw(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:
-        async def withdraw() -> None:
-            await self._withdrawing.withdraw(worker)
-
-        return withdraw
-
     def _rescue(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:
         async def rescue() -> None:
             silent, grace = self._liveness.dead_after, self._liveness.grace
@@ -321,12 +334,6 @@ class Runner:
                 self._wake.set()
 
         return rescue
-
-    async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                await chore()
-            await asyncio.sleep(seconds * (0.5 + random.random()))  # noqa: S311 - jitter
 
 
 def _say_why(task: asyncio.Task[None]) -> None:
@@ -338,9 +345,3 @@ def _say_why(task: asyncio.Task[None]) -> None:
 async def _all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
-
-
-async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fix_pipelines import (
     Hooks,
+    accept,
     completed,
     hand,
     path_of,
     pipeline_with,
+    plain,
     running,
     until,
     until_blocked,
 )
+from fix_postgres import connect
 
 from statemachine_pipeline.database.proposal import OwnerChanged, Settled
 from statemachine_pipeline.hooks import Reject
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from statemachine_pipeline import Pipeline
+    from statemachine_pipeline import Claim, Pipeline
 
     Psql = psycopg.Connection[Any]
 
@@ -314,3 +317,76 @@ async def test_a_document_that_becomes_a_twin_withdraws_its_old_text(
     shown = psql.execute("SELECT document_id FROM chunk").fetchall()
     assert {row[0] for row in shown} == {other, heir}
     assert (await pipeline.get(changed)).chunk_count == 0
+
+
+async def test_a_twin_may_be_moved_while_its_owner_ends(
+    engine: AsyncEngine, psql: Psql, database_url: str
+) -> None:
+    """Both lock the twin before they touch on whom it rests, so neither waits for the other."""
+    pipeline = pipeline_with(engine)
+    owner = await _send(pipeline, "owner")
+    await completed(pipeline)
+    twin = await _send(pipeline, "twin")
+    await completed(pipeline)
+    with connect(database_url) as other:
+        with psql.transaction():
+            psql.execute("SELECT FROM document WHERE id = %s FOR NO KEY UPDATE", [twin])
+            deleting = asyncio.create_task(pipeline.apply("delete", owner, reason="test"))
+            await until_blocked(other)
+            # What every move of the twin writes, once it has locked it.
+            psql.execute("DELETE FROM duplicate_of WHERE document_id = %s", [twin])
+        assert (await deleting).moved == (owner,)
+    assert _owners(psql) == set()
+
+
+async def test_a_twin_that_somebody_holds_delays_only_the_end_of_its_owner(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Those that would have shared a batch with the owner settle meanwhile."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks, queue_parse=plain(hooks.queue_parse, concurrency=20))
+    owner = await _send(pipeline, "owner")
+    await completed(pipeline)
+    twin = await _send(pipeline, "twin")
+    await completed(pipeline)
+
+    async def reject(claim: Claim) -> Any:
+        if claim.document.id == owner:
+            raise Reject("no longer wanted")
+        return await accept(claim)
+
+    hooks.queue_parse.does(reject)
+    hooks.queue_parse.block()
+    await _send(pipeline, "owner", b"other bytes")
+    others = [await _send(pipeline, f"other {n}", b"%d" % n) for n in range(10)]
+    async with running(pipeline):
+        await until(psql, "SELECT count(*) = 11 FROM work WHERE lane = 'claimed'")
+        with psql.transaction():
+            psql.execute("SELECT FROM document WHERE id = %s FOR UPDATE", [twin])
+            hooks.queue_parse.go_on()
+            await pipeline.wait(*others, timeout=BRIEF)
+            assert (await pipeline.get(owner)).state == "uploaded"
+        (ended,) = await pipeline.wait(owner, timeout=BRIEF)
+        (inherited,) = await pipeline.wait(twin, timeout=BRIEF)
+    assert (ended.state, inherited.state) == ("dead_letter", "complete")
+
+
+async def test_an_apply_that_waited_in_a_circle_is_written_again(
+    engine: AsyncEngine, psql: Psql, database_url: str
+) -> None:
+    """Who holds an heir and then asks for its owner makes nobody's apply fail."""
+    pipeline = pipeline_with(engine)
+    owner = await _send(pipeline, "owner")
+    await completed(pipeline)
+    twin = await _send(pipeline, "twin")
+    await completed(pipeline)
+    lock = "SELECT FROM smp.document WHERE id = %s FOR NO KEY UPDATE"
+    with connect(database_url) as other:
+        with psql.transaction():
+            psql.execute("SET LOCAL deadlock_timeout = '60s'")  # so that the apply is the one to go
+            psql.execute(lock, [twin])
+            deleting = asyncio.create_task(pipeline.apply("delete", owner, reason="test"))
+            await until_blocked(other)
+            await asyncio.to_thread(psql.execute, lock, [owner])
+        assert (await deleting).moved == (owner,)
+    assert await completed(pipeline, twin) == ["complete"]

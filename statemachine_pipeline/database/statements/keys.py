@@ -66,10 +66,14 @@ def lock_stale(t: Tables) -> Any:
 
 
 def heir(t: Tables) -> Any:
-    """Name the document that has rested longest on a key of ``owner``."""
-    r = t.duplicate_of
+    """Name the document that has rested longest on a key of ``owner``, and lock it.
+
+    The document before the row that says on whom it rests, as whoever moves the document does.
+    """
+    r, d = t.duplicate_of, t.document
     return (
         sa.select(r.c.document_id)
+        .join(d, d.c.id == r.c.document_id)
         .where(
             r.c.owner == sa.bindparam("owner", type_=ID),
             r.c.kind == sa.bindparam("kind"),
@@ -77,7 +81,7 @@ def heir(t: Tables) -> Any:
         )
         .order_by(r.c.at, r.c.document_id)
         .limit(1)
-        .with_for_update()
+        .with_for_update(key_share=True, of=(d, r))
     )
 
 
