@@ -10,22 +10,25 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from statemachine_pipeline.database import products
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.family import Family
 from statemachine_pipeline.database.keys import hand_on, lock_owners
+from statemachine_pipeline.database.mapping import may_pass
 from statemachine_pipeline.database.proposal import (
     Continuation,
     OwnerChanged,
     ProductFailed,
     Settled,
 )
+from statemachine_pipeline.database.settled import settled
 from statemachine_pipeline.database.statements import claims, content, keys, placements
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.errors import StaleClaim
-from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, FAIL
-from statemachine_pipeline.records import Accepted, ParsedText, Validated
+from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER
+from statemachine_pipeline.records import Accepted, Validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.decide import Decision
-    from statemachine_pipeline.stages import Bound, Stages
+    from statemachine_pipeline.stages import Stages
 
 Answer: TypeAlias = Settled | StaleClaim | OwnerChanged | ProductFailed | None
 """None: its document is locked by someone else; settle it alone."""
@@ -102,6 +105,31 @@ class Settlement:
         answers = await self._move(connection, proposals, decisions, worker, skip=False)
         await self._after(connection, proposals, decisions)
         return answers
+
+    async def rescue(
+        self, connection: AsyncConnection, proposals: Sequence[Proposal], worker: int
+    ) -> int:
+        """Write what becomes of locked claims that ended without a word; return of how many.
+
+        What parks a document hands its keys on. One whose heir somebody holds is left to the next
+        rescue, so that nobody's open transaction keeps the others with a dead worker.
+        """
+        parked = [p for p in proposals if _concerns_keys(p, p.decide(p.facts))]
+        others = [p for p in proposals if p not in parked]
+        if others:
+            await self.write_in(connection, others, worker)
+        await _limit_waiting(connection, BATCH_LOCK_TIMEOUT_SECONDS)
+        count = len(others)
+        for one in parked:
+            try:
+                async with connection.begin_nested():
+                    await self.write_in(connection, [one], worker)
+            except exc.DBAPIError as error:
+                if not may_pass(error) or error.connection_invalidated:
+                    raise
+                continue
+            count += 1
+        return count
 
     async def _write_with_products(
         self,
@@ -217,7 +245,7 @@ class Settlement:
         children: Mapping[UUID, Mapping[str, int] | None] = MappingProxyType({}),
     ) -> list[Answer]:
         pairs = list(zip(proposals, decisions, strict=True))
-        records = (_settled(p, d, children.get(p.claim.document.id)) for p, d in pairs)
+        records = (settled(p, d, children.get(p.claim.document.id)) for p, d in pairs)
         values = parameters("given", records) | {"worker": worker}
         found = {row.id: row for row in await connection.execute(self._settle[skip], values)}
         answers: list[Answer] = []
@@ -267,79 +295,3 @@ def _key(proposal: Proposal, decision: Decision) -> tuple[str, str, str]:
         return document.tenant, *product.key
     own = document.content_sha256 if decision.duplicate_by == "bytes" else document.text_sha256
     return document.tenant, str(decision.duplicate_by), str(own)
-
-
-def _settled(
-    proposal: Proposal, decision: Decision, children: Mapping[str, int] | None
-) -> dict[str, Any]:
-    """One record of the settle statement."""
-    product, claim = proposal.product, proposal.claim
-    record = {
-        "id": str(claim.document.id),
-        "seq": claim.sequence,
-        "state": decision.state,
-        "steps": _steps(proposal, decision),
-        "step_count": len(decision.steps),
-        "lane": decision.lane,
-        "after": decision.after.total_seconds() or None,
-        "give_back": int(decision.give_back) or None,
-        "crashed": int(decision.crashed) or None,
-        "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
-        "next_input_sha256": decision.input_sha256,
-        "error": decision.error,
-        "children": children,
-    }
-    if isinstance(product, Accepted):
-        record["media_type"] = product.media_type
-    elif isinstance(product, Validated):
-        record["text_sha256"] = product.text_sha256
-    elif isinstance(product, ParsedText):
-        record["text_chars"] = len(product.text)
-    last = decision.steps[-1] if decision.steps else None
-    if last is not None and last.edge.trigger == FAIL:
-        record |= {"failed_in": last.edge.from_state, "code": last.error, "attempt": claim.attempt}
-    elif proposal.bound is not None and decision.input_sha256 is not None:
-        record |= _earned(proposal, proposal.bound, decision)
-    return _said(record)
-
-
-def _said(record: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is None: a missing key reads as NULL."""
-    return {name: value for name, value in record.items() if value is not None}
-
-
-def _steps(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:
-    ran = proposal.bound is not None
-    return [
-        _said(
-            {
-                "offset": number,
-                "trigger": step.edge.trigger,
-                "from_state": step.edge.from_state,
-                "to_state": step.edge.to_state,
-                "hop": step.hop or None,
-                "attempt": proposal.claim.attempt if ran and not step.hop else None,
-                "error": step.error,
-                "reason": step.reason,
-                "run_seconds": proposal.run_seconds if not step.hop else None,
-            }
-        )
-        for number, step in enumerate(decision.steps, start=1)
-    ]
-
-
-def _earned(proposal: Proposal, bound: Bound, decision: Decision) -> dict[str, Any]:
-    """The product row of the stage whose edge was taken."""
-    key = getattr(proposal.product, "key", None) or (None, None)
-    return {
-        "stage": bound.trigger,
-        "input_sha256": proposal.claim.document.input_sha256,
-        # A stand-in's product is not the stage's own: it is good for this life, not for the next.
-        "fingerprint": getattr(proposal.product, "made_by", None) or bound.fingerprint,
-        "output_sha256": proposal.output_sha256,
-        "kind": proposal.kind,
-        "key_kind": key[0],
-        "key_sha256": key[1],
-        "reported": dict(proposal.reported) or None,
-        "facts": {name: count for name, count in decision.counts.items() if count} or None,
-    }

@@ -295,9 +295,9 @@ class Store:
                 claims.overdue(self._t), {"grace": grace.total_seconds()} | self._patience
             )
             proposals = [self._rescue_proposal(row) for row in found]
-            if proposals:
-                await self._settlement.write_in(connection, proposals, worker)
-        return len(proposals)
+            if not proposals:
+                return 0
+            return await self._settlement.rescue(connection, proposals, worker)
 
     def _rescue_proposal(self, row: Any) -> Proposal:
         document = to_document(row)

@@ -325,6 +325,29 @@ async def test_a_document_that_kills_its_workers_is_parked(engine: AsyncEngine, 
     assert psql.execute(QUEUED, [document]).fetchone() == ("ready", None, 0, 0)
 
 
+async def test_a_heir_that_somebody_holds_keeps_nobody_else_with_a_dead_worker(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """A rescue that would park a document waits for nobody's open transaction."""
+    pipeline = pipeline_with(engine, queue_parse=plain(Told(accept), crashes=1, attempts=9))
+    owner = (await pipeline.submit(b"one", source_uri="owner")).document_id
+    await completed(pipeline, owner)
+    twin = (await pipeline.submit(b"one", source_uri="twin")).document_id
+    await pipeline.runner().run_until_idle()
+    await pipeline.submit(b"two", source_uri="owner")
+    dead, living = await hand(pipeline), await hand(pipeline)
+    assert len(await dead.claim(slots=1)) == 1
+    psql.execute(
+        "UPDATE worker SET beat_at = now() - interval '1 day' WHERE id = %s", [dead.worker]
+    )
+    with psql.transaction():
+        psql.execute("SELECT FROM document WHERE id = %s FOR UPDATE", [twin])
+        assert await living.rescue(silent=60) == 0
+    assert await living.rescue(silent=60) == 1
+    assert (await pipeline.get(owner)).state == "dead_letter"
+    assert (await pipeline.get(twin)).state == "uploaded"
+
+
 async def test_a_rescue_leaves_a_claim_that_is_being_settled(
     engine: AsyncEngine, psql: Psql
 ) -> None:
