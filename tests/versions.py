@@ -43,6 +43,8 @@ ENGINE = (
     ),
 )
 """Everything that is SQL."""
+NEEDED = ("pytest-asyncio", "pytest-timeout", "lancedb", "psutil", "python-docx")
+"""What the tests on other Pythons import besides the library's extras."""
 ON_PYTHONS = ("tests/unit", "tests/model", *CORE)
 
 # Debian 12 has no pgvector for its PostgreSQL. A domain stands in for the type: vectors are stored
@@ -178,7 +180,7 @@ def prepared(version: str, python: str) -> str:
     if not home.exists():
         subprocess.run([python, "-m", "venv", home], check=True)
         _pip(inside, "install", "--upgrade", "pip")
-    _pip(inside, "install", f"{ROOT}[all]", "pytest-asyncio", "pytest-timeout", "lancedb", "psutil")
+    _pip(inside, "install", f"{ROOT}[all]", *NEEDED)
     _pip(inside, "uninstall", "--yes", "statemachine-pipeline")
     _pip(inside, "install", "--no-deps", "--editable", str(ROOT))
     return inside
