@@ -207,6 +207,7 @@ class Documents:
         keep = documents.replace_blob if is_kept else documents.forget_blob
         for statement in (documents.replace_content(self._t), keep(self._t)):
             await connection.execute(statement, _only(values, statement))
+        await holding.hand_down(connection, self._t, held, submission.metadata)
         await holding.move(connection, self._t, self._stages.graph, [move])
         schedule = documents.reschedule(self._t)
         await connection.execute(schedule, _only(values, schedule))

@@ -111,6 +111,26 @@ async def lock_family(
     return held
 
 
+async def hand_down(
+    connection: AsyncConnection, t: Tables, parent: Held, metadata: Mapping[str, Any]
+) -> None:
+    """Give what was found in a locked document the metadata that the document gets now.
+
+    What is found again unchanged is never submitted, and would keep the access list of before. A
+    name that went becomes null, which opens nothing.
+    """
+    if not parent.document.children:
+        return
+    own = {parent.document.id: parent.document.depth}
+    below = [
+        one.document.id
+        for one in await lock_family(connection, t, own, with_found=True)
+        if one.document.id not in own
+    ]
+    given = dict.fromkeys(parent.document.metadata) | dict(metadata)
+    await connection.execute(family.describe(t), {"ids": below, "given": given})
+
+
 async def move(connection: AsyncConnection, t: Tables, graph: Graph, moves: Sequence[Move]) -> None:
     """Write the moves of locked documents, and what ends with them."""
     if not moves:

@@ -162,6 +162,27 @@ async def test_a_child_inherits_what_its_parent_is_described_by_when_it_is_found
     assert [one.metadata["groups"] for one in found.values()] == [["board"], ["board"]]
 
 
+async def test_an_unchanged_child_gets_the_access_list_of_its_revised_parent(
+    engine: AsyncEngine,
+) -> None:
+    """A list that is narrowed with the parent's new bytes holds for what is found again."""
+    pipeline = pipeline_with(engine, unpacking())
+    parent = await send(pipeline, LETTER, metadata={"groups": ["all"], "year": 2024})
+    await completed(pipeline, parent)
+    before = await children_of(pipeline, parent)
+    revised = nest("another letter", ("bill", nest("a bill")), ("list", nest("a list")))
+    await send(pipeline, revised, metadata={"groups": ["board"]})
+    await completed(pipeline, parent)
+
+    found = await children_of(pipeline, parent)
+    assert {name: one.version for name, one in found.items()} == {
+        name: one.version for name, one in before.items()
+    }
+    assert [one.metadata["groups"] for one in found.values()] == [["board"], ["board"]]
+    assert [one.metadata["year"] for one in found.values()] == [None, None]
+    assert {one.metadata["parent"]["document_id"] for one in found.values()} == {str(parent)}
+
+
 async def test_children_appear_with_the_transition_of_their_parent(
     engine: AsyncEngine, psql: Psql
 ) -> None:
