@@ -127,7 +127,7 @@ class EmbeddingServer:
         self._open.set()
 
     async def begun(self) -> None:
-        """Return once a request came after ``block``."""
+        """Return once a request waits since ``block``."""
         assert await asyncio.to_thread(self._begun.wait, PATIENCE_SECONDS)
 
     def __enter__(self) -> Self:
@@ -144,8 +144,9 @@ class EmbeddingServer:
         """Return what is said to one request."""
         texts = body.get("inputs") or body.get("input") or []
         self.asked.append(Asked(path, texts, body, headers))
-        self._begun.set()
-        self._open.wait(PATIENCE_SECONDS)
+        if not self._open.is_set():
+            self._begun.set()
+            self._open.wait(PATIENCE_SECONDS)
         if self._next:
             return self._next.popleft()
         if self.key is not None and headers.get("Authorization") != f"Bearer {self.key}":
