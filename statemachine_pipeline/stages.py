@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.providers import Provider
 
 Kind = Literal["parser", "chunker", "embedder", "publisher", "function"]
 Where = Literal["loop", "thread", "process"]
@@ -62,6 +63,8 @@ class Stage:
         crashes: Crashes of one life before it does.
         deadline: Longest run of one attempt; then the hook is stopped and the attempt failed.
         concurrency: Attempts of this stage that one runner makes at the same time.
+        provider: The service that the hook asks; stages that name the same one share its budget and
+            its breaker.
         run: Where the hook runs. None takes the event loop for ``async def`` and a thread for
             ``def``; ``process`` is for parsers, chunkers and plain functions importable by name,
             and a child that dies is one failed attempt, no dead runner.
@@ -78,6 +81,7 @@ class Stage:
     crashes: int = 3
     deadline: timedelta = timedelta(minutes=10)
     concurrency: int = 8
+    provider: Provider | None = None
     run: Where | None = None
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
@@ -186,8 +190,16 @@ class Stages:
         self._by_hand: set[str] = set()
         self.kept_by_hand = tuple(trigger for trigger in known if hooks[trigger] is by_hand)
         self._after: dict[str, frozenset[str]] = {}
+        providers: dict[str, Provider] = {}
         for state in graph.states:
             self._bind(state, {trigger: hooks[trigger] for trigger in graph.forward(state)})
+        for bound in self._bound.values():
+            provider = bound.stage.provider
+            if provider and providers.setdefault(provider.name, provider) != provider:
+                raise DefinitionError(
+                    f"{graph.name}: provider {provider.name!r} is described in two ways: "
+                    f"{providers[provider.name]} and {provider}; give its stages the same object"
+                )
 
     def _bind(self, state: str, hooks: Mapping[str, Any]) -> None:
         if any(hook is by_hand for hook in hooks.values()):

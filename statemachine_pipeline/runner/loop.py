@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
@@ -201,7 +202,7 @@ class Runner:
         settling.start()
         threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
         performer = Performer(
-            *(self._store, self._withdrawals),
+            *(self._store, self._withdrawals, Accesses()),
             threads=max(1, threads),
             children=os.cpu_count() or 1,
         )

@@ -1,7 +1,4 @@
-"""Runs one hook, with no transaction open, and tells what came of it as a value.
-
-``call_user`` holds the only broad ``except`` around users' code.
-"""
+"""Runs one hook, with no transaction open, and tells what came of it as a value."""
 
 from __future__ import annotations
 
@@ -14,24 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline import vectors
-from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
-from statemachine_pipeline.errors import (
-    DatabaseUnavailable,
-    DefinitionError,
-    MissingExtra,
-    PipelineError,
-    StaleClaim,
-)
-from statemachine_pipeline.hooks import (
-    Done,
-    Product,
-    RateLimited,
-    Reject,
-    Retry,
-    Signal,
-    StageFault,
-    Wait,
-)
+from statemachine_pipeline.decide import Failed, Outcome, Postponed
+from statemachine_pipeline.hooks import Done, Product, Reject, StageFault, Wait
 from statemachine_pipeline.records import (
     Accepted,
     Chunks,
@@ -40,27 +21,22 @@ from statemachine_pipeline.records import (
     Validated,
     Vectors,
 )
-from statemachine_pipeline.runner.children import (
-    ChildCrashed,
-    Children,
-    ChildTimedOut,
-    HookRaised,
-)
+from statemachine_pipeline.runner.calling import call_user
+from statemachine_pipeline.runner.children import Children
 from statemachine_pipeline.runner.found import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.resilience.access import Accesses
     from statemachine_pipeline.stages import Bound
 
-STAGE_FAULT_PAUSE = timedelta(minutes=5)
 WITHDRAWAL_POLL = timedelta(seconds=2)
 """A document that was deleted and came back is published once its old self has gone."""
-DETAIL_CHARS = 500
 _PRODUCTS = (
     type(None),
     ParsedText,
@@ -71,8 +47,6 @@ _PRODUCTS = (
     Validated,
     Product,
 )
-_OF_THE_STAGE = {"MissingExtra", "DefinitionError"}
-"""Raised in a child, these say that no document could pass."""
 
 
 class Performer:
@@ -81,14 +55,21 @@ class Performer:
     Args:
         store: For vectors that are saved batch by batch.
         withdrawals: Told before a publisher writes to a store of its own.
+        accesses: The ways to the stages' providers.
         threads: Most hooks in threads at a time.
         children: Most child processes; started when first needed.
     """
 
     def __init__(
-        self, store: Store, withdrawals: Withdrawals, *, threads: int, children: int
+        self,
+        store: Store,
+        withdrawals: Withdrawals,
+        accesses: Accesses,
+        *,
+        threads: int,
+        children: int,
     ) -> None:
-        self._store, self._withdrawals = store, withdrawals
+        self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
         self._children = Children(children)
 
@@ -126,25 +107,30 @@ class Performer:
         return bounded(done, claim.document, bound.stage.children)
 
     async def _performed(self, claim: Claim, bound: Bound, deadline: float) -> Done:
-        hook, kind = bound.stage.hook, bound.stage.kind
         async with asyncio.timeout(deadline) as limit:
-            if kind == "parser":
-                source = await claim.source()
-                parsed = await self._call(bound, hook.parse, source, deadline)
-                return _done(parsed) if isinstance(parsed, Done) else Done(parsed)
-            if kind == "chunker":
-                text = await claim.text()
-                return Done(Chunks(tuple(await self._call(bound, hook.split, text, deadline))))
-            if kind == "embedder":
+            if bound.stage.kind == "embedder":
                 return await self._embed(claim, bound, limit)
-            if kind == "publisher":
-                if bound.stage.stores_elsewhere and not await self._withdrawals.place(claim):
-                    raise Wait(WITHDRAWAL_POLL)
-                return Done(await hook.publish(claim))
-            if bound.stage.where == "process":
-                # A child cannot reach the database, so its input is read for it.
-                return _done(await self._call(bound, hook, await claim.text(), deadline))
-            return _done(await self._call(bound, hook, claim, deadline))
+            async with self._accesses.of(bound.stage.provider).request():
+                return await self._once(claim, bound, deadline)
+
+    async def _once(self, claim: Claim, bound: Bound, deadline: float) -> Done:
+        """Run a hook that is called once for an attempt."""
+        hook, kind = bound.stage.hook, bound.stage.kind
+        if kind == "parser":
+            source = await claim.source()
+            parsed = await self._call(bound, hook.parse, source, deadline)
+            return _done(parsed) if isinstance(parsed, Done) else Done(parsed)
+        if kind == "chunker":
+            text = await claim.text()
+            return Done(Chunks(tuple(await self._call(bound, hook.split, text, deadline))))
+        if kind == "publisher":
+            if bound.stage.stores_elsewhere and not await self._withdrawals.place(claim):
+                raise Wait(WITHDRAWAL_POLL)
+            return Done(await hook.publish(claim))
+        if bound.stage.where == "process":
+            # A child cannot reach the database, so its input is read for it.
+            return _done(await self._call(bound, hook, await claim.text(), deadline))
+        return _done(await self._call(bound, hook, claim, deadline))
 
     async def _call(
         self, bound: Bound, function: Callable[[Any], Any], argument: object, deadline: float
@@ -165,7 +151,8 @@ class Performer:
         waiting = iter(missing)
         for size in _batches(embedder, [text for _, text in missing]):
             batch = list(itertools.islice(waiting, size))
-            values = await embedder.embed([text for _, text in batch])
+            async with self._accesses.of(stage.provider).request():
+                values = await embedder.embed([text for _, text in batch])
             checked = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
             await self._store.save_vectors(claim, checked, stage.deadline)
             # A stage that commits progress is not timed out.
@@ -217,73 +204,3 @@ def _done(returned: object) -> Done:
     except (TypeError, ValueError) as error:
         raise StageFault(f"what the hook reported is no JSON: {error}") from error
     return done
-
-
-async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
-    function: Callable[..., Awaitable[Done]], *arguments: object
-) -> Outcome:
-    """Call a hook; whatever it raises becomes an outcome.
-
-    Raises:
-        StaleClaim: The claim was lost, so there is nothing to settle.
-        DatabaseUnavailable: Not the hook's fault.
-    """
-    try:
-        done = await function(*arguments)
-        return Succeeded(product=done.product, children=done.children, reported=done.reported)
-    except (StaleClaim, DatabaseUnavailable):
-        raise
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        return Failed(code="hook_cancelled", reason="the hook was cancelled by its own doing")
-    except SystemExit:
-        return Failed(code="SystemExit", reason="the hook wanted to end the process")
-    except Signal as signal:
-        return _told(signal)
-    except (TimeoutError, ChildTimedOut):
-        return Failed(code="timed_out", reason="the stage's deadline passed")
-    except ChildCrashed as error:
-        return Failed(code="child_crashed", reason="the child process died", detail=_detail(error))
-    except (MissingExtra, DefinitionError) as error:
-        return _told(StageFault(str(error)))
-    except HookRaised as error:
-        if error.type_name in _OF_THE_STAGE:
-            return _told(StageFault(error.message))
-        reason = f"the hook raised {error.type_name}"
-        return Failed(code=error.type_name, reason=reason, detail=_detail(error))
-    except PipelineError as error:
-        return Failed(code=type(error).__name__, reason=_detail(error))
-    except Exception as error:  # noqa: BLE001 - users may raise anything
-        name = type(error).__name__
-        # The message may quote the document, and history is kept when the document is deleted.
-        return Failed(code=name, reason=f"the hook raised {name}", detail=_detail(error))
-
-
-def _told(signal: Signal) -> Outcome:
-    match signal:
-        case Retry(reason=reason, after=after):
-            return Failed(code="retry", reason=_storable(reason), after=after)
-        case Reject(reason=reason, code=code):
-            return Failed(code=_storable(code), reason=_storable(reason), permanent=True)
-        case RateLimited(after=after):
-            return Postponed(code="rate_limited", reason=str(signal), after=after)
-        case StageFault(reason=reason):
-            return Postponed(code="stage_fault", reason=_storable(reason), after=STAGE_FAULT_PAUSE)
-        case Wait(poll_after=after):
-            return Postponed(code="waiting", reason=str(signal), after=after)
-    return Failed(code=type(signal).__name__, reason="the hook raised a signal of its own")
-
-
-def _detail(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's may not even have a text
-        text = "its message cannot be read"
-    return _storable(text)[:DETAIL_CHARS]
-
-
-def _storable(text: str) -> str:
-    """Replace what PostgreSQL's text cannot hold: NUL and lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

@@ -13,7 +13,7 @@ from loguru import logger
 from statemachine_pipeline.decide import Crashed, Failed, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.hooks import Done, Product
-from statemachine_pipeline.runner.perform import call_user
+from statemachine_pipeline.runner.calling import call_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

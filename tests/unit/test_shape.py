@@ -83,13 +83,15 @@ PURE = {
     f"{name}.py"
     for name in (
         *("blobs", "decide", "errors", "events", "explain", "graph", "hooks"),
-        *("lifecycle", "records", "retry", "sources", "stages", "vectors"),
+        *("lifecycle", "providers", "records", "retry", "sources", "stages", "vectors"),
     )
 }
 IMPORTED_BY_THE_ROOT = {
     "__future__",
     "backoff",
     "collections",
+    "contextlib",
+    "contextvars",
     "dataclasses",
     "datetime",
     "functools",
