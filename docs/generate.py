@@ -14,7 +14,7 @@ from generators import api, errors, settings, tables
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
 from statemachine_pipeline.lifecycle import DocumentLifecycle, may_retry
-from statemachine_pipeline.retry import Policy
+from statemachine_pipeline.retry import Exponential, Policy
 from statemachine_pipeline.stages import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,7 +82,7 @@ def _guards() -> Iterator[str]:
 
 
 def _failures() -> Iterator[str]:
-    policy = Policy()
+    policy, waits = Policy(), Exponential()
     yield "\n## When a stage fails\n"
     yield "Every working state has these three from the `Lifecycle` base class.\n"
     yield "| trigger | to | guard |"
@@ -92,10 +92,11 @@ def _failures() -> Iterator[str]:
         if edge.from_state == some and edge.trigger in FAILURE_TRIGGERS:
             to = "the same state" if edge.trigger == RETRY else f"`{edge.to_state}`"
             yield f"| `{edge.trigger}` | {to} | {_labels(edge)} |"
-    cap, base = policy.cap.total_seconds(), policy.base.total_seconds()
+    cap, base, factor = waits.cap.total_seconds(), waits.base.total_seconds(), waits.factor
     yield f"\n`{may_retry.__name__}`: {_first_line(may_retry)}"
     yield f"By default a stage has {policy.attempts} attempts, a life {policy.crashes} crashes."
-    yield f"The wait after failed attempt *n* is drawn evenly between 0 and {base:g} s x 2^(n-1),"
+    yield "The wait after failed attempt *n* is drawn evenly between 0 and "
+    yield f"{base:g} s x {factor:g}^(n-1),"
     yield f"at most {cap:g} s."
     yield f"`{DEAD_LETTER}` keeps the reason; `requeue` begins a new life that hops over every"
     yield "stage whose product is still current."

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from uuid import UUID
 
-    from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.records import Child, KeyKind, Lane
     from statemachine_pipeline.retry import Policy
     from statemachine_pipeline.stages import Bound, Stages
@@ -56,6 +55,8 @@ class Failed:
         detail: What else is known, such as an exception's message; erased with the document.
         permanent: Another try cannot help.
         after: Wait at least this long before the next try.
+        error_type: Dotted name of what was raised; None for what the hook said by a signal.
+        trace: Where it was raised: types and frames, without messages.
     """
 
     code: str
@@ -63,6 +64,8 @@ class Failed:
     detail: str | None = None
     permanent: bool = False
     after: timedelta | None = None
+    error_type: str | None = None
+    trace: str | None = None
 
     @property
     def error(self) -> str:
@@ -72,11 +75,24 @@ class Failed:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Postponed:
-    """Nobody's fault: the attempt is given back and the document looked at again later."""
+    """Nobody's fault: the attempt is given back and the document looked at again later.
+
+    Attributes:
+        code: Why.
+        reason: A sentence for people, without document text: a paused stage shows it.
+        after: When to look again.
+        detail: What else is known, such as an exception's message; erased with the document.
+    """
 
     code: Literal["waiting", "rate_limited", "stage_fault"]
     reason: str
     after: timedelta
+    detail: str | None = None
+
+    @property
+    def error(self) -> str:
+        """The whole story."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +156,23 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """What a dead letter says of the attempt that was the last.
+
+    Attributes:
+        stage: The trigger that was not earned.
+        failed: How it failed.
+        attempts: Tries at that stage.
+        crashes: Claims of this life that ended without a word.
+    """
+
+    stage: str
+    failed: Failed
+    attempts: int
+    crashes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What to write.
 
@@ -155,6 +188,7 @@ class Decision:
         duplicate_of: Whom the document rests on, when ``mark_duplicate`` was taken.
         duplicate_by: Which of the two they share.
         counts: What the guards saw when a stage was earned; kept with its product.
+        parked: Set when it became a dead letter.
     """
 
     state: str
@@ -168,6 +202,7 @@ class Decision:
     duplicate_of: UUID | None = None
     duplicate_by: KeyKind | None = None
     counts: Mapping[str, int] = dataclasses.field(default_factory=lambda: _NONE)
+    parked: Parked | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -206,7 +241,7 @@ def decide(
             if isinstance(way, str):
                 text = f"the hook succeeded but no forward guard agreed ({way})"
                 failed = Failed(code=way, reason=text, permanent=True)
-                return _failure(stages.graph, state, failed, facts, policy, draw)
+                return _failure(stages, state, failed, facts, policy, draw)
             counts = {name: getattr(facts, name) for name in _COUNTS}
             return _rest(
                 stages,
@@ -218,14 +253,14 @@ def decide(
                 counts=counts,
             )
         case Failed():
-            return _failure(stages.graph, state, outcome, facts, policy, draw)
+            return _failure(stages, state, outcome, facts, policy, draw)
         case Crashed(reason=reason):
             failed = Failed(code="crashed", reason=reason)
             seen = dataclasses.replace(facts, crashes=facts.crashes + 1)
-            decision = _failure(stages.graph, state, failed, seen, policy, draw)
+            decision = _failure(stages, state, failed, seen, policy, draw)
             return dataclasses.replace(decision, crashed=True)
-        case Postponed(reason=reason, after=after):
-            return Decision(state=state, lane="deferred", after=after, give_back=True, error=reason)
+        case Postponed(error=error, after=after):
+            return Decision(state=state, lane="deferred", after=after, give_back=True, error=error)
     assert_never(outcome)
 
 
@@ -235,7 +270,7 @@ def walk_from(stages: Stages, edge: Edge, facts: Facts) -> Decision:
 
 
 def _failure(
-    graph: Graph, state: str, failed: Failed, facts: Facts, policy: Policy, draw: float
+    stages: Stages, state: str, failed: Failed, facts: Facts, policy: Policy, draw: float
 ) -> Decision:
     facts = dataclasses.replace(
         facts,
@@ -243,12 +278,20 @@ def _failure(
         attempts_allowed=policy.attempts,
         crashes_allowed=policy.crashes,
     )
+    graph = stages.graph
     options = {option.trigger: option for option in graph.explain(state, facts)}
     trigger = RETRY if options[RETRY].is_open else FAIL
     edge = graph.step(state, trigger, facts)
     step = Step(edge, error=failed.code, reason=failed.reason)
     if trigger == FAIL:
-        return Decision(state=edge.to_state, steps=(step,), error=failed.error)
+        bound = stages.at(state)
+        parked = Parked(
+            stage=bound.trigger if bound else graph.forward(state)[-1],
+            failed=failed,
+            attempts=facts.attempt if bound else 0,
+            crashes=facts.crashes,
+        )
+        return Decision(state=edge.to_state, steps=(step,), error=failed.error, parked=parked)
     delay = max(policy.delay(attempt=facts.attempt, draw=draw), failed.after or timedelta(0))
     return Decision(state=state, steps=(step,), lane="deferred", after=delay, error=failed.error)
 
@@ -407,7 +450,7 @@ def _rest(
         if isinstance(way, str):
             text = f"nothing to earn here, yet no way forward ({way})"
             failed = Failed(code=way, reason=text, permanent=True)
-            ended = _failure(graph, state, failed, facts, stages.policy_at(state), 0.0)
+            ended = _failure(stages, state, failed, facts, stages.policy_at(state), 0.0)
             return dataclasses.replace(
                 ended, steps=(*steps, *ended.steps), input_sha256=input_sha256, counts=counts
             )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from statemachine_pipeline.letters import DeadLetter
     from statemachine_pipeline.records import Document, Lane
     from statemachine_pipeline.stages import Stages
 
@@ -31,6 +32,7 @@ def explain(
     owner: UUID | None,
     warnings: tuple[str, ...] = (),
     seen: Facts = _NOTHING,
+    dead_letter: DeadLetter | None = None,
 ) -> Explanation:
     """Put together what is known of one document.
 
@@ -45,6 +47,7 @@ def explain(
         owner: Whom it rests on, as a duplicate.
         warnings: The parser's, on the text that is stored.
         seen: What the guards of its last stage saw; it counts where no hook will say more.
+        dead_letter: What is known of its failure.
     """
     policy = stages.policy_at(document.state)
     facts = dataclasses.replace(
@@ -58,7 +61,7 @@ def explain(
     if owner is not None:
         facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
     if lane is None:
-        sentence = _resting(stages, document, owner)
+        sentence = _resting(stages, document, owner, dead_letter)
     else:
         sentence = _working(stages, document, lane, attempt, worker, until)
     return Explanation(
@@ -71,13 +74,17 @@ def explain(
         until=until,
         options=stages.graph.explain(document.state, facts),
         warnings=warnings,
+        dead_letter=dead_letter,
     )
 
 
-def _resting(stages: Stages, document: Document, owner: UUID | None) -> str:
+def _resting(
+    stages: Stages, document: Document, owner: UUID | None, dead_letter: DeadLetter | None
+) -> str:
     state = document.state
     if state == DEAD_LETTER:
-        return f"{state}: {document.last_error}; `requeue` takes it up where it failed"
+        code = f" ({dead_letter.stage}: {dead_letter.code})" if dead_letter else ""
+        return f"{state}: {document.last_error}{code}; `requeue` takes it up where it failed"
     if state == CANCELLED:
         return f"{state}: {document.last_error}; `requeue` takes it up where it stopped"
     if state == DELETED:

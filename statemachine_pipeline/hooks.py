@@ -168,6 +168,8 @@ class Retry(Signal):
     """
 
     def __init__(self, reason: str, after: timedelta | None = None) -> None:
+        if after is not None and not isinstance(after, timedelta):
+            raise TypeError(f"after must be a timedelta, got {after!r}")
         self.reason, self.after = reason, after
         super().__init__(reason)
 

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 
 from statemachine_pipeline.database.arrivals import next_batch
 from statemachine_pipeline.errors import PipelineError, SourceRefused
+from statemachine_pipeline.graph import REQUEUE
+from statemachine_pipeline.letters import Matching
 from statemachine_pipeline.records import Incoming, Refused
 
 if TYPE_CHECKING:
@@ -22,26 +24,30 @@ if TYPE_CHECKING:
         Mapping,
         Sequence,
     )
+    from datetime import datetime
     from pathlib import Path
     from uuid import UUID
 
     from statemachine_pipeline.database.describing import Describing
     from statemachine_pipeline.database.documents import Documents, Submission
     from statemachine_pipeline.database.feed import Feed
+    from statemachine_pipeline.database.letters import DeadLetters
     from statemachine_pipeline.database.objects import Objects
     from statemachine_pipeline.events import Event
-    from statemachine_pipeline.records import Submitted
+    from statemachine_pipeline.letters import DeadLetter, DeadLetterGroup
+    from statemachine_pipeline.records import Applied, Submitted
 
 Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncConnection
 
 
 class Operations:
-    """Many documents at once, their metadata, their events. Made by ``Pipeline.operations``.
+    """Many documents at once, their metadata, failures and events. Made by ``Pipeline.operations``.
 
     Args:
         documents: The documents of the pipeline's schema.
         describing: Their metadata.
         feed: Their history in one order.
+        letters: Those that failed for good.
         ready: Awaited before the first statement on an own connection: checks the schema.
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
@@ -52,12 +58,13 @@ class Operations:
         documents: Documents,
         describing: Describing,
         feed: Feed,
+        letters: DeadLetters,
         ready: Callable[[], Awaitable[None]],
         objects: Objects | None,
         store_limit_bytes: int | None,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
-        self._ready = ready
+        self._letters, self._ready = letters, ready
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -136,6 +143,99 @@ class Operations:
         if connection is None:
             await self._ready()
         await self._describing.describe(document, metadata, connection)
+
+    async def dead_letters(
+        self,
+        *,
+        stage: str | None = None,
+        code: str | None = None,
+        tenant: str | None = None,
+        since: datetime | None = None,
+        after: DeadLetter | None = None,
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        """Return documents that failed for good, and how, the newest first.
+
+        Args:
+            stage: Only those that did not earn this trigger.
+            code: Only those that failed with this code.
+            tenant: Only this tenant's.
+            since: Only those that failed at this time or later; with a time zone.
+            after: The last one of the page before, even if it was requeued since.
+            limit: Most dead letters.
+
+        Raises:
+            ValueError: ``since`` has no time zone.
+        """
+        which = Matching(stage=stage, code=code, tenant=tenant, since=since)
+        await self._ready()
+        return await self._letters.listing(which, after, limit)
+
+    async def dead_letter_groups(
+        self,
+        *,
+        stage: str | None = None,
+        code: str | None = None,
+        tenant: str | None = None,
+        since: datetime | None = None,
+    ) -> list[DeadLetterGroup]:
+        """Return how many failed for good at each stage and with each code, the most first.
+
+        Args:
+            stage: As for ``dead_letters``, like the others.
+            code: As there.
+            tenant: As there.
+            since: As there.
+        """
+        which = Matching(stage=stage, code=code, tenant=tenant, since=since)
+        await self._ready()
+        return await self._letters.groups(which)
+
+    async def requeue(
+        self,
+        *documents: UUID,
+        stage: str | None = None,
+        code: str | None = None,
+        tenant: str | None = None,
+        since: datetime | None = None,
+        reason: str,
+        by: str = "application",
+        dry_run: bool = False,
+    ) -> Applied:
+        """Take dead letters up again where they failed: those named, or all that match.
+
+        All that match are requeued in batches of 500 that commit by themselves, each document once,
+        while workers run. After an error those before it are requeued, and the same call again
+        takes the others. For all there are: ``Pipeline.apply("requeue", state="dead_letter")``.
+
+        Args:
+            *documents: Which ones; those that were cancelled can be named too.
+            stage: As for ``dead_letters``, like the others; at least one when none is named.
+            code: As there.
+            tenant: As there.
+            since: As there.
+            reason: Why, for history.
+            by: Who asks, for history.
+            dry_run: Only say what would be done.
+
+        Returns:
+            Those that were found, moved, and refused with the reason.
+
+        Raises:
+            DocumentNotFound: One of ``documents`` is not there; nothing was written.
+            ValueError: Neither documents nor what has to match, or both.
+        """
+        which = Matching(stage=stage, code=code, tenant=tenant, since=since)
+        if bool(documents) == which.is_narrow:
+            raise ValueError(
+                "requeue wants either document ids or one of stage, code, since, tenant"
+            )
+        await self._ready()
+        if not documents:
+            return await self._letters.requeue(which, by=by, reason=reason, dry_run=dry_run)
+        return await self._documents.apply(
+            REQUEUE, documents, state=None, tenant=None, by=by, reason=reason, dry_run=dry_run
+        )
 
     async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
         """Erase objects that no document refers to, and return how many.

@@ -20,6 +20,7 @@ from statemachine_pipeline.database.describing import Describing
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
+from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.ranking import reordered
@@ -183,13 +184,14 @@ class Pipeline:
 
     @property
     def operations(self) -> Operations:
-        """What is needed less often: many documents at once, metadata, the feed of events."""
+        """What is needed less often: many documents at once, dead letters, the feed of events."""
         feed = Feed(self.engine, self._tables, self.graph)
         describing = Describing(self.engine, self._tables)
         return Operations(
             self._documents(),
             describing,
             feed,
+            DeadLetters(self.engine, self._tables, self._known_stages),
             self._ready,
             self._objects,
             self._store_limit_bytes,

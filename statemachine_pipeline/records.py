@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from statemachine_pipeline.letters import DeadLetter
+
 NAMESPACE = UUID("0d5a4f7e-6c1b-5e0f-9a55-2f1f0a9f5d11")
 """Root of every id; a change would give every document another id."""
 
@@ -538,6 +540,7 @@ class Explanation:
         until: When it becomes claimable (deferred) or is timed out (claimed).
         options: Every trigger declared for the state, with each guard's verdict.
         warnings: The parser's, about the text that is stored: what it left out or guessed.
+        dead_letter: What is known of the failure, when it is one.
     """
 
     document: Document
@@ -549,6 +552,7 @@ class Explanation:
     until: datetime | None
     options: tuple[Option, ...]
     warnings: tuple[str, ...] = ()
+    dead_letter: DeadLetter | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

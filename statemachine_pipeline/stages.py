@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
-from statemachine_pipeline.retry import Policy
+from statemachine_pipeline.retry import Backoff, Exponential, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.providers import Provider
@@ -61,6 +63,9 @@ class Stage:
         hook: A Parser, Chunker, Embedder, Publisher, or a function of the claim.
         attempts: Tries before the document goes to ``dead_letter``.
         crashes: Crashes of one life before it does.
+        backoff: How the waits between attempts grow: Exponential, Fibonacci or Constant.
+        failures: What exceptions mean that the hook raises, before the table for all stages.
+        fault_pause: How long a fault of the stage pauses it.
         deadline: Longest run of one attempt; then the hook is stopped and the attempt failed.
         concurrency: Attempts of this stage that one runner makes at the same time.
         provider: The service that the hook asks; stages that name the same one share its budget and
@@ -79,6 +84,9 @@ class Stage:
     _: dataclasses.KW_ONLY
     attempts: int = 5
     crashes: int = 3
+    backoff: Backoff = Exponential()  # noqa: RUF009 - immutable
+    failures: Sequence[FailureRule] = ()
+    fault_pause: timedelta = timedelta(minutes=5)
     deadline: timedelta = timedelta(minutes=10)
     concurrency: int = 8
     provider: Provider | None = None
@@ -95,6 +103,11 @@ class Stage:
                 f"stage {_name(self.hook)}: concurrency and deadline must be above zero, "
                 f"got {self.concurrency} and {self.deadline}"
             )
+        if self.fault_pause <= timedelta(0):
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: fault_pause must be above zero, got {self.fault_pause}"
+            )
+        object.__setattr__(self, "failures", _rules(self.hook, self.failures))
         # Asked for at every attempt, and looking a protocol up costs 40 us.
         object.__setattr__(self, "kind", _kind(self.hook))
         object.__setattr__(self, "where", self.run or ("loop" if self._is_async else "thread"))
@@ -123,7 +136,7 @@ class Stage:
     @property
     def policy(self) -> Policy:
         """The numbers that decide between retry and fail."""
-        return Policy(attempts=self.attempts, crashes=self.crashes)
+        return Policy(attempts=self.attempts, crashes=self.crashes, backoff=self.backoff)
 
     @property
     def stores_elsewhere(self) -> bool:
@@ -309,6 +322,17 @@ def _kind(hook: object) -> Kind:
     raise DefinitionError(
         f"{hook!r} is no hook: it has none of parse, split, embed, publish and cannot be called"
     )
+
+
+def _rules(hook: object, given: Any) -> tuple[FailureRule, ...]:
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    wrong = next((one for one in found if not isinstance(one, FailureRule)), None)
+    if wrong is not None:
+        raise DefinitionError(
+            f"stage {_name(hook)}: failures={wrong!r} is no rule; write "
+            "failures=[FailureRule(TheError, 'permanent', code='the_word')]"
+        )
+    return found
 
 
 def _unwrapped(hook: Any) -> Any:

@@ -334,15 +334,25 @@ def upgrade() -> None:
     op.create_table(
         "dead_letter",
         sa.Column("document_id", sa.UUID(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("crashes", sa.Integer(), nullable=False),
+        sa.Column("error_type", sa.Text(), nullable=True),
+        sa.Column("traceback", sa.Text(), nullable=True),
         sa.Column(
             "at",
             sa.TIMESTAMP(timezone=True),
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
+        ),
+        sa.CheckConstraint(
+            "attempts >= 0 AND crashes >= 0", name=op.f("dead_letter_counts_from_zero")
+        ),
+        sa.CheckConstraint(
+            "stage <> '' AND code <> ''", name=op.f("dead_letter_has_stage_and_code")
         ),
         sa.ForeignKeyConstraint(
             ["document_id"],
@@ -352,6 +362,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("document_id", name=op.f("dead_letter_pkey")),
         comment="Why documents failed for good, for lists and groups; gone once they start again",
+    )
+    op.create_index(
+        op.f("dead_letter_at_document_id_idx"), "dead_letter", ["at", "document_id"], unique=False
     )
     op.create_table(
         "duplicate_of",
@@ -619,6 +632,7 @@ def downgrade() -> None:
     op.drop_table("parsed_document")
     op.drop_index(op.f("duplicate_of_owner_at_idx"), table_name="duplicate_of")
     op.drop_table("duplicate_of")
+    op.drop_index(op.f("dead_letter_at_document_id_idx"), table_name="dead_letter")
     op.drop_table("dead_letter")
     op.drop_table("chunk_buffer")
     op.drop_index(op.f("chunk_words_idx"), table_name="chunk", postgresql_using="gin")

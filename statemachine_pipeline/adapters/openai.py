@@ -20,8 +20,8 @@ from statemachine_pipeline.adapters.complaints import Complaint, complaint
 from statemachine_pipeline.adapters.connections import Connections
 from statemachine_pipeline.adapters.embedding_apis import APIS, Limits
 from statemachine_pipeline.adapters.tokens import BytesAsTokens
-from statemachine_pipeline.adapters.waits import asked_wait
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault
+from statemachine_pipeline.waits import asked_wait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,13 +10,18 @@ from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import OK, REFUSED, UsageError
 from statemachine_pipeline.cli.looking import check_state
 from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.graph import REQUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
     from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.letters import Matching
     from statemachine_pipeline.records import Applied
+
+
+_UNSAID = "asked for on the command line"
 
 
 async def move(
@@ -47,7 +52,7 @@ async def move(
             *documents,
             state=state,
             tenant=tenant,
-            reason=reason or "asked for on the command line",
+            reason=reason or _UNSAID,
             by=_who(),
             dry_run=dry_run,
         )
@@ -67,6 +72,43 @@ def _print(trigger: str, applied: Applied, *, dry_run: bool, as_json: bool) -> N
     moved = output.counted(len(applied.moved), "document")
     would = "would be moved" if dry_run else "moved"
     output.say(f"{trigger}: {moved} {would}, {len(applied.refused):,} refused")
+
+
+async def requeue(
+    target: Target,
+    documents: Sequence[UUID],
+    *,
+    which: Matching,
+    state: str | None,
+    reason: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Requeue the documents named, all in a state, or the dead letters that match.
+
+    Returns:
+        0, or 4 when a document may not be requeued.
+    """
+    named = which.stage or which.code or which.since
+    if not named:
+        return await move(
+            target,
+            REQUEUE,
+            documents,
+            state=state,
+            tenant=which.tenant,
+            reason=reason,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
+    if documents or state is not None:
+        raise UsageError("--stage, --code and --since are for dead letters; leave IDs and --state")
+    async with opened(target, "stored") as pipeline:
+        applied = await pipeline.operations.requeue(
+            **which.parameters(), reason=reason or _UNSAID, by=_who(), dry_run=dry_run
+        )
+    _print(REQUEUE, applied, dry_run=dry_run, as_json=as_json)
+    return REFUSED if applied.refused else OK
 
 
 async def migrate(target: Target) -> int:

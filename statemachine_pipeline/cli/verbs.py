@@ -54,6 +54,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per l
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents.")]
 AnyTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
 State = Annotated[str | None, typer.Option("--state", help="Only those in this state.")]
+FailedStage = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="TRIGGER", help="Only what failed to earn this trigger."),
+]
+FailedCode = Annotated[str | None, typer.Option("--code", help="Only what failed with this code.")]
+FailedSince = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Only what failed since; UTC, or ago as 12h."),
+]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="ID", show_default=False)]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
@@ -228,6 +237,33 @@ def show(
     ending.run(looking.show(target, document, as_json=json))
 
 
+@app.command("dead-letters")
+def dead_letters(
+    *,
+    context: typer.Context,
+    group: Annotated[
+        bool, typer.Option("--group", help="Count them by stage and code instead.")
+    ] = False,
+    stage: FailedStage = None,
+    code: FailedCode = None,
+    since: FailedSince = None,
+    tenant: AnyTenant = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most dead letters.")] = 100,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """List documents that failed for good, newest first; with --json their tracebacks too."""
+    from statemachine_pipeline.cli import ending, letters
+
+    target = _target(context, app, database, schema)
+    which = letters.matching(stage, code, tenant, since)
+    if group:
+        ending.run(letters.show_groups(target, which, as_json=json))
+    ending.run(letters.show(target, which, limit=limit, as_json=json))
+
+
 @app.command()
 def search(
     *,
@@ -300,7 +336,43 @@ def _mover(trigger: str, effect: str) -> None:
     app.command(trigger)(move)
 
 
-_mover("requeue", "Take dead letters and cancelled documents up again where they stopped.")
+@app.command()
+def requeue(
+    *,
+    context: typer.Context,
+    ids: Ids = None,
+    state: State = None,
+    stage: FailedStage = None,
+    code: FailedCode = None,
+    since: FailedSince = None,
+    tenant: AnyTenant = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Take dead letters and cancelled documents up again where they stopped.
+
+    Those named, all in a state, or the dead letters that match --stage, --code and --since. Exit
+    code 4 when a document may not take it.
+    """
+    from statemachine_pipeline.cli import ending, letters, moving
+
+    ending.run(
+        moving.requeue(
+            _target(context, app, database, schema),
+            ids or (),
+            which=letters.matching(stage, code, tenant, since),
+            state=state,
+            reason=reason,
+            dry_run=dry_run,
+            as_json=json,
+        )
+    )
+
+
 _mover("reprocess", "Run finished documents again from the first stage that changed.")
 _mover("cancel", "Stop documents that are being worked on.")
 _mover(

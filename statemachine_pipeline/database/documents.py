@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database import holding
+from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.mapping import answering, to_document, to_transition
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
@@ -21,7 +22,7 @@ from statemachine_pipeline.database.statements import arrivals, documents, famil
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
 from statemachine_pipeline.explain import explain
-from statemachine_pipeline.graph import DELETED, REVISE
+from statemachine_pipeline.graph import DEAD_LETTER, DELETED, REVISE
 from statemachine_pipeline.records import Submitted
 
 if TYPE_CHECKING:
@@ -238,6 +239,8 @@ class Documents:
             DocumentNotFound: No such document.
         """
         row = await self._standing(document)
+        is_dead = row.state == DEAD_LETTER
+        letters = DeadLetters(self._engine, self._t, self._stages)
         return explain(
             self._stages,
             to_document(row),
@@ -249,6 +252,7 @@ class Documents:
             owner=row.owner,
             warnings=tuple(row.warnings or ()),
             seen=await self._moving.seen(document),
+            dead_letter=await letters.of(document) if is_dead else None,
         )
 
     async def get(self, document: UUID) -> Document:

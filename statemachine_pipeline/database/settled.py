@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.graph import FAIL
 from statemachine_pipeline.records import Accepted, ParsedText, Validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from statemachine_pipeline.database.proposal import Proposal
-    from statemachine_pipeline.decide import Decision
+    from statemachine_pipeline.decide import Decision, Parked
     from statemachine_pipeline.stages import Bound
 
 
@@ -47,9 +46,8 @@ def settled(
         record["text_sha256"] = product.text_sha256
     elif isinstance(product, ParsedText):
         record["text_chars"] = len(product.text)
-    last = decision.steps[-1] if decision.steps else None
-    if last is not None and last.edge.trigger == FAIL:
-        record |= {"failed_in": last.edge.from_state, "code": last.error, "attempt": claim.attempt}
+    if decision.parked is not None:
+        record |= _parked(decision.parked, decision.steps[-1].edge.from_state)
     elif proposal.bound is not None and decision.input_sha256 is not None:
         record |= _earned(proposal, proposal.bound, decision)
     return _said(record)
@@ -58,6 +56,19 @@ def settled(
 def _said(record: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is None: a missing key reads as NULL."""
     return {name: value for name, value in record.items() if value is not None}
+
+
+def _parked(parked: Parked, state: str | None) -> dict[str, Any]:
+    """The dead letter of a document that failed for good in ``state``."""
+    return {
+        "failed_in": state,
+        "failed_stage": parked.stage,
+        "code": parked.failed.code,
+        "attempts": parked.attempts,
+        "crashes": parked.crashes,
+        "error_type": parked.failed.error_type,
+        "traceback": parked.failed.trace,
+    }
 
 
 def _steps(proposal: Proposal, decision: Decision) -> list[dict[str, Any]]:

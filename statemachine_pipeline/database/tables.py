@@ -292,11 +292,18 @@ def _dead_letter(metadata: sa.MetaData) -> sa.Table:
         "dead_letter",
         metadata,
         _owned(),
+        _text("stage"),
         _text("state"),
         _text("code"),
         _text("reason"),
         _count("attempts", None),
+        _count("crashes", None),
+        _text("error_type", nullable=True),
+        _text("traceback", nullable=True),
         _time("at"),
+        sa.CheckConstraint("stage <> '' AND code <> ''", name="has_stage_and_code"),
+        sa.CheckConstraint("attempts >= 0 AND crashes >= 0", name="counts_from_zero"),
+        sa.Index(None, "at", "document_id"),
         comment="Why documents failed for good, for lists and groups; gone once they start again",
     )
 

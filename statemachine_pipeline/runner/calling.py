@@ -1,22 +1,19 @@
 """Calls users' code: whatever it raises becomes an outcome.
 
-``call_user`` holds the only broad ``except`` around users' code.
+``call_user`` holds the only broad ``except`` around users' code. What a signal means is written
+here; what any other exception means is the table of ``failures.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+import contextlib
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
-from statemachine_pipeline.errors import (
-    DatabaseUnavailable,
-    DefinitionError,
-    MissingExtra,
-    PipelineError,
-    StaleClaim,
-)
+from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
+from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import (
     Done,
     RateLimited,
@@ -26,80 +23,165 @@ from statemachine_pipeline.hooks import (
     StageFault,
     Wait,
 )
-from statemachine_pipeline.runner.children import ChildCrashed, ChildTimedOut, HookRaised
+from statemachine_pipeline.redaction import frames, message_of, redacted
+from statemachine_pipeline.runner.children import HookRaised
+from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-STAGE_FAULT_PAUSE = timedelta(minutes=5)
-DETAIL_CHARS = 500
-_OF_THE_STAGE: Final = {"MissingExtra", "DefinitionError"}
-"""Raised in a child, these say that no document could pass."""
+    from statemachine_pipeline.stages import Stage
+
+DETAIL_CHARS: Final = 500
+_NOT_THE_HOOKS: Final = (StaleClaim, DatabaseUnavailable)
+_ENDS_THE_PROCESS: Final = (KeyboardInterrupt, GeneratorExit)
 
 
-async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
-    function: Callable[..., Awaitable[Done]], *arguments: object
+class DeadlinePassed(PipelineError):
+    """A hook ran for longer than its stage lets it, and was stopped."""
+
+    def __init__(self, deadline: timedelta) -> None:
+        super().__init__(f"the stage's deadline of {deadline.total_seconds():g} s passed")
+
+
+@contextlib.asynccontextmanager
+async def deadline(after: timedelta) -> AsyncIterator[asyncio.Timeout]:
+    """Stop the block after a time; yields the limit, which can be moved.
+
+    Raises:
+        DeadlinePassed: It was stopped; a ``TimeoutError`` of the block itself gets through.
+    """
+    limit = asyncio.timeout(after.total_seconds())
+    try:
+        async with limit:
+            yield limit
+    except TimeoutError:
+        if limit.expired():
+            raise DeadlinePassed(after) from None
+        raise
+
+
+async def call_user(
+    stage: Stage, function: Callable[..., Awaitable[Done]], *arguments: object
 ) -> Outcome:
     """Call a hook; whatever it raises becomes an outcome.
+
+    Args:
+        stage: Whose rules come first, and whose pause a stage fault is.
+        function: Calls the hook.
+        *arguments: Its arguments.
 
     Raises:
         StaleClaim: The claim was lost, so there is nothing to settle.
         DatabaseUnavailable: Not the hook's fault.
+        KeyboardInterrupt: The process is to end, and the claim with it.
     """
     try:
         done = await function(*arguments)
         return Succeeded(product=done.product, children=done.children, reported=done.reported)
-    except (StaleClaim, DatabaseUnavailable):
-        raise
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
+        return outcome_of(error, stage)
+    except BaseException as error:  # noqa: BLE001 - users may raise anything
+        return outcome_of(error, stage)
+
+
+def outcome_of(error: BaseException, stage: Stage, what: str = "the hook raised") -> Outcome:
+    """Say what a raised exception means; of a group, what its worst member does.
+
+    Worst is a stage fault, then what counts an attempt, then what gives it back, and at last what
+    is permanent: a group is permanent only if each of its members is. Among equals the longest
+    wait wins.
+
+    Args:
+        error: What was raised.
+        stage: Whose rules come first, and whose pause a stage fault is.
+        what: Begins the sentence.
+
+    Raises:
+        StaleClaim: It says, or is among what it groups, that the claim was lost.
+        DatabaseUnavailable: Or that the pipeline's database did not answer.
+        KeyboardInterrupt: Or that the process is to end.
+    """
+    found = leaves(error)
+    for kinds in (_ENDS_THE_PROCESS, _NOT_THE_HOOKS):
+        for one in found:
+            if isinstance(one, kinds):
+                raise one
+    # Tasks of a group that were cancelled because of another one say nothing.
+    telling = [one for one in found if not isinstance(one, asyncio.CancelledError)] or found
+    return max((_outcome(one, stage, what) for one in telling), key=_badness)
+
+
+def _outcome(error: BaseException, stage: Stage, what: str) -> Outcome:
+    if isinstance(error, asyncio.CancelledError):
         return Failed(code="hook_cancelled", reason="the hook was cancelled by its own doing")
-    except SystemExit:
+    if isinstance(error, SystemExit):
         return Failed(code="SystemExit", reason="the hook wanted to end the process")
-    except Signal as signal:
-        return _told(signal)
-    except (TimeoutError, ChildTimedOut):
-        return Failed(code="timed_out", reason="the stage's deadline passed")
-    except ChildCrashed as error:
-        return Failed(code="child_crashed", reason="the child process died", detail=_detail(error))
-    except (MissingExtra, DefinitionError) as error:
-        return _told(StageFault(str(error)))
-    except HookRaised as error:
-        if error.type_name in _OF_THE_STAGE:
-            return _told(StageFault(error.message))
-        reason = f"the hook raised {error.type_name}"
-        return Failed(code=error.type_name, reason=reason, detail=_detail(error))
-    except PipelineError as error:
-        return Failed(code=type(error).__name__, reason=_detail(error))
-    except Exception as error:  # noqa: BLE001 - users may raise anything
-        name = type(error).__name__
-        # The message may quote the document, and history is kept when the document is deleted.
-        return Failed(code=name, reason=f"the hook raised {name}", detail=_detail(error))
+    if isinstance(error, Signal):
+        return _told(error, stage)
+    return _classified(error, stage, what)
 
 
-def _told(signal: Signal) -> Outcome:
+def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
+    if isinstance(error, HookRaised):  # seen by the child already
+        found, message, trace = error.symptoms, redacted(error.message), error.trace
+    else:
+        found, message, trace = symptoms(error, datetime.now(UTC)), message_of(error), frames(error)
+    message = _storable(message)[:DETAIL_CHARS]
+    verdict = classify(found, stage.failures)
+    # A message may quote the document, and history is kept when the document is deleted.
+    reason, detail = f"{what} {found}", message or None
+    if verdict.is_quotable:
+        reason, detail = message if found.is_own else f"{reason}: {message}", None
+    reason = _storable(reason)
+    if verdict.kind == "stage_fault":
+        return Postponed(code="stage_fault", reason=reason, detail=detail, after=stage.fault_pause)
+    if verdict.kind == "rate_limited":
+        after = verdict.wait or timedelta(0)
+        return Postponed(code="rate_limited", reason=reason, detail=detail, after=after)
+    return Failed(
+        code=_storable(verdict.code),
+        reason=reason,
+        detail=detail,
+        permanent=verdict.kind == "permanent",
+        after=verdict.wait,
+        error_type=_storable(found.types[0]),
+        trace=_storable(trace),
+    )
+
+
+def _told(signal: Signal, stage: Stage) -> Outcome:
     match signal:
         case Retry(reason=reason, after=after):
-            return Failed(code="retry", reason=_storable(reason), after=after)
+            return Failed(code="retry", reason=_public(reason), after=after)
         case Reject(reason=reason, code=code):
-            return Failed(code=_storable(code), reason=_storable(reason), permanent=True)
+            return Failed(code=_public(code) or "rejected", reason=_public(reason), permanent=True)
         case RateLimited(after=after):
             return Postponed(code="rate_limited", reason=str(signal), after=after)
         case StageFault(reason=reason):
-            return Postponed(code="stage_fault", reason=_storable(reason), after=STAGE_FAULT_PAUSE)
+            return Postponed(code="stage_fault", reason=_public(reason), after=stage.fault_pause)
         case Wait(poll_after=after):
             return Postponed(code="waiting", reason=str(signal), after=after)
     return Failed(code=type(signal).__name__, reason="the hook raised a signal of its own")
 
 
-def _detail(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's may not even have a text
-        text = "its message cannot be read"
-    return _storable(text)[:DETAIL_CHARS]
+def _badness(outcome: Outcome) -> tuple[int, timedelta]:
+    match outcome:
+        case Postponed(code="stage_fault", after=after):
+            return 3, after
+        case Failed(permanent=False, after=after):
+            return 2, after or timedelta(0)
+        case Postponed(after=after):
+            return 1, after
+    return 0, timedelta(0)
+
+
+def _public(said: object) -> str:
+    """Return what a hook said in a signal, which people should write and programs may fill."""
+    return _storable(redacted(said) if isinstance(said, str) else repr(type(said)))
 
 
 def _storable(text: str) -> str:

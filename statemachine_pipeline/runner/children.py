@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from statemachine_pipeline.symptoms import Symptoms
+
 T = TypeVar("T")
 
 MEBIBYTE: Final = 1024 * 1024
@@ -57,14 +59,14 @@ class HookRaised(PipelineError):
     """The function raised an exception that is none of the hooks' signals.
 
     Attributes:
-        type_name: Name of the exception's class in the child.
+        symptoms: What rules can know of it.
         message: Its text; may hold text of the document.
-        traceback: The child's traceback.
+        trace: Where the child raised it, without what it says.
     """
 
-    def __init__(self, type_name: str, message: str, traceback: str) -> None:
-        self.type_name, self.message, self.traceback = type_name, message, traceback
-        super().__init__(f"{type_name}: {message}")
+    def __init__(self, symptoms: Symptoms, message: str, trace: str) -> None:
+        self.symptoms, self.message, self.trace = symptoms, message, trace
+        super().__init__(f"{symptoms.name}: {message}")
 
 
 class Children:
@@ -129,6 +131,7 @@ class Children:
         Raises:
             Signal: The function raised it.
             HookRaised: The function raised anything else.
+            ExceptionGroup: It raised several at once; of these two.
             ChildCrashed: The child died.
             ChildTimedOut: There was no answer in time.
             DefinitionError: The function or an argument cannot be sent.
@@ -137,10 +140,10 @@ class Children:
         async with self._slots:
             answer = await self._exchange(request, timeout_seconds)
         match answer:
-            case wire.Signalled(signal=signalled):
-                raise signalled
-            case wire.Raised(type_name=name, message=message, traceback=traceback):
-                raise HookRaised(name, message, traceback)
+            case wire.Signalled() | wire.Raised():
+                raise _raised(answer)
+            case wire.Grouped(members=members):
+                raise ExceptionGroup("the hook raised several", [_raised(one) for one in members])
             case wire.Returned(value=value):
                 returned: T = value
                 return returned
@@ -167,7 +170,7 @@ class Children:
                 if self._closed:
                     raise EOFError
                 answer = await asyncio.to_thread(wire.decode_answer, await child.ask(request))
-            if isinstance(answer, wire.Raised) and answer.type_name == "MemoryError":
+            if isinstance(answer, wire.Raised) and answer.symptoms.name == "MemoryError":
                 raise ChildCrashed(f"went over its limit of {self._memory_bytes:,} bytes of memory")
             is_sound = not self._closed and child.calls < self._recycle_after
         except TimeoutError:
@@ -300,6 +303,12 @@ class _Child:
         assert self._process.stderr is not None  # noqa: S101 - asked for at start
         while piece := await self._process.stderr.read(STDERR_TAIL_BYTES):
             self._tail = (self._tail + piece)[-STDERR_TAIL_BYTES:]
+
+
+def _raised(answer: wire.Signalled | wire.Raised) -> Exception:
+    if isinstance(answer, wire.Signalled):
+        return answer.signal
+    return HookRaised(answer.symptoms, answer.message, answer.trace)
 
 
 def _cause(exit_code: int | None) -> str:

@@ -154,8 +154,7 @@ class Drive:
         started = time.monotonic()
         outcome = await self._performer.perform(claim, bound)
         elapsed = time.monotonic() - started
-        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
-            self._slots.paused |= {bound.state}
+        self._note_fault(bound, outcome)
         facts = await self._facts_with_key(claim, bound, outcome)
         taken = self._slots.take(self._stages.after(bound.state) - {bound.state})
         try:
@@ -164,6 +163,10 @@ class Drive:
             name = type(error).__name__
             outcome = Failed(code=name, reason=f"the hash of its product raised {name}")
             return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
+
+    def _note_fault(self, bound: Bound, outcome: Outcome) -> None:
+        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
+            self._slots.paused |= {bound.state}
 
     def _propose(
         self,
@@ -244,7 +247,7 @@ class Drive:
                     # deadline the claim is rescued, and that is bounded.
                     logger.error("{}: {}", claim.document.id, error)
                     return None
-                proposal = self._failed(proposal, proposal.bound, error)
+                proposal = await self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:
                 # Whether the commit landed is unknown: the fence tells, once the database answers.
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -264,11 +267,9 @@ class Drive:
         )
         return await self._settle(again)
 
-    def _failed(self, proposal: Proposal, bound: Bound, error: ProductFailed) -> Proposal:
-        name = type(error.cause).__name__
-        # The first line only: PostgreSQL's details quote the row.
-        detail = (str(error.cause).strip() or name).splitlines()[0]
-        outcome = Failed(code=name, reason=f"its product raised {name}", detail=detail)
+    async def _failed(self, proposal: Proposal, bound: Bound, error: ProductFailed) -> Proposal:
+        outcome = await self._performer.judge(proposal.claim, bound, error.cause)
+        self._note_fault(bound, outcome)
         failed = self._propose(
             proposal.claim,
             bound,

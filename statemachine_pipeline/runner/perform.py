@@ -21,7 +21,7 @@ from statemachine_pipeline.records import (
     Validated,
     Vectors,
 )
-from statemachine_pipeline.runner.calling import call_user
+from statemachine_pipeline.runner.calling import call_user, deadline, outcome_of
 from statemachine_pipeline.runner.children import Children
 from statemachine_pipeline.runner.found import bounded
 
@@ -85,11 +85,23 @@ class Performer:
             StaleClaim: The claim was lost meanwhile.
             DatabaseUnavailable: What the hook reads or saves could not be reached.
         """
-        deadline = bound.stage.deadline.total_seconds()
         try:
-            outcome = await call_user(self._run, claim, bound, deadline)
+            outcome = await call_user(bound.stage, self._run, claim, bound)
         finally:
             await claim.reader.forget(claim)
+        return await self._followed(claim, bound, outcome)
+
+    async def judge(self, claim: Claim, bound: Bound, error: BaseException) -> Outcome:
+        """Say what it means that the product of a stage could not be written.
+
+        Raises:
+            StaleClaim: The claim was lost meanwhile.
+            DatabaseUnavailable: The stage could not be paused.
+        """
+        outcome = outcome_of(error, bound.stage, "its product raised")
+        return await self._followed(claim, bound, outcome)
+
+    async def _followed(self, claim: Claim, bound: Bound, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Postponed):
             return await self._postponed(claim, bound, outcome)
         return outcome
@@ -102,42 +114,41 @@ class Performer:
             return Failed(code="waited_too_long", reason=f"still waiting after {waited}")
         return outcome
 
-    async def _run(self, claim: Claim, bound: Bound, deadline: float) -> Done:
-        done = await self._performed(claim, bound, deadline)
+    async def _run(self, claim: Claim, bound: Bound) -> Done:
+        done = await self._performed(claim, bound)
         return bounded(done, claim.document, bound.stage.children)
 
-    async def _performed(self, claim: Claim, bound: Bound, deadline: float) -> Done:
-        async with asyncio.timeout(deadline) as limit:
+    async def _performed(self, claim: Claim, bound: Bound) -> Done:
+        async with deadline(bound.stage.deadline) as limit:
             if bound.stage.kind == "embedder":
                 return await self._embed(claim, bound, limit)
             async with self._accesses.of(bound.stage.provider).request():
-                return await self._once(claim, bound, deadline)
+                return await self._once(claim, bound)
 
-    async def _once(self, claim: Claim, bound: Bound, deadline: float) -> Done:
+    async def _once(self, claim: Claim, bound: Bound) -> Done:
         """Run a hook that is called once for an attempt."""
         hook, kind = bound.stage.hook, bound.stage.kind
         if kind == "parser":
             source = await claim.source()
-            parsed = await self._call(bound, hook.parse, source, deadline)
+            parsed = await self._call(bound, hook.parse, source)
             return _done(parsed) if isinstance(parsed, Done) else Done(parsed)
         if kind == "chunker":
             text = await claim.text()
-            return Done(Chunks(tuple(await self._call(bound, hook.split, text, deadline))))
+            return Done(Chunks(tuple(await self._call(bound, hook.split, text))))
         if kind == "publisher":
             if bound.stage.stores_elsewhere and not await self._withdrawals.place(claim):
                 raise Wait(WITHDRAWAL_POLL)
             return Done(await hook.publish(claim))
         if bound.stage.where == "process":
             # A child cannot reach the database, so its input is read for it.
-            return _done(await self._call(bound, hook, await claim.text(), deadline))
-        return _done(await self._call(bound, hook, claim, deadline))
+            return _done(await self._call(bound, hook, await claim.text()))
+        return _done(await self._call(bound, hook, claim))
 
-    async def _call(
-        self, bound: Bound, function: Callable[[Any], Any], argument: object, deadline: float
-    ) -> Any:
+    async def _call(self, bound: Bound, function: Callable[[Any], Any], argument: object) -> Any:
         where = bound.stage.where
         if where == "process":
-            return await self._children.call(function, argument, timeout_seconds=deadline)
+            seconds = bound.stage.deadline.total_seconds()
+            return await self._children.call(function, argument, timeout_seconds=seconds)
         if where == "thread":
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, function, argument)

@@ -13,8 +13,7 @@ import inspect
 import json
 import pickle
 import struct
-import traceback
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from statemachine_pipeline.errors import DefinitionError
@@ -36,6 +35,8 @@ from statemachine_pipeline.records import (
     Span,
     Validated,
 )
+from statemachine_pipeline.redaction import frames, message_of
+from statemachine_pipeline.symptoms import Symptoms, leaves, symptoms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,12 @@ LENGTH: Final = struct.Struct(">Q")
 """What stands before each message: its length in bytes."""
 
 MESSAGE_LIMIT_CHARS: Final = 2_000
-TRACEBACK_LIMIT_CHARS: Final = 20_000
+TRACE_LIMIT_CHARS: Final = 10_000
+MEMBERS_LIMIT: Final = 50
+"""Exceptions of one group that are told."""
+_TYPES_LIMIT: Final = 20
+_NAME_LIMIT_CHARS: Final = 300
+_CAUSES_LIMIT: Final = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,14 +71,21 @@ class Signalled:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Raised:
-    """The function raised anything else; ``traceback`` is text for people."""
+    """The function raised anything else; ``trace`` says where, without what it says."""
 
-    type_name: str
+    symptoms: Symptoms
     message: str
-    traceback: str
+    trace: str
 
 
-Answer = Returned | Signalled | Raised
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grouped:
+    """The function raised several at once."""
+
+    members: tuple[Signalled | Raised, ...]
+
+
+Answer = Returned | Signalled | Raised | Grouped
 
 
 class Malformed(Exception):
@@ -120,25 +133,41 @@ def encode_result(value: object) -> bytes:
 
 def encode_failure(error: BaseException) -> bytes:
     """Encode what a function raised."""
+    if isinstance(error, BaseExceptionGroup):
+        members = leaves(error)[:MEMBERS_LIMIT]
+        return _dump({"members": [_plain_failure(member) for member in members]})
+    return _dump(_plain_failure(error))
+
+
+def _plain_failure(error: BaseException) -> dict[str, Any]:
     match error:
         case Retry(reason=reason, after=after):
             seconds = None if after is None else after.total_seconds()
-            return _dump({"signal": "retry", "reason": reason, "after": seconds})
+            return {"signal": "retry", "reason": reason, "after": seconds}
         case Reject(reason=reason, code=code):
-            return _dump({"signal": "reject", "reason": reason, "code": code})
+            return {"signal": "reject", "reason": reason, "code": code}
         case RateLimited(after=after):
-            return _dump({"signal": "rate_limited", "after": after.total_seconds()})
+            return {"signal": "rate_limited", "after": after.total_seconds()}
         case StageFault(reason=reason):
-            return _dump({"signal": "stage_fault", "reason": reason})
+            return {"signal": "stage_fault", "reason": reason}
         case Wait(poll_after=after):
-            return _dump({"signal": "wait", "after": after.total_seconds()})
-    return _dump(
-        {
-            "raised": type(error).__qualname__,
-            "message": str(error)[:MESSAGE_LIMIT_CHARS],
-            "traceback": "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT_CHARS:],
-        }
-    )
+            return {"signal": "wait", "after": after.total_seconds()}
+    return {
+        "raised": _plain_symptoms(symptoms(error, datetime.now(UTC))),
+        "message": message_of(error)[:MESSAGE_LIMIT_CHARS],
+        "trace": frames(error)[:TRACE_LIMIT_CHARS],
+    }
+
+
+def _plain_symptoms(found: Symptoms) -> dict[str, Any]:
+    return {
+        "types": [name[:_NAME_LIMIT_CHARS] for name in found.types],
+        "status": found.status,
+        "errno": found.errno,
+        "sqlstate": found.sqlstate,
+        "wait": None if found.wait is None else found.wait.total_seconds(),
+        "cause": None if found.cause is None else _plain_symptoms(found.cause),
+    }
 
 
 def decode_answer(content: bytes) -> Answer:
@@ -149,14 +178,11 @@ def decode_answer(content: bytes) -> Answer:
     """
     try:
         answer = json.loads(content.decode("utf-8", "surrogatepass"))
-        if "signal" in answer:
-            return Signalled(_signal(answer))
-        if "raised" in answer:
-            return Raised(
-                _a(str, answer["raised"])[:MESSAGE_LIMIT_CHARS],
-                _a(str, answer["message"])[:MESSAGE_LIMIT_CHARS],
-                _a(str, answer["traceback"])[:TRACEBACK_LIMIT_CHARS],
-            )
+        if "members" in answer:
+            members = _a(list, answer["members"])[:MEMBERS_LIMIT]
+            return Grouped(tuple(_failure(member) for member in members))
+        if "signal" in answer or "raised" in answer:
+            return _failure(answer)
         return Returned(_rebuilt(answer))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Malformed(f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT_CHARS]) from None
@@ -256,6 +282,35 @@ _BUILDERS: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
     "done": _done,
     "value": lambda answer: answer["value"],
 }
+
+
+def _failure(answer: dict[str, Any]) -> Signalled | Raised:
+    if "signal" in answer:
+        return Signalled(_signal(answer))
+    return Raised(
+        _symptoms(_a(dict, answer["raised"]), _CAUSES_LIMIT),
+        _a(str, answer["message"])[:MESSAGE_LIMIT_CHARS],
+        _a(str, answer["trace"])[:TRACE_LIMIT_CHARS],
+    )
+
+
+def _symptoms(plain: dict[str, Any], depth: int) -> Symptoms:
+    names = [_a(str, name)[:_NAME_LIMIT_CHARS] for name in _a(list, plain["types"])]
+    status, wait, cause = plain["status"], plain["wait"], plain["cause"]
+    if not names:
+        raise ValueError("an exception has a type")
+    return Symptoms(
+        types=tuple(names[:_TYPES_LIMIT]),
+        status=None if status is None else _a(int, status),
+        errno=_word(plain["errno"]),
+        sqlstate=_word(plain["sqlstate"]),
+        wait=None if wait is None else _seconds(wait),
+        cause=None if cause is None or not depth else _symptoms(_a(dict, cause), depth - 1),
+    )
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else _a(str, value)[:_NAME_LIMIT_CHARS]
 
 
 def _signal(answer: dict[str, Any]) -> Signal:

@@ -13,7 +13,7 @@ from loguru import logger
 from statemachine_pipeline.decide import Crashed, Failed, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.hooks import Done, Product
-from statemachine_pipeline.runner.calling import call_user
+from statemachine_pipeline.runner.calling import call_user, deadline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +53,9 @@ class Withdrawing:
 
     async def _withdraw(self, claim: Claim, bound: Bound) -> None:
         try:
-            outcome = await call_user(self._call, claim, bound)
+            outcome = await call_user(bound.stage, self._call, claim, bound)
             if isinstance(outcome, Succeeded):
-                outcome = await call_user(self._finish, claim, outcome.product)
+                outcome = await call_user(bound.stage, self._finish, claim, outcome.product)
         except asyncio.CancelledError:
             with contextlib.suppress(DatabaseUnavailable):
                 await self._withdrawals.give_back(claim, timedelta(0), "its worker stopped")
@@ -64,7 +64,7 @@ class Withdrawing:
             await self._give_back(claim, bound, outcome)
 
     async def _call(self, claim: Claim, bound: Bound) -> Done:
-        async with asyncio.timeout(bound.stage.deadline.total_seconds()):
+        async with deadline(bound.stage.deadline):
             return Done(await bound.stage.hook.withdraw(claim))
 
     async def _finish(self, claim: Claim, product: object) -> Done:
@@ -77,7 +77,7 @@ class Withdrawing:
     async def _give_back(
         self, claim: Claim, bound: Bound, outcome: Failed | Postponed | Crashed
     ) -> None:
-        error = outcome.error if isinstance(outcome, Failed) else outcome.reason
+        error = outcome.reason if isinstance(outcome, Crashed) else outcome.error
         after = None if isinstance(outcome, Crashed) else outcome.after
         draw = random.random()  # noqa: S311 - jitter, not a secret
         pause = max(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from statemachine_pipeline.adapters.waits import asked_wait
+from statemachine_pipeline.waits import asked_wait
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 

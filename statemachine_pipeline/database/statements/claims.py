@@ -50,8 +50,12 @@ SETTLED = {
     "reported": JSONB,
     "facts": JSONB,
     "failed_in": sa.Text,
+    "failed_stage": sa.Text,
     "code": sa.Text,
-    "attempt": sa.Integer,
+    "attempts": sa.Integer,
+    "crashes": sa.Integer,
+    "error_type": sa.Text,
+    "traceback": sa.Text,
 }
 """One settled claim. ``steps`` holds one object per transition, in order.
 
@@ -367,15 +371,16 @@ def _keep_products(t: Tables, held: Any) -> Any:
 
 
 def _park(t: Tables, held: Any) -> Any:
-    columns = ("state", "code", "reason", "attempts")
+    told = ("code", "attempts", "crashes", "error_type", "traceback")
+    columns = ("stage", "state", "reason", *told)
     stored = insert(t.dead_letter).from_select(
         ["document_id", *columns],
         sa.select(
             held.c.id,
+            held.c.failed_stage,
             held.c.failed_in,
-            held.c.code,
             held.c.error,
-            sa.func.coalesce(held.c.attempt, 0),
+            *(held.c[name] for name in told),
         ).where(held.c.failed_in.is_not(None)),
     )
     changed = {name: stored.excluded[name] for name in columns}

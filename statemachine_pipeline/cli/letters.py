@@ -1,0 +1,90 @@
+"""Dead letters as the command line shows them, and how it is told which are meant."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.ending import OK, UsageError
+from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.letters import Matching
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.cli.opening import Target
+
+_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def matching(
+    stage: str | None, code: str | None, tenant: str | None, since: str | None
+) -> Matching:
+    """Return which dead letters are meant.
+
+    Raises:
+        UsageError: ``since`` is no time.
+    """
+    when = None if since is None else _time(since, datetime.now(UTC))
+    return Matching(stage=stage, code=code, tenant=tenant, since=when)
+
+
+def _time(text: str, now: datetime) -> datetime:
+    """Read a time, in UTC unless it says another zone, or how long ago: ``90m``, ``2d``."""
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--since {text!r} is no time; write 2026-01-31, 2026-01-31T08:00, or 90m, 12h, 2d"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+async def show(target: Target, which: Matching, *, limit: int, as_json: bool) -> int:
+    """Print dead letters, newest first."""
+    async with opened(target, "stored") as pipeline:
+        found = await pipeline.operations.dead_letters(**which.parameters(), limit=limit)
+    rows = [
+        (one.document_id, _shown(one.at), one.stage, one.code, one.attempts, one.name, one.reason)
+        for one in found
+    ]
+    headings = ("DOCUMENT", "AT (UTC)", "STAGE", "CODE", "TRIES", "NAME", "REASON")
+    _print(found, headings, rows, as_json=as_json)
+    return OK
+
+
+async def show_groups(target: Target, which: Matching, *, as_json: bool) -> int:
+    """Print how many dead letters there are of each stage and code."""
+    async with opened(target, "stored") as pipeline:
+        found = await pipeline.operations.dead_letter_groups(**which.parameters())
+    rows = [
+        (one.count, one.stage, one.code, _shown(one.first_at), _shown(one.last_at), one.example)
+        for one in found
+    ]
+    headings = ("COUNT", "STAGE", "CODE", "FIRST (UTC)", "LAST (UTC)", "EXAMPLE")
+    _print(found, headings, rows, as_json=as_json)
+    return OK
+
+
+def _print(
+    found: Sequence[object],
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        for one in found:
+            output.emit(one)
+        return
+    output.table(headings, rows)
+
+
+def _shown(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
