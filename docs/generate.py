@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generators import api, errors, settings, tables
+from generators import api, errors, failures, settings, tables
 
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
@@ -95,7 +95,7 @@ def _failures() -> Iterator[str]:
     cap, base, factor = waits.cap.total_seconds(), waits.base.total_seconds(), waits.factor
     yield f"\n`{may_retry.__name__}`: {_first_line(may_retry)}"
     yield f"By default a stage has {policy.attempts} attempts, a life {policy.crashes} crashes."
-    yield "The wait after failed attempt *n* is drawn evenly between 0 and "
+    yield "The wait after failed attempt *n* is drawn evenly between 0 and"
     yield f"{base:g} s x {factor:g}^(n-1),"
     yield f"at most {cap:g} s."
     yield f"`{DEAD_LETTER}` keeps the reason; `requeue` begins a new life that hops over every"
@@ -203,6 +203,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/cli.md": cli_page(),
         ROOT / "docs/reference/api.md": api.page(NOTE),
         ROOT / "docs/reference/errors.md": errors.page(NOTE),
+        ROOT / "docs/reference/failures.md": failures.page(NOTE),
         ROOT / "docs/reference/settings.md": settings.page(NOTE),
         ROOT / "docs/reference/tables.md": tables.page(NOTE),
     }

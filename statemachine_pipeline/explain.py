@@ -47,7 +47,7 @@ def explain(
         owner: Whom it rests on, as a duplicate.
         warnings: The parser's, on the text that is stored.
         seen: What the guards of its last stage saw; it counts where no hook will say more.
-        dead_letter: What is known of its failure.
+        dead_letter: How it failed.
     """
     policy = stages.policy_at(document.state)
     facts = dataclasses.replace(
@@ -83,8 +83,8 @@ def _resting(
 ) -> str:
     state = document.state
     if state == DEAD_LETTER:
-        code = f" ({dead_letter.stage}: {dead_letter.code})" if dead_letter else ""
-        return f"{state}: {document.last_error}{code}; `requeue` takes it up where it failed"
+        said = f"{document.last_error}{_at_stage(dead_letter, document.last_error or '')}"
+        return f"{state}: {said}; `requeue` takes it up where it failed"
     if state == CANCELLED:
         return f"{state}: {document.last_error}; `requeue` takes it up where it stopped"
     if state == DELETED:
@@ -95,6 +95,13 @@ def _resting(
         chunks = _counted(document.chunk_count, "chunk")
         return f"{state}: {chunks} and {_counted(document.vector_count, 'vector')} are published"
     return f"{state}: it rests"
+
+
+def _at_stage(letter: DeadLetter | None, said: str) -> str:
+    if letter is None:
+        return ""
+    # The code of a guard that refused is in the sentence already.
+    return f" ({letter.stage})" if letter.code in said else f" ({letter.stage}: {letter.code})"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -144,6 +144,7 @@ def _named(error: Any) -> str:
         return type_name(error)
     if not isinstance(error, str):
         raise ValueError(f"{error!r} is no class of exceptions, nor the name of one")  # noqa: TRY004
+    error = error.removeprefix("builtins.")
     is_built_in = isinstance(getattr(builtins, error, None), type)
     if not (_DOTTED.fullmatch(error) or (is_built_in and error[0].isupper())):
         raise ValueError(

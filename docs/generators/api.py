@@ -7,10 +7,17 @@ from typing import Any
 
 from generators.docstrings import PACKAGE, described, first_line, member, package, signature, tidy
 
-HANDED_OUT = ("operations", "blocking", "events", "records", "hooks", "stages", "retry", "blobs")
+HANDED_OUT = (
+    *("operations", "blocking", "events", "records", "letters", "hooks", "stages"),
+    *("failures", "retry", "blobs"),
+)
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"
-_INTERNAL = {"statemachine_pipeline.events.Place"}
+_INTERNAL = {
+    "statemachine_pipeline.events.Place",
+    "statemachine_pipeline.failures.Verdict",
+    "statemachine_pipeline.letters.Matching",
+}
 _SILENT = {"__init__", "__aenter__", "__aexit__"}
 
 

@@ -55,6 +55,12 @@ def draw(
     output.line()
     output.line(f"  {output.plain(explanation.sentence)}")
     output.line()
+    letter = explanation.dead_letter
+    if letter is not None and letter.traceback:
+        output.line("where it was raised, the innermost call last:")
+        for call in letter.traceback.splitlines():
+            output.line(f"- {output.plain(call)}")
+        output.line()
     if explanation.warnings:
         output.line("warnings of the parser:")
         for warning in explanation.warnings:

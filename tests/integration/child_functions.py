@@ -148,3 +148,12 @@ class Unreachable:
 
     def parse(self, source: Source) -> ParsedText:
         raise ConnectionRefusedError
+
+
+def gather_failures(text: ParsedText) -> None:
+    """Fail as a group of tasks does, quoting the document."""
+    nothing: dict[str, int] = {}
+    try:
+        nothing[text.text]
+    except KeyError as error:
+        raise ExceptionGroup("several", [error]) from None

@@ -229,6 +229,42 @@ def test_show_tells_history_and_why(shell: Shell, ingested: Ended) -> None:
     assert "requeue" in [option["trigger"] for option in shown["explanation"]["options"]]
 
 
+def test_dead_letters_are_listed_grouped_and_requeued_by_what_they_have_in_common(
+    shell: Shell, ingested: Ended
+) -> None:
+    """`dead-letters` says what failed and why; `requeue` takes the same filters."""
+    empty = of(ingested, "empty.txt")["document_id"]
+    letters = shell.run("dead-letters", "--json").records
+    assert {one["name"] for one in letters} == {"photo.png", "empty.txt"}
+    (letter,) = (one for one in letters if one["document_id"] == empty)
+    assert (letter["stage"], letter["code"], letter["attempts"]) == ("queue_parse", "empty", 1)
+
+    listed = shell.run("dead-letters", "--code", "empty", "--since", "1d")
+    assert "queue_parse  empty" in listed.out
+    assert shell.run("dead-letters", "--since", "2999-01-01", "--json").records == []
+    groups = shell.run("dead-letters", "--group", "--json").records
+    assert ("queue_parse", "empty", 1, empty) in [
+        (one["stage"], one["code"], one["count"], one["example"]) for one in groups
+    ]
+    assert "1  queue_parse  empty" in shell.run("dead-letters", "--group").out
+
+    (would,) = shell.run("requeue", "--code", "empty", "--dry-run", "--json").records
+    assert (would["dry_run"], would["moved"]) == (True, [empty])
+    none = shell.run("requeue", "--stage", "finalize", "--since", "12h")
+    assert (none.code, "0 documents moved" in none.err) == (0, True)
+    (shown,) = shell.run("show", empty, "--json").records
+    assert shown["explanation"]["dead_letter"]["code"] == "empty"
+
+
+def test_a_slip_in_what_is_to_be_requeued_is_told(shell: Shell) -> None:
+    """Exit code 2: a time that is none, and filters of dead letters beside IDs."""
+    slip = shell.run("dead-letters", "--since", "yesterday")
+    both = shell.run("requeue", UNKNOWN, "--code", "empty")
+    assert (slip.code, both.code) == (2, 2)
+    assert "--since 'yesterday' is no time" in slip.err
+    assert "are for dead letters" in both.err
+
+
 def test_show_draws_a_document_for_people(shell: Shell, ingested: Ended) -> None:
     """`show ID` answers: how far is it, why is it here, what comes next."""
     shown = shell.run("show", of(ingested, "garden.md")["document_id"])

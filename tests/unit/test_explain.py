@@ -12,6 +12,7 @@ import pytest
 from statemachine import State
 
 from statemachine_pipeline.explain import explain
+from statemachine_pipeline.letters import DeadLetter
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.records import Document, Explanation
 from statemachine_pipeline.stages import Stage, Stages, by_hand
@@ -56,6 +57,24 @@ DOCUMENT = Document(
 )
 
 
+def letter(code: str) -> DeadLetter:
+    """Return a dead letter with a code."""
+    return DeadLetter(
+        document_id=DOCUMENT.id,
+        tenant="default",
+        name="a.txt",
+        stage="accept_parse",
+        state="parse_complete",
+        code=code,
+        reason="no",
+        attempts=1,
+        crashes=0,
+        error_type=None,
+        traceback=None,
+        at=NOON,
+    )
+
+
 def explained(state: str, *, error: str | None = None, **known: Any) -> Explanation:
     """Explain a document of which nothing else is known."""
     unknown = {
@@ -78,6 +97,18 @@ def explained(state: str, *, error: str | None = None, **known: Any) -> Explanat
             "dead_letter",
             {"error": "no text on 12 pages: a scan?"},
             "dead_letter: no text on 12 pages: a scan?; `requeue` takes it up where it failed",
+        ),
+        (
+            "dead_letter",
+            {"error": "no text on 12 pages: a scan?", "dead_letter": letter("no_text")},
+            "dead_letter: no text on 12 pages: a scan? (accept_parse: no_text); `requeue` takes it "
+            "up where it failed",
+        ),
+        (
+            "dead_letter",
+            {"error": "refused (guard_refused:x)", "dead_letter": letter("guard_refused:x")},
+            "dead_letter: refused (guard_refused:x) (accept_parse); `requeue` takes it up where it "
+            "failed",
         ),
         (
             "cancelled",

@@ -10,8 +10,9 @@ import pytest
 from statemachine import State
 
 from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
-from statemachine_pipeline.retry import Policy
+from statemachine_pipeline.retry import Constant, Policy
 from statemachine_pipeline.stages import Stage, Stages, by_hand
 
 GRAPH = DocumentLifecycle.graph
@@ -372,3 +373,36 @@ def test_numbers_that_do_not_change_the_output_do_not_change_the_fingerprint() -
     """'A shipped hook's fingerprint changes only when its output does'."""
     tuned = Stage(plain, attempts=9, concurrency=1, run="process", deadline=timedelta(hours=1))
     assert tuned.fingerprint == Stage(plain).fingerprint
+
+
+def test_a_stage_hands_its_backoff_to_its_policy() -> None:
+    """'How the waits between attempts grow', per stage."""
+    steady = Constant(base=timedelta(seconds=9), jitter="none")
+    assert Stage(work, backoff=steady).policy == Policy(backoff=steady)
+    assert Stage(work).policy == Policy()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"backoff": timedelta(seconds=2)}, "backoff must be one of Exponential, Fibonacci"),
+        ({"failures": [ValueError]}, "is no rule; write failures="),
+        ({"failures": ValueError}, "is no rule; write failures="),
+        ({"fault_pause": timedelta(0)}, "fault_pause must be above zero"),
+    ],
+    ids=["backoff", "classes", "class", "pause"],
+)
+def test_a_wrong_rule_or_schedule_is_refused_when_the_stage_is_made(
+    numbers: dict[str, Any], message: str
+) -> None:
+    """Not when the first document fails, at night."""
+    with pytest.raises(DefinitionError, match=message):
+        Stage(work, **numbers)
+
+
+def test_rules_of_a_stage_may_be_given_in_any_collection() -> None:
+    """They are kept as a tuple, in their order."""
+    rules = [FailureRule(ValueError, "permanent"), FailureRule(KeyError, "permanent")]
+    assert Stage(work, failures=rules).failures == tuple(rules)
+    assert Stage(work, failures=iter(rules)).failures == tuple(rules)  # type: ignore[arg-type]
+    assert Stage(work, failures=rules[0]).failures == (rules[0],)  # type: ignore[arg-type]

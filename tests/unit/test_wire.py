@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import pickle
@@ -24,6 +25,7 @@ from statemachine_pipeline.records import (
     Validated,
 )
 from statemachine_pipeline.runner import wire
+from statemachine_pipeline.symptoms import Symptoms
 
 CHUNK = Chunk(
     index=0, text="é\ud800", start=1, end=3, headings=("A", "B"), page=2, metadata={"a": [1, None]}
@@ -109,15 +111,57 @@ def test_signals_come_back_as_they_were(signal: Signal) -> None:
 
 
 def test_other_exceptions_come_back_as_text() -> None:
-    """Any other exception as type name, message and traceback, each of bounded length."""
+    """Any other exception as what rules can know of it, a message and where it was raised."""
     try:
-        raise KeyError("x" * 100_000)
+        raise KeyError("x" * 100_000) from PermissionError(errno.EACCES, "no")
     except KeyError as error:
         answer = wire.decode_answer(wire.encode_failure(error))
     assert isinstance(answer, wire.Raised)
-    assert answer.type_name == "KeyError"
+    assert answer.symptoms.types == ("KeyError", "LookupError", "Exception", "BaseException")
+    assert answer.symptoms.cause is not None
+    assert (answer.symptoms.cause.name, answer.symptoms.cause.errno) == (
+        "PermissionError",
+        "EACCES",
+    )
     assert len(answer.message) == wire.MESSAGE_LIMIT_CHARS
-    assert len(answer.traceback) == wire.TRACEBACK_LIMIT_CHARS
+    assert answer.trace.startswith(f"KeyError\n  {__name__}:")
+    assert "xxx" not in answer.trace
+
+
+class Limited(Exception):
+    status_code, sqlstate = 429, "40P01"
+    headers = {"Retry-After": "2.5"}  # noqa: RUF012
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_what_rules_can_know_comes_back_as_it_was() -> None:
+    """'Let the wire carry the MRO's dotted names', status, wait and SQLSTATE with them."""
+    answer = wire.decode_answer(wire.encode_failure(Limited()))
+    assert answer == wire.Raised(
+        Symptoms(
+            types=(f"{__name__}.Limited", "Exception", "BaseException"),
+            status=429,
+            sqlstate="40P01",
+            wait=timedelta(seconds=2.5),
+        ),
+        "its message cannot be read",
+        f"{__name__}.Limited",
+    )
+
+
+def test_a_group_comes_back_as_its_members() -> None:
+    """The function raised several at once, in any depth; at most fifty are told."""
+    inner = ExceptionGroup("inner", [Reject("never", "code"), KeyError("x")])
+    group = ExceptionGroup("outer", [inner, *[ValueError()] * 60])
+    answer = wire.decode_answer(wire.encode_failure(group))
+    assert isinstance(answer, wire.Grouped)
+    assert len(answer.members) == wire.MEMBERS_LIMIT
+    first, second = answer.members[:2]
+    assert isinstance(first, wire.Signalled)
+    assert isinstance(second, wire.Raised)
+    assert (str(first.signal), second.symptoms.name) == ("never", "KeyError")
 
 
 def dump(value: Any) -> bytes:
@@ -125,6 +169,14 @@ def dump(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+RAISED = {
+    "types": ["a.B"],
+    "status": None,
+    "errno": None,
+    "sqlstate": None,
+    "wait": None,
+    "cause": None,
+}
 NONSENSE = [
     b"",
     b"\xff",
@@ -145,7 +197,15 @@ NONSENSE = [
     dump({"signal": "retry", "reason": "a", "after": -1}),
     dump({"signal": "wait", "after": 1e300}),
     dump({"signal": "wait", "after": "soon"}),
-    dump({"raised": 1, "message": "", "traceback": ""}),
+    dump({"raised": 1, "message": "", "trace": ""}),
+    dump({"raised": RAISED | {"types": []}, "message": "", "trace": ""}),
+    dump({"raised": RAISED | {"types": [1]}, "message": "", "trace": ""}),
+    dump({"raised": RAISED | {"status": "429"}, "message": "", "trace": ""}),
+    dump({"raised": RAISED | {"wait": -1}, "message": "", "trace": ""}),
+    dump({"raised": RAISED | {"cause": "none"}, "message": "", "trace": ""}),
+    dump({"members": {"a": 1}}),
+    dump({"members": [1]}),
+    dump({"members": [{"signal": "no such"}]}),
 ]
 
 
