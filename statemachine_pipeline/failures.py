@@ -144,14 +144,14 @@ def _named(error: Any) -> str:
         return type_name(error)
     if not isinstance(error, str):
         raise ValueError(f"{error!r} is no class of exceptions, nor the name of one")  # noqa: TRY004
-    error = error.removeprefix("builtins.")
-    is_built_in = isinstance(getattr(builtins, error, None), type)
-    if not (_DOTTED.fullmatch(error) or (is_built_in and error[0].isupper())):
+    name = error.removeprefix("builtins.")
+    is_built_in = isinstance(getattr(builtins, name, None), type)
+    if not (_DOTTED.fullmatch(name) or (is_built_in and name[0].isupper())):
         raise ValueError(
-            f"{error!r} is no built-in exception; write the class, or its name with the module: "
-            f"'module.{error}'"
+            f"{name!r} is no built-in exception; write the class, or its name with the module: "
+            f"'module.{name}'"
         )
-    return error
+    return name
 
 
 def _wrong(rule: FailureRule) -> Iterator[str]:

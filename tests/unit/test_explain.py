@@ -101,14 +101,18 @@ def explained(state: str, *, error: str | None = None, **known: Any) -> Explanat
         (
             "dead_letter",
             {"error": "no text on 12 pages: a scan?", "dead_letter": letter("no_text")},
-            "dead_letter: no text on 12 pages: a scan? (accept_parse: no_text); `requeue` takes it "
-            "up where it failed",
+            (
+                "dead_letter: no text on 12 pages: a scan? (accept_parse: no_text); "
+                "`requeue` takes it up where it failed"
+            ),
         ),
         (
             "dead_letter",
             {"error": "refused (guard_refused:x)", "dead_letter": letter("guard_refused:x")},
-            "dead_letter: refused (guard_refused:x) (accept_parse); `requeue` takes it up where it "
-            "failed",
+            (
+                "dead_letter: refused (guard_refused:x) (accept_parse); "
+                "`requeue` takes it up where it failed"
+            ),
         ),
         (
             "cancelled",
