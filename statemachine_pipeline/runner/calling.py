@@ -9,7 +9,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
     DefinitionError,
@@ -63,7 +63,7 @@ async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
     except (TimeoutError, ChildTimedOut):
         return Failed(code="timed_out", reason="the stage's deadline passed")
     except ChildCrashed as error:
-        return Failed(code="child_crashed", reason="the child process died", detail=_detail(error))
+        return _crashed(error)
     except (MissingExtra, DefinitionError) as error:
         return _told(StageFault(str(error)))
     except HookRaised as error:
@@ -77,6 +77,11 @@ async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
         name = type(error).__name__
         # The message may quote the document, and history is kept when the document is deleted.
         return Failed(code=name, reason=f"the hook raised {name}", detail=_detail(error))
+
+
+def _crashed(error: ChildCrashed) -> Crashed:
+    detail = None if error.detail is None else _storable(error.detail)[:DETAIL_CHARS]
+    return Crashed(reason=str(error), code=error.code, detail=detail, is_contained=True)
 
 
 def _told(signal: Signal) -> Outcome:

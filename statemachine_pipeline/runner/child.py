@@ -1,14 +1,14 @@
 """A child process: reads calls from its standard input, answers on its standard output.
 
 Started by ``children.py`` as ``python -m statemachine_pipeline.runner.child``. It imports next to
-nothing until a call names what it needs, and dies with its parent.
+nothing until a call names what it needs, ends what each call left behind, and dies with its parent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
+import functools
 import math
 import os
 import resource
@@ -16,30 +16,33 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-from statemachine_pipeline.runner import wire
-
-_PR_SET_PDEATHSIG: Final = 1
+from statemachine_pipeline.runner import keeper, offspring, wire
 
 
 def main(arguments: list[str]) -> None:
     """Serve calls until the parent closes the pipe.
 
     Args:
-        arguments: The parent's process id, the memory limit in bytes, the CPU limit of one call in
-            seconds.
+        arguments: The parent's process id, then of ``ProcessLimits`` the memory, the processor time
+            of one call, the length of a file and the number of processes.
     """
-    parent_pid, memory_bytes, cpu_seconds = map(int, arguments)
-    _die_with(parent_pid)
+    parent_id, memory_bytes, cpu_seconds, file_bytes, processes = map(int, arguments)
     requests, answers = _claim_pipes()
+    tell = functools.partial(_answer, answers)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if keeper.IS_POSSIBLE:
+        keeper.go_on_kept(parent_id, memory_bytes, processes, tell)
     faulthandler.enable()
-    _limit(memory_bytes)
+    _limit(memory_bytes, file_bytes)
     while content := _read(requests):
         _limit_cpu(cpu_seconds)
         answer = _serve(content)
-        _write(answers, wire.LENGTH.pack(len(answer)))
-        _write(answers, answer)
+        # Before it answers: what the call left behind would be seen by the next.
+        if keeper.IS_POSSIBLE and not offspring.end_all(keeper.PATIENCE_SECONDS):
+            sys.exit("a process that a call left behind does not end")
+        tell(answer)
 
 
 def _serve(content: bytes) -> bytes:
@@ -60,10 +63,11 @@ def _read(requests: BinaryIO) -> bytes:
     return content if len(content) == length else b""
 
 
-def _write(answers: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(answers, rest) :]
+def _answer(answers: int, content: bytes) -> None:
+    for part in (wire.LENGTH.pack(len(content)), content):
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(answers, rest) :]
 
 
 def _claim_pipes() -> tuple[BinaryIO, int]:
@@ -81,27 +85,15 @@ def _claim_pipes() -> tuple[BinaryIO, int]:
     return requests, answers
 
 
-def _die_with(parent_pid: int) -> None:
-    """Let the kernel kill this process when its parent dies, even within a long call into C.
-
-    Without prctl (not Linux) the end of the pipe ends it, after the call that runs.
-    """
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (OSError, AttributeError):
-        return
-    if os.getppid() != parent_pid:  # it died before the line above
-        os._exit(1)
-
-
-def _limit(memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        memory_bytes = min(memory_bytes, hard)
+def _limit(memory_bytes: int, file_bytes: int) -> None:
     # RLIMIT_DATA counts what is really written to (anonymous private memory, since Linux 4.7);
     # RLIMIT_AS counts reserved addresses too, which threads take by the hundred megabytes.
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    for kind, limit in ((resource.RLIMIT_DATA, memory_bytes), (resource.RLIMIT_FSIZE, file_bytes)):
+        _, hard = resource.getrlimit(kind)
+        own = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (own, own))
+    # Python ignores it, and a hook would see a full disk, which another try might cure.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         # Out of memory, the kernel takes a child before its worker or the database.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

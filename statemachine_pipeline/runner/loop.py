@@ -284,7 +284,7 @@ class Runner:
             claimed = await self._store.claim(
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
-            self._suspects = alone and bool(claimed)
+            self._suspects = self._slots.alone = alone and bool(claimed)
         except DatabaseUnavailable:
             drive.lost_answers = True
             return False

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.limits import ProcessLimits
     from statemachine_pipeline.resilience.access import Accesses
     from statemachine_pipeline.stages import Bound
 
@@ -57,7 +58,7 @@ class Performer:
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
         threads: Most hooks in threads at a time.
-        children: Most child processes; started when first needed.
+        children: Most child processes for each set of limits; started when first needed.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Performer:
     ) -> None:
         self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
-        self._children = Children(children)
+        self._size = children
+        self._children: dict[ProcessLimits, Children] = {}
 
     async def close(self) -> None:
         """End child processes; threads end with their hooks, which cannot be stopped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        await self._children.close()
+        for pool in self._children.values():
+            await pool.close()
 
     async def perform(self, claim: Claim, bound: Bound) -> Outcome:
         """Run the hook of a claimed stage until it returns, raises or its deadline passes.
@@ -137,12 +140,18 @@ class Performer:
     ) -> Any:
         where = bound.stage.where
         if where == "process":
-            return await self._children.call(function, argument, timeout_seconds=deadline)
+            pool = self._pool(bound.stage.process_limits)
+            return await pool.call(function, argument, timeout_seconds=deadline)
         if where == "thread":
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, function, argument)
         value = function(argument)
         return await value if inspect.isawaitable(value) else value
+
+    def _pool(self, limits: ProcessLimits) -> Children:
+        if limits not in self._children:
+            self._children[limits] = Children(self._size, limits)
+        return self._children[limits]
 
     async def _embed(self, claim: Claim, bound: Bound, limit: asyncio.Timeout) -> Done:
         """Embed what has no vector yet; each finished batch is saved at once."""

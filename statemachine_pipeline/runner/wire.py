@@ -15,7 +15,7 @@ import pickle
 import struct
 import traceback
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.hooks import (
@@ -72,7 +72,17 @@ class Raised:
     traceback: str
 
 
-Answer = Returned | Signalled | Raised
+Limit = Literal["memory_bytes", "processes"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopped:
+    """The child was killed by its keeper, because it went over a limit."""
+
+    limit: Limit
+
+
+Answer = Returned | Signalled | Raised | Stopped
 
 
 class Malformed(Exception):
@@ -141,16 +151,23 @@ def encode_failure(error: BaseException) -> bytes:
     )
 
 
+def encode_stopped(limit: Limit) -> bytes:
+    """Encode which limit a child went over."""
+    return _dump({"stopped": limit})
+
+
 def decode_answer(content: bytes) -> Answer:
     """Rebuild an answer, trusting nothing in it.
 
     Raises:
-        Malformed: It is not what ``encode_result`` or ``encode_failure`` writes.
+        Malformed: It is not what an ``encode_`` function for answers writes.
     """
     try:
         answer = json.loads(content.decode("utf-8", "surrogatepass"))
         if "signal" in answer:
             return Signalled(_signal(answer))
+        if "stopped" in answer:
+            return Stopped(_limit(answer["stopped"]))
         if "raised" in answer:
             return Raised(
                 _a(str, answer["raised"])[:MESSAGE_LIMIT_CHARS],
@@ -272,6 +289,14 @@ def _signal(answer: dict[str, Any]) -> Signal:
         case "wait":
             return Wait(_seconds(answer["after"]))
     raise ValueError("unknown signal")
+
+
+def _limit(name: object) -> Limit:
+    for known in get_args(Limit):
+        if name == known:
+            limit: Limit = known
+            return limit
+    raise ValueError("unknown limit")
 
 
 def _reason(answer: dict[str, Any]) -> str:
