@@ -26,14 +26,15 @@ def main(arguments: list[str]) -> None:
 
     Args:
         arguments: The parent's process id, then of ``ProcessLimits`` the memory, the processor time
-            of one call, the length of a file and the number of processes.
+            of one call, the length of a file and the number of processes; its temporary folder.
     """
-    parent_id, memory_bytes, cpu_seconds, file_bytes, processes = map(int, arguments)
+    *numbers, folder = arguments
+    parent_id, memory_bytes, cpu_seconds, file_bytes, processes = map(int, numbers)
     requests, answers = _claim_pipes()
     tell = functools.partial(_answer, answers)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if keeper.IS_POSSIBLE:
-        keeper.go_on_kept(parent_id, memory_bytes, processes, tell)
+        keeper.go_on_kept(parent_id, memory_bytes, processes, folder, tell)
     faulthandler.enable()
     _limit(memory_bytes, file_bytes)
     while content := _read(requests):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from statemachine_pipeline.runner import offspring, wire
@@ -25,7 +26,11 @@ _AWAITED: Final = {signal.SIGCHLD, signal.SIGTERM}
 
 
 def go_on_kept(
-    parent_id: int, memory_bytes: int, processes: int, answer: Callable[[bytes], None]
+    parent_id: int,
+    memory_bytes: int,
+    processes: int,
+    folder: str,
+    answer: Callable[[bytes], None],
 ) -> None:
     """Return in a copy of this process, which becomes the keeper of that copy.
 
@@ -33,6 +38,7 @@ def go_on_kept(
         parent_id: The worker.
         memory_bytes: Most memory of the copy with all it starts.
         processes: Most processes at a time, the copy included.
+        folder: What is removed in the end: the worker may not live to do it.
         answer: Tells the worker which limit was passed, in place of an answer.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
@@ -49,6 +55,7 @@ def go_on_kept(
     try:
         passed, status = _watch(child_id, memory_bytes, processes)
         offspring.end_all(PATIENCE_SECONDS)
+        _remove(folder)
         if passed:
             answer(wire.encode_stopped(passed))
     finally:
@@ -76,6 +83,15 @@ def _passed(memory_bytes: int, processes: int) -> wire.Limit | None:
     if offspring.memory_bytes(alive, memory_bytes) > memory_bytes:
         return "memory_bytes"
     return None
+
+
+def _remove(folder: str) -> None:
+    try:
+        Path(folder).rmdir()
+    except OSError:
+        import shutil  # takes milliseconds, and most folders are empty
+
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end_as(status: int) -> NoReturn:

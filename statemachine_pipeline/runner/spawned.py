@@ -72,6 +72,7 @@ class Spawned:
                 str(limits.cpu_seconds),
                 str(limits.file_bytes),
                 str(limits.processes),
+                folder,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -128,7 +129,8 @@ class Spawned:
         """Kill it with everything it started; harmless when it is dead."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if keeper.IS_POSSIBLE and self.is_alive:
-                self._process.send_signal(signal.SIGTERM)
+                # Not by Popen, which would collect it before asyncio can.
+                os.kill(self._process.pid, signal.SIGTERM)
             else:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
