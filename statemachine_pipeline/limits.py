@@ -7,7 +7,9 @@ from typing import Final
 
 MEBIBYTE: Final = 1024 * 1024
 LEAST_MEMORY_BYTES: Final = 64 * MEBIBYTE
-"""Below it Python itself does not start reliably."""
+"""Below it Python itself may not start."""
+_MOST: Final = 2**62
+"""Far above every machine; not far above, the kernel would take it for no limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +41,10 @@ class ProcessLimits:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 1
-            if field.name == "memory_bytes":
-                least = LEAST_MEMORY_BYTES
-            if type(value) is not int or value < least:
+            value = getattr(self, field.name)
+            least = LEAST_MEMORY_BYTES if field.name == "memory_bytes" else 1
+            if type(value) is not int or not least <= value <= _MOST:
                 raise ValueError(
-                    f"{field.name}={value!r} must be a whole number of at least {least:,}"
+                    f"{field.name}={value!r} must be a whole number, at least {least:,} "
+                    f"and at most {_MOST:,}"
                 )
-            if value >= 2**63:
-                raise ValueError(f"{field.name}={value} must be below 2**63")

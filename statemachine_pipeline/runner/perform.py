@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -57,8 +58,9 @@ class Performer:
         store: For vectors that are saved batch by batch.
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
-        threads: Most hooks in threads at a time.
-        children: Most child processes for each set of limits; started when first needed.
+        served: The stages of this runner. Each may have as many threads or child processes as it
+            makes attempts at a time, so that none of them waits while its deadline passes; they
+            are started when first needed.
     """
 
     def __init__(
@@ -66,14 +68,15 @@ class Performer:
         store: Store,
         withdrawals: Withdrawals,
         accesses: Accesses,
-        *,
-        threads: int,
-        children: int,
+        served: Sequence[Bound],
     ) -> None:
         self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
-        self._size = children
-        self._children: dict[ProcessLimits, Children] = {}
+        threads = sum(b.stage.concurrency for b in served if b.stage.where == "thread")
+        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="hook")
+        sizes: Counter[ProcessLimits] = Counter()
+        for stage in (bound.stage for bound in served if bound.stage.where == "process"):
+            sizes[stage.process_limits] += stage.concurrency
+        self._children = {limits: Children(size, limits) for limits, size in sizes.items()}
 
     async def close(self) -> None:
         """End child processes; threads end with their hooks, which cannot be stopped."""
@@ -140,18 +143,13 @@ class Performer:
     ) -> Any:
         where = bound.stage.where
         if where == "process":
-            pool = self._pool(bound.stage.process_limits)
-            return await pool.call(function, argument, timeout_seconds=deadline)
+            children = self._children[bound.stage.process_limits]
+            return await children.call(function, argument, timeout_seconds=deadline)
         if where == "thread":
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, function, argument)
         value = function(argument)
         return await value if inspect.isawaitable(value) else value
-
-    def _pool(self, limits: ProcessLimits) -> Children:
-        if limits not in self._children:
-            self._children[limits] = Children(self._size, limits)
-        return self._children[limits]
 
     async def _embed(self, claim: Claim, bound: Bound, limit: asyncio.Timeout) -> Done:
         """Embed what has no vector yet; each finished batch is saved at once."""
