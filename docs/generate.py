@@ -94,7 +94,7 @@ def _failures() -> Iterator[str]:
             yield f"| `{edge.trigger}` | {to} | {_labels(edge)} |"
     cap, base = policy.cap.total_seconds(), policy.base.total_seconds()
     yield f"\n`{may_retry.__name__}`: {_first_line(may_retry)}"
-    yield f"By default a stage has {policy.attempts} attempts, a life {policy.crashes} crashes."
+    yield f"By default a stage has {policy.attempts} attempts and {policy.crashes} crashes."
     yield f"The wait after failed attempt *n* is drawn evenly between 0 and {base:g} s x 2^(n-1),"
     yield f"at most {cap:g} s."
     yield f"`{DEAD_LETTER}` keeps the reason; `requeue` begins a new life that hops over every"
