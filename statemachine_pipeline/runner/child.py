@@ -1,24 +1,21 @@
-"""A child process: reads calls from its standard input, answers on its standard output.
+"""A child process: is given its limits and its keeper, then serves calls (``serving.py``).
 
 Started by ``children.py`` as ``python -m statemachine_pipeline.runner.child``. It imports next to
-nothing until a call names what it needs, ends what each call left behind, and dies with its parent.
+nothing until a call names what it needs, and dies with its parent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import functools
-import math
 import os
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import BinaryIO
 
-from statemachine_pipeline.runner import keeper, offspring, wire
+from statemachine_pipeline.runner import keeper
 
 
 def main(arguments: list[str]) -> None:
@@ -31,44 +28,14 @@ def main(arguments: list[str]) -> None:
     *numbers, folder = arguments
     parent_id, memory_bytes, cpu_seconds, file_bytes, processes = map(int, numbers)
     requests, answers = _claim_pipes()
-    tell = functools.partial(_answer, answers)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if keeper.IS_POSSIBLE:
-        keeper.go_on_kept(parent_id, memory_bytes, processes, folder, tell)
+        keeper.go_on_kept(parent_id, memory_bytes, processes, folder, answers)
     faulthandler.enable()
     _limit(memory_bytes, file_bytes)
-    while content := _read(requests):
-        _limit_cpu(cpu_seconds)
-        answer = _serve(content)
-        # Before it answers: what the call left behind would be seen by the next.
-        if keeper.IS_POSSIBLE and not offspring.end_all(keeper.PATIENCE_SECONDS):
-            sys.exit("a process that a call left behind does not end")
-        tell(answer)
+    from statemachine_pipeline.runner import serving  # not needed by the keeper
 
-
-def _serve(content: bytes) -> bytes:
-    try:
-        function, arguments = wire.decode_call(content)
-        return wire.encode_result(function(*arguments))
-    except Exception as error:  # noqa: BLE001 - the border of a user's code: told to the parent
-        return wire.encode_failure(error)
-
-
-def _read(requests: BinaryIO) -> bytes:
-    """Return the next call, or nothing when the parent has closed the pipe or died."""
-    header = requests.read(wire.LENGTH.size)
-    if len(header) < wire.LENGTH.size:
-        return b""
-    (length,) = wire.LENGTH.unpack(header)
-    content = requests.read(length)
-    return content if len(content) == length else b""
-
-
-def _answer(answers: int, content: bytes) -> None:
-    for part in (wire.LENGTH.pack(len(content)), content):
-        rest = memoryview(part)
-        while rest:
-            rest = rest[os.write(answers, rest) :]
+    serving.serve(requests, answers, cpu_seconds)
 
 
 def _claim_pipes() -> tuple[BinaryIO, int]:
@@ -98,15 +65,6 @@ def _limit(memory_bytes: int, file_bytes: int) -> None:
     with contextlib.suppress(OSError):
         # Out of memory, the kernel takes a child before its worker or the database.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _limit_cpu(cpu_seconds: int) -> None:
-    """Grant the next call its time; the kernel kills a process that spends more."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = math.ceil(time.process_time()) + cpu_seconds
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 if __name__ == "__main__":

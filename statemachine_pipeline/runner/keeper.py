@@ -3,7 +3,8 @@
 A child forks while it is one thread that has imported next to nothing. The copy runs the hooks; the
 keeper outlives whatever they do to it, sees how much they use, and kills everything that descends
 from it when it dies, when it uses too much, when the worker says so (SIGTERM) and when the worker
-dies. It runs nothing of a document. Linux only: elsewhere a child has no keeper.
+dies. It runs nothing of a document, and imports little: what is loaded before the fork is held
+twice in the end. Linux only: elsewhere a child has no keeper.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from statemachine_pipeline.runner import offspring, wire
+from statemachine_pipeline.runner import offspring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from statemachine_pipeline.runner import wire
 
 IS_POSSIBLE: Final = sys.platform == "linux"
 LOOK_SECONDS: Final = 0.2
@@ -30,7 +31,7 @@ def go_on_kept(
     memory_bytes: int,
     processes: int,
     folder: str,
-    answer: Callable[[bytes], None],
+    answers: int,
 ) -> None:
     """Return in a copy of this process, which becomes the keeper of that copy.
 
@@ -39,7 +40,7 @@ def go_on_kept(
         memory_bytes: Most memory of the copy with all it starts.
         processes: Most processes at a time, the copy included.
         folder: What is removed in the end: the worker may not live to do it.
-        answer: Tells the worker which limit was passed, in place of an answer.
+        answers: Where the worker is told which limit was passed, in place of an answer.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     offspring.die_with(parent_id, signal.SIGTERM)
@@ -57,7 +58,9 @@ def go_on_kept(
         offspring.end_all(PATIENCE_SECONDS)
         _remove(folder)
         if passed:
-            answer(wire.encode_stopped(passed))
+            from statemachine_pipeline.runner import serving
+
+            serving.tell_limit(answers, passed)
     finally:
         _end_as(status)
 

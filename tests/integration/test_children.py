@@ -20,7 +20,7 @@ import pytest
 
 from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.hooks import Reject, Retry
-from statemachine_pipeline.limits import ProcessLimits
+from statemachine_pipeline.limits import LEAST_MEMORY_BYTES, ProcessLimits
 from statemachine_pipeline.records import ParsedText, Source, Span
 from statemachine_pipeline.runner import offspring
 from statemachine_pipeline.runner.children import (
@@ -326,6 +326,13 @@ async def test_a_call_within_its_limits_is_left_alone() -> None:
         for _ in range(2):  # the limit is that of one call
             await pool.call(functions.print_much, 150_000, timeout_seconds=LONG)
         assert await pool.call(functions.process_id, timeout_seconds=LONG) == first
+
+
+async def test_a_child_starts_with_the_least_memory() -> None:
+    """'At least 64 MiB'."""
+    limits = ProcessLimits(memory_bytes=LEAST_MEMORY_BYTES)
+    async with Children(1, limits) as pool:
+        assert await pool.call(functions.length, _source(b"abc"), timeout_seconds=LONG) == 3
 
 
 async def test_what_a_call_left_behind_is_gone_when_it_returns(children: Children) -> None:
