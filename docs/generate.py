@@ -94,7 +94,7 @@ def _failures() -> Iterator[str]:
             yield f"| `{edge.trigger}` | {to} | {_labels(edge)} |"
     cap, base, factor = waits.cap.total_seconds(), waits.base.total_seconds(), waits.factor
     yield f"\n`{may_retry.__name__}`: {_first_line(may_retry)}"
-    yield f"By default a stage has {policy.attempts} attempts, a life {policy.crashes} crashes."
+    yield f"By default a stage has {policy.attempts} attempts and {policy.crashes} crashes."
     yield "The wait after failed attempt *n* is drawn evenly between 0 and"
     yield f"{base:g} s x {factor:g}^(n-1),"
     yield f"at most {cap:g} s."

@@ -97,9 +97,21 @@ class Postponed:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Crashed:
-    """The claim ended without a word; its worker died or ran past deadline and grace."""
+    """The hook took down what ran it.
+
+    Attributes:
+        reason: A sentence for people, without document text: what died, and of what.
+        code: One word for grouping.
+        detail: What else is known; erased with the document.
+        is_contained: Only a child process died. Else the claim ended without a word: its worker
+            died or ran past deadline and grace, so the next try is made by one that holds nothing
+            else.
+    """
 
     reason: str
+    code: str = "crashed"
+    detail: str | None = None
+    is_contained: bool = False
 
 
 Outcome: TypeAlias = Succeeded | Failed | Postponed | Crashed
@@ -183,6 +195,7 @@ class Decision:
         after: For a deferred document, how long.
         give_back: The attempt does not count.
         crashed: One crash more.
+        alone: The next try is made by a worker that holds nothing else.
         input_sha256: What the next stage reads; None leaves it.
         error: What the document's ``last_error`` becomes.
         duplicate_of: Whom the document rests on, when ``mark_duplicate`` was taken.
@@ -197,6 +210,7 @@ class Decision:
     after: timedelta = timedelta(0)
     give_back: bool = False
     crashed: bool = False
+    alone: bool = False
     input_sha256: str | None = None
     error: str | None = None
     duplicate_of: UUID | None = None
@@ -254,11 +268,11 @@ def decide(
             )
         case Failed():
             return _failure(stages, state, outcome, facts, policy, draw)
-        case Crashed(reason=reason):
-            failed = Failed(code="crashed", reason=reason)
+        case Crashed(reason=reason, code=code, detail=detail, is_contained=is_contained):
+            failed = Failed(code=code, reason=reason, detail=detail)
             seen = dataclasses.replace(facts, crashes=facts.crashes + 1)
             decision = _failure(stages, state, failed, seen, policy, draw)
-            return dataclasses.replace(decision, crashed=True)
+            return dataclasses.replace(decision, crashed=True, alone=not is_contained)
         case Postponed(error=error, after=after):
             return Decision(state=state, lane="deferred", after=after, give_back=True, error=error)
     assert_never(outcome)

@@ -41,7 +41,7 @@ def explain(
         document: As its row stands.
         lane: From its work row; None when it rests.
         attempt: Tries made at the current stage.
-        crashes: Crashes of this life.
+        crashes: Crashes at the current stage.
         worker: Who holds it.
         until: The deadline when claimed, the time it is due when deferred.
         owner: Whom it rests on, as a duplicate.

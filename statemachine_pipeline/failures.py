@@ -49,6 +49,7 @@ _NEVER_LOOKED_UP: Final = {
     "ExceptionGroup",
     f"{OWN}.StaleClaim",
     f"{OWN}.DatabaseUnavailable",
+    "statemachine_pipeline.runner.children.ChildCrashed",
     *(
         f"statemachine_pipeline.hooks.{name}"
         for name in ("Signal", "Retry", "Reject", "RateLimited", "StageFault", "Wait")
@@ -279,9 +280,9 @@ RULES: Final[tuple[FailureRule, ...]] = (
     FailureRule("RecursionError", "permanent", code="nested_too_deep"),
     # Child processes and deadlines.
     FailureRule(
-        "statemachine_pipeline.runner.children.ChildCrashed",
+        "statemachine_pipeline.runner.children.ChildUnavailable",
         "transient",
-        code="child_crashed",
+        code="child_unavailable",
         is_quotable=True,
     ),
     FailureRule(

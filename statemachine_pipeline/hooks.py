@@ -54,7 +54,7 @@ class Claim:
         stage: The trigger this attempt tries to earn.
         sequence: The fence: unique for ever, higher for every later claim.
         attempt: 1-based try at this stage.
-        crashes: Claims in this life that ended without a word.
+        crashes: How often the stage took down its worker, or a child process.
         worker: Id of the worker that holds it.
         deadline_at: When the hook is stopped and the attempt counts as timed out (UTC).
         entered_at: When the document came to stand where it stands (UTC).

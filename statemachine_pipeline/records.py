@@ -99,7 +99,7 @@ class Facts:
     Attributes:
         attempt: 1-based try at the current stage.
         attempts_allowed: Tries the stage's policy grants.
-        crashes: Claims in this life that ended without a word.
+        crashes: How often the stage took down its worker, or a child process.
         crashes_allowed: Crashes after which the document is parked.
         permanent: The hook said that another try cannot help.
         duplicate_of: The other document that owns the same bytes or text, if any.

@@ -142,7 +142,7 @@ class Policy:
 
     Attributes:
         attempts: Tries at one stage before the document is parked; at least 1.
-        crashes: Claims of one life that end without a word before it is parked; at least 1.
+        crashes: Crashes at one stage before the document is parked; at least 1.
         backoff: How the waits grow.
     """
 

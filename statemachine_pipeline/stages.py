@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
+from statemachine_pipeline.limits import ProcessLimits
 from statemachine_pipeline.retry import Backoff, Exponential, Policy
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Stage:
     Attributes:
         hook: A Parser, Chunker, Embedder, Publisher, or a function of the claim.
         attempts: Tries before the document goes to ``dead_letter``.
-        crashes: Crashes of one life before it does.
+        crashes: Crashes at this stage before it does: a worker, or a child process, that died.
         backoff: How the waits between attempts grow: Exponential, Fibonacci or Constant.
         failures: What exceptions mean that the hook raises, before the table for all stages.
         fault_pause: How long a fault of the stage pauses it.
@@ -72,9 +73,10 @@ class Stage:
             its breaker.
         run: Where the hook runs. None takes the event loop for ``async def`` and a thread for
             ``def``; ``process`` is for parsers, chunkers and plain functions importable by name,
-            and a child that dies is one failed attempt, no dead runner.
+            and a child that dies is a crash of its document and no dead runner.
         wait: How long ``Wait`` may be raised before it counts as a failed attempt.
         version: Change it when the hook's output changes, so that ``reprocess`` runs it again.
+        limits: What a hook in a child process may use; None takes the defaults.
         children: How many documents the hook may find in one, and how deep.
         kind: Which protocol the hook follows.
         where: Where the hook runs, with the default filled in.
@@ -93,6 +95,7 @@ class Stage:
     run: Where | None = None
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
+    limits: ProcessLimits | None = None
     children: ChildLimits = ChildLimits()
     kind: Kind = dataclasses.field(init=False)
     where: Where = dataclasses.field(init=False)
@@ -120,6 +123,11 @@ class Stage:
             raise DefinitionError(
                 f"stage {_name(self.hook)}: it is async, so it cannot run in a {self.where}"
             )
+        if self.limits is not None and self.where != "process":
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: it runs in the {self.where}, where its limits would "
+                'have no effect; pass run="process" too, or no limits'
+            )
         call = getattr(self.hook, "call_timeout", None)
         if isinstance(call, timedelta) and call >= self.deadline:
             # The deadline would cut it off, and a slow service would look like a slow document.
@@ -137,6 +145,11 @@ class Stage:
     def policy(self) -> Policy:
         """The numbers that decide between retry and fail."""
         return Policy(attempts=self.attempts, crashes=self.crashes, backoff=self.backoff)
+
+    @property
+    def process_limits(self) -> ProcessLimits:
+        """What a child process that runs it may use."""
+        return self.limits or ProcessLimits()
 
     @property
     def stores_elsewhere(self) -> bool:

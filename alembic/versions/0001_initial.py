@@ -541,13 +541,14 @@ def upgrade() -> None:
         ),
         sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("crashes", sa.SmallInteger(), server_default="0", nullable=False),
-        sa.Column("alone", sa.Boolean(), sa.Computed("crashes > 0", persisted=True), nullable=True),
+        sa.Column("alone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("worker", sa.BigInteger(), nullable=True),
         sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
             "(lane = 'claimed') = (worker IS NOT NULL AND deadline_at IS NOT NULL)",
             name=op.f("work_claimed_by_someone_until"),
         ),
+        sa.CheckConstraint("crashes > 0 OR NOT alone", name=op.f("work_alone_after_a_crash")),
         sa.CheckConstraint(
             "lane IN ('ready', 'deferred', 'held', 'claimed')", name=op.f("work_lane_known")
         ),

@@ -23,6 +23,7 @@ VARIABLES = {
 
 SETTINGS = (
     "stages.Stage",
+    "limits.ProcessLimits",
     "retry.Exponential",
     "retry.Fibonacci",
     "retry.Constant",

@@ -49,8 +49,9 @@ class Fleet:
         environment: Of the workers.
         reloads: A worker that dies is replaced at the next ``restart`` only, so that code which
             cannot be imported is tried once for each change of it.
-        pauses: Seconds before a worker that died soon after its start is replaced; one more such
-            death ends the fleet.
+        pauses: Seconds before a worker that ended soon after its start is replaced. Once more, and
+            the fleet ends; but one that a signal killed is always replaced, after the last of them:
+            a document may have done it, and it is parked at its bound.
     """
 
     def __init__(
@@ -109,13 +110,13 @@ class Fleet:
                 await told.wait()
                 continue
             soon = soon + 1 if lived < SOON_SECONDS else 1
-            if code == USAGE or soon > len(self._pauses):
+            if code == USAGE or (code > 0 and soon > len(self._pauses)):
                 again = "" if code == USAGE else f" {soon} times soon after its start"
                 say(f"worker {seat} {ended}{again}; stopping the fleet")
                 self._code = USAGE if code == USAGE else FAILED
                 self.stop()
                 return
-            pause = self._pauses[soon - 1]
+            pause = self._pauses[min(soon, len(self._pauses)) - 1]
             say(f"worker {seat} {ended} after {lived:.0f} s; another one in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(told.wait(), pause)

@@ -233,7 +233,7 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
         sa.Column("attempt", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
         # A document that took a worker down with it is claimed by a worker that holds nothing else.
-        sa.Column("alone", sa.Boolean, sa.Computed("crashes > 0", persisted=True)),
+        sa.Column("alone", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("worker", sa.BigInteger),
         _time("deadline_at", nullable=True, default=False),
         sa.CheckConstraint("lane IN ('ready', 'deferred', 'held', 'claimed')", name="lane_known"),
@@ -241,6 +241,7 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
             "(lane = 'claimed') = (worker IS NOT NULL AND deadline_at IS NOT NULL)",
             name="claimed_by_someone_until",
         ),
+        sa.CheckConstraint("crashes > 0 OR NOT alone", name="alone_after_a_crash"),
         sa.Index(
             "work_ready_idx",
             "state",

@@ -11,7 +11,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
 from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import (
@@ -24,7 +24,7 @@ from statemachine_pipeline.hooks import (
     Wait,
 )
 from statemachine_pipeline.redaction import frames, message_of, redacted
-from statemachine_pipeline.runner.children import HookRaised
+from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
 from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ def _outcome(error: BaseException, stage: Stage, what: str) -> Outcome:
         return Failed(code="SystemExit", reason="the hook wanted to end the process")
     if isinstance(error, Signal):
         return _told(error, stage)
+    if isinstance(error, ChildCrashed):
+        return _crashed(error)
     return _classified(error, stage, what)
 
 
@@ -153,6 +155,11 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
     )
 
 
+def _crashed(error: ChildCrashed) -> Crashed:
+    detail = None if error.detail is None else _storable(error.detail)[:DETAIL_CHARS]
+    return Crashed(reason=str(error), code=error.code, detail=detail, is_contained=True)
+
+
 def _told(signal: Signal, stage: Stage) -> Outcome:
     match signal:
         case Retry(reason=reason, after=after):
@@ -174,6 +181,8 @@ def _badness(outcome: Outcome) -> tuple[int, timedelta]:
             return 3, after
         case Failed(permanent=False, after=after):
             return 2, after or timedelta(0)
+        case Crashed():
+            return 2, timedelta(0)
         case Postponed(after=after):
             return 1, after
     return 0, timedelta(0)

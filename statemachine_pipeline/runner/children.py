@@ -2,20 +2,20 @@
 
 Not multiprocessing: its spawn breaks scripts without a main guard, and its fork is unsafe beside
 threads. A child is ``python -m statemachine_pipeline.runner.child`` on a pipe (``wire.py``), in a
-process group of its own that is killed whole. Nothing here knows a document or a database.
+process group of its own, and ``spawned.py`` speaks to it. Nothing here knows a document or a
+database.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from statemachine_pipeline.errors import PipelineError
+from statemachine_pipeline.limits import ProcessLimits
 from statemachine_pipeline.runner import wire
+from statemachine_pipeline.runner.spawned import OverLimit, Spawned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,24 +25,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MEBIBYTE: Final = 1024 * 1024
-ANSWER_LIMIT_BYTES: Final = 512 * MEBIBYTE
-STDERR_TAIL_BYTES: Final = 4_000
-# A process that was killed is gone within milliseconds, unless a disk or a network holds it.
-_LOOK_SECONDS: Final = 0.02
-_LOOKS: Final = 250
-_STDERR_SECONDS: Final = 0.5
+DIED: Final = "child_crashed"
+OVER_LIMIT: Final = "child_over_limit"
+_NONE: Final = ProcessLimits()
+
+
+class ChildUnavailable(PipelineError):
+    """There was no child to run a call, which is not the call's fault."""
 
 
 class ChildCrashed(PipelineError):
     """A child died, or no longer makes sense, in the middle of a call.
 
+    Its text is made here: it says what killed the child, and nothing of the document.
+
     Attributes:
+        code: ``child_over_limit`` when it used more than it may, else ``child_crashed``.
+        detail: What else is known; it may hold text of the document.
         exit_code: Its exit code; below zero the signal that killed it; None if it was killed here.
         stderr: The end of what it wrote there. It may hold text of the document: for logs only.
     """
 
-    def __init__(self, cause: str, exit_code: int | None = None, stderr: str = "") -> None:
+    def __init__(
+        self,
+        cause: str,
+        *,
+        code: str = DIED,
+        detail: str | None = None,
+        exit_code: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        self.code, self.detail = code, detail
         self.exit_code, self.stderr = exit_code, stderr
         super().__init__(f"the child process {cause}")
 
@@ -77,28 +90,17 @@ class Children:
 
     Args:
         size: Most children at one time.
-        memory_bytes: Most memory that each may write to.
-        cpu_seconds: Most processor time of one call: a backstop behind its timeout.
-        recycle_after: Calls after which a child is replaced, so that leaks end with it.
+        limits: What a call may use.
     """
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        memory_bytes: int = 2048 * MEBIBYTE,
-        cpu_seconds: int = 900,
-        recycle_after: int = 200,
-    ) -> None:
+    def __init__(self, size: int, limits: ProcessLimits = _NONE) -> None:
         if size < 1:
             raise ValueError(f"size={size} must be at least 1")
-        self._arguments = (str(memory_bytes), str(cpu_seconds))
-        self._memory_bytes = memory_bytes
-        self._recycle_after = recycle_after
+        self._limits = limits
         self._size = size
         self._slots = asyncio.Semaphore(size)
-        self._idle: list[_Child] = []
-        self._busy: set[_Child] = set()
+        self._idle: list[Spawned] = []
+        self._busy: set[Spawned] = set()
         self._reaping: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -116,7 +118,8 @@ class Children:
     async def call(self, function: Callable[..., T], *arguments: Any, timeout_seconds: float) -> T:
         """Run ``function(*arguments)`` in a child.
 
-        A call that is cancelled or timed out kills its child with everything that it started.
+        Whatever it started ends with it; a call that is cancelled or timed out, or goes over a
+        limit, is killed with everything that it started.
 
         Args:
             function: A plain function or bound method that can be imported by name; its owner and
@@ -132,7 +135,8 @@ class Children:
             Signal: The function raised it.
             HookRaised: The function raised anything else.
             ExceptionGroup: It raised several at once; of these two.
-            ChildCrashed: The child died.
+            ChildCrashed: The child died, or was killed at a limit.
+            ChildUnavailable: There was no child to run it.
             ChildTimedOut: There was no answer in time.
             DefinitionError: The function or an argument cannot be sent.
         """
@@ -147,6 +151,8 @@ class Children:
             case wire.Returned(value=value):
                 returned: T = value
                 return returned
+            case wire.Stopped(limit=limit):
+                raise self._over(limit)
 
     async def close(self) -> None:
         """Kill every child and wait until they are gone; calls under way fail."""
@@ -161,7 +167,7 @@ class Children:
             await asyncio.wait(self._reaping)
 
     async def _exchange(self, request: bytes, timeout_seconds: float) -> wire.Answer:
-        child: _Child | None = None
+        child: Spawned | None = None
         is_sound = False
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -171,12 +177,16 @@ class Children:
                     raise EOFError
                 answer = await asyncio.to_thread(wire.decode_answer, await child.ask(request))
             if isinstance(answer, wire.Raised) and answer.symptoms.name == "MemoryError":
-                raise ChildCrashed(f"went over its limit of {self._memory_bytes:,} bytes of memory")
-            is_sound = not self._closed and child.calls < self._recycle_after
+                raise self._over("memory_bytes")
+            has_died = isinstance(answer, wire.Stopped)
+            is_worn = child.calls >= self._limits.recycle_after
+            is_sound = not (self._closed or has_died or is_worn)
         except TimeoutError:
             raise ChildTimedOut(timeout_seconds) from None
         except wire.Malformed as error:
-            raise ChildCrashed(f"answered nonsense ({error})") from None
+            raise ChildCrashed("answered nonsense", detail=str(error)) from None
+        except OverLimit as error:
+            raise self._over(error.limit) from None
         except (EOFError, OSError) as error:
             raise await self._crash(child, error) from None
         else:
@@ -189,26 +199,47 @@ class Children:
             elif child is not None:
                 self._discard(child)
 
-    async def _take(self) -> _Child:
+    async def _take(self) -> Spawned:
         if self._closed:
-            raise ChildCrashed("was not started: the pool is closed")
+            raise ChildUnavailable("no child process was started: the pool is closed")
         while self._idle:
             child = self._idle.pop()
-            if child.is_alive:
+            if child.is_usable:
                 return child
             self._discard(child)
-        return await _Child.start(self._arguments)
+        return await Spawned.start(self._limits)
 
-    async def _crash(self, child: _Child | None, error: Exception) -> ChildCrashed:
+    async def _crash(
+        self, child: Spawned | None, error: Exception
+    ) -> ChildCrashed | ChildUnavailable:
         if child is None:
-            return ChildCrashed(f"could not be started: {error}")
+            return ChildUnavailable(f"no child process could be started: {error}")
         if self._closed:
-            return ChildCrashed("was killed: the pool was closed")
-        child.kill()  # it has its exit code already; what it started has not
+            return ChildUnavailable("the child process was killed: the pool was closed")
+        child.kill()  # what closed the pipe may live on
         exit_code = await child.wait()
-        return ChildCrashed(_cause(exit_code), exit_code, child.stderr)
+        if child.over is not None:
+            return self._over(child.over)
+        code = OVER_LIMIT if exit_code in _AT_A_LIMIT else DIED
+        cause = self._cause(exit_code)
+        return ChildCrashed(cause, code=code, exit_code=exit_code, stderr=child.stderr)
 
-    def _discard(self, child: _Child) -> None:
+    def _over(self, limit: str) -> ChildCrashed:
+        cause = f"{_WENT_OVER[limit].format(getattr(self._limits, limit))} ({limit})"
+        return ChildCrashed(cause, code=OVER_LIMIT)
+
+    def _cause(self, exit_code: int | None) -> str:
+        if exit_code is None:
+            return "closed its pipe"
+        if exit_code >= 0:
+            return f"exited with code {exit_code} in the middle of a call"
+        limit = _AT_A_LIMIT.get(exit_code)
+        if limit is not None:
+            return f"{_WENT_OVER[limit].format(getattr(self._limits, limit))} ({limit})"
+        hint = ": out of memory?" if exit_code == -signal.SIGKILL else ""
+        return f"died of {_name(-exit_code)}{hint}"
+
+    def _discard(self, child: Spawned) -> None:
         """Kill a child now and reap it in the background."""
         if child.is_alive:  # else its number may be another's by now
             child.kill()
@@ -220,89 +251,16 @@ class Children:
         task.add_done_callback(self._reaping.discard)
 
 
-class _Child:
-    """One child process and the end of its standard error."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._tail = b""
-        self._drain = asyncio.get_running_loop().create_task(self._read_stderr())
-        self.calls = 0
-
-    @classmethod
-    async def start(cls, limits: tuple[str, str]) -> _Child:
-        """Start a child that imports what this process can import."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "statemachine_pipeline.runner.child",
-            str(os.getpid()),
-            *limits,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=MEBIBYTE,
-            start_new_session=True,  # Ctrl-C at the terminal is the worker's to handle
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        )
-        return cls(process)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not been seen dead."""
-        return self._process.returncode is None
-
-    @property
-    def stderr(self) -> str:
-        """The end of its standard error."""
-        return self._tail.decode("utf-8", "replace")
-
-    async def ask(self, request: bytes) -> bytes:
-        """Send a call and return the answer, both without their lengths.
-
-        Raises:
-            EOFError: It closed the pipe: it died.
-            OSError: It died while the call was being sent.
-        """
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101, PT018 - asked for at start
-        self.calls += 1
-        stdin.write(wire.LENGTH.pack(len(request)))
-        stdin.write(request)
-        await stdin.drain()
-        (length,) = wire.LENGTH.unpack(await stdout.readexactly(wire.LENGTH.size))
-        if length > ANSWER_LIMIT_BYTES:
-            raise wire.Malformed(f"{length:,} bytes, more than {ANSWER_LIMIT_BYTES:,}")
-        return await stdout.readexactly(length)
-
-    def kill(self) -> None:
-        """Kill it with everything it started; harmless when it is dead."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    async def wait(self) -> int | None:
-        """Return its exit code once it is dead, or None if it lives on for seconds."""
-        # wait() alone would also wait for the pipes, which a process that it started may hold open.
-        waiting = asyncio.ensure_future(self._process.wait())
-        for _ in range(_LOOKS):
-            if self.is_alive:
-                await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
-        waiting.cancel()
-        await asyncio.wait({self._drain}, timeout=_STDERR_SECONDS)
-        return self._process.returncode
-
-    async def reap(self) -> None:
-        """Collect a killed child's exit code and close its pipes."""
-        await self.wait()
-        self._drain.cancel()
-        # A process that it started, in a group of its own, may hold them; nobody else closes them.
-        self._process._transport.close()  # type: ignore[attr-defined]
-
-    async def _read_stderr(self) -> None:
-        assert self._process.stderr is not None  # noqa: S101 - asked for at start
-        while piece := await self._process.stderr.read(STDERR_TAIL_BYTES):
-            self._tail = (self._tail + piece)[-STDERR_TAIL_BYTES:]
+_AT_A_LIMIT: Final = {-signal.SIGXCPU: "cpu_seconds", -signal.SIGXFSZ: "file_bytes"}
+"""The kernel enforces these two itself."""
+_WENT_OVER: Final = {
+    "memory_bytes": "went over its limit of {:,} bytes of memory",
+    "cpu_seconds": "used more than {:,} seconds of processor time",
+    "answer_bytes": "answered more than {:,} bytes",
+    "printed_bytes": "printed more than {:,} bytes",
+    "file_bytes": "wrote a file of more than {:,} bytes",
+    "processes": "had more than {:,} processes",
+}
 
 
 def _raised(answer: wire.Signalled | wire.Raised) -> Exception:
@@ -311,11 +269,8 @@ def _raised(answer: wire.Signalled | wire.Raised) -> Exception:
     return HookRaised(answer.symptoms, answer.message, answer.trace)
 
 
-def _cause(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "closed its pipe"
-    if exit_code >= 0:
-        return f"exited with code {exit_code} in the middle of a call"
-    name = signal.Signals(-exit_code).name
-    hint = {"SIGKILL": ": out of memory?", "SIGXCPU": ": too much processor time"}.get(name, "")
-    return f"died of {name}{hint}"
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

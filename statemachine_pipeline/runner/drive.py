@@ -324,6 +324,7 @@ def _next_claim(
         stage=following.trigger,
         sequence=continuation.sequence,
         attempt=1,
+        crashes=0,
         deadline_at=continuation.deadline_at,
         entered_at=continuation.entered_at,
         fingerprint=following.fingerprint,

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import os
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
@@ -200,12 +199,7 @@ class Runner:
         heartbeat.start()
         settling = Settling(self._store)
         settling.start()
-        threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
-        performer = Performer(
-            *(self._store, self._withdrawals, Accesses()),
-            threads=max(1, threads),
-            children=os.cpu_count() or 1,
-        )
+        performer = Performer(self._store, self._withdrawals, Accesses(), self._served)
         slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
         self._slots = slots
@@ -284,7 +278,7 @@ class Runner:
             claimed = await self._store.claim(
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
-            self._suspects = alone and bool(claimed)
+            self._suspects = self._slots.alone = alone and bool(claimed)
         except DatabaseUnavailable:
             drive.lost_answers = True
             return False

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.limits import ProcessLimits
     from statemachine_pipeline.resilience.access import Accesses
     from statemachine_pipeline.stages import Bound
 
@@ -56,8 +58,9 @@ class Performer:
         store: For vectors that are saved batch by batch.
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
-        threads: Most hooks in threads at a time.
-        children: Most child processes; started when first needed.
+        served: The stages of this runner. Each may have as many threads or child processes as it
+            makes attempts at a time, so that none of them waits while its deadline passes; they
+            are started when first needed.
     """
 
     def __init__(
@@ -65,18 +68,21 @@ class Performer:
         store: Store,
         withdrawals: Withdrawals,
         accesses: Accesses,
-        *,
-        threads: int,
-        children: int,
+        served: Sequence[Bound],
     ) -> None:
         self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
-        self._children = Children(children)
+        threads = sum(b.stage.concurrency for b in served if b.stage.where == "thread")
+        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="hook")
+        sizes: Counter[ProcessLimits] = Counter()
+        for stage in (bound.stage for bound in served if bound.stage.where == "process"):
+            sizes[stage.process_limits] += stage.concurrency
+        self._children = {limits: Children(size, limits) for limits, size in sizes.items()}
 
     async def close(self) -> None:
         """End child processes; threads end with their hooks, which cannot be stopped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        await self._children.close()
+        for pool in self._children.values():
+            await pool.close()
 
     async def perform(self, claim: Claim, bound: Bound) -> Outcome:
         """Run the hook of a claimed stage until it returns, raises or its deadline passes.
@@ -148,7 +154,8 @@ class Performer:
         where = bound.stage.where
         if where == "process":
             seconds = bound.stage.deadline.total_seconds()
-            return await self._children.call(function, argument, timeout_seconds=seconds)
+            children = self._children[bound.stage.process_limits]
+            return await children.call(function, argument, timeout_seconds=seconds)
         if where == "thread":
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, function, argument)

@@ -19,12 +19,15 @@ class Slots:
 
     Attributes:
         paused: States whose stages are paused: no walk goes on there.
+        alone: The document in hand took a worker down. It makes one step alone; what comes after is
+            for anybody, so that many such documents are soon looked through.
     """
 
     def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
         self._free = {bound.state: bound.stage.concurrency for bound in served}
         self._on_free = on_free
         self._closed = False
+        self.alone = False
         self.paused: frozenset[str] = frozenset()
 
     def close(self) -> None:
@@ -38,7 +41,7 @@ class Slots:
 
     def take(self, states: Iterable[str]) -> frozenset[str]:
         """Take a slot at each state that is served, has one and is not paused; return those."""
-        if self._closed:
+        if self._closed or self.alone:
             return frozenset()
         taken = frozenset(s for s in states if self._free.get(s, 0) > 0 and s not in self.paused)
         for state in taken:

@@ -14,7 +14,7 @@ import json
 import pickle
 import struct
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.hooks import (
@@ -85,7 +85,17 @@ class Grouped:
     members: tuple[Signalled | Raised, ...]
 
 
-Answer = Returned | Signalled | Raised | Grouped
+Limit = Literal["memory_bytes", "processes"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopped:
+    """The child was killed by its keeper, because it went over a limit."""
+
+    limit: Limit
+
+
+Answer = Returned | Signalled | Raised | Grouped | Stopped
 
 
 class Malformed(Exception):
@@ -170,17 +180,24 @@ def _plain_symptoms(found: Symptoms) -> dict[str, Any]:
     }
 
 
+def encode_stopped(limit: Limit) -> bytes:
+    """Encode which limit a child went over."""
+    return _dump({"stopped": limit})
+
+
 def decode_answer(content: bytes) -> Answer:
     """Rebuild an answer, trusting nothing in it.
 
     Raises:
-        Malformed: It is not what ``encode_result`` or ``encode_failure`` writes.
+        Malformed: It is not what an ``encode_`` function for answers writes.
     """
     try:
         answer = json.loads(content.decode("utf-8", "surrogatepass"))
         if "members" in answer:
             members = _a(list, answer["members"])[:MEMBERS_LIMIT]
             return Grouped(tuple(_failure(member) for member in members))
+        if "stopped" in answer:
+            return Stopped(_limit(answer["stopped"]))
         if "signal" in answer or "raised" in answer:
             return _failure(answer)
         return Returned(_rebuilt(answer))
@@ -327,6 +344,14 @@ def _signal(answer: dict[str, Any]) -> Signal:
         case "wait":
             return Wait(_seconds(answer["after"]))
     raise ValueError("unknown signal")
+
+
+def _limit(name: object) -> Limit:
+    for known in get_args(Limit):
+        if name == known:
+            limit: Limit = known
+            return limit
+    raise ValueError("unknown limit")
 
 
 def _reason(answer: dict[str, Any]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -157,3 +160,129 @@ def gather_failures(text: ParsedText) -> None:
         nothing[text.text]
     except KeyError as error:
         raise ExceptionGroup("several", [error]) from None
+
+
+def _daemon() -> int:
+    """Start a process that nothing ties to this one: other session, parent and environment."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            os.execve("/bin/sleep", ["sleep", "1000"], {})
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        return int(pipe.read())
+
+
+def leave_daemon() -> int:
+    """Return well, and leave a daemon behind."""
+    return _daemon()
+
+
+def leave_process() -> int:
+    """Return well, and leave a process behind."""
+    return subprocess.Popen(["sleep", "1000"]).pid
+
+
+def tell_and_fault(fifo: str) -> None:
+    """Start a daemon, tell its process id, and die without it."""
+    Path(fifo).write_text(str(_daemon()), encoding="ascii")
+    fault()
+
+
+def tell_daemon_and_pause(fifo: str) -> None:
+    """Start a daemon, tell both process ids, and never end."""
+    Path(fifo).write_text(f"{os.getpid()} {_daemon()}", encoding="ascii")
+    signal.pause()
+
+
+def kill_keeper(fifo: str) -> None:
+    """Kill the process that watches this one, tell this one's id, and never end."""
+    Path(fifo).write_text(str(os.getpid()), encoding="ascii")
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
+def take_shared_memory(size_bytes: int) -> None:
+    """Fill memory that no limit of the kernel's counts, and never end."""
+    shared = mmap.mmap(-1, size_bytes)
+    shared.write(bytes(size_bytes))
+    signal.pause()
+
+
+def take_memory_in_many(count: int, size_bytes: int) -> None:
+    """Let processes take memory, each less than its limit, and never end."""
+    for _ in range(count):
+        if os.fork() == 0:
+            taken = bytearray(os.urandom(4096) * (size_bytes // 4096))
+            signal.pause()
+            del taken
+    signal.pause()
+
+
+def share_with_many(count: int, size_bytes: int) -> int:
+    """Let processes share what this one took, and look at it for two looks of the keeper."""
+    taken = bytearray(os.urandom(4096) * (size_bytes // 4096))
+    for _ in range(count):
+        if os.fork() == 0:
+            signal.pause()
+    time.sleep(0.5)
+    return len(taken)
+
+
+def fork_many(count: int) -> None:
+    """Start processes that never end."""
+    for _ in range(count):
+        if os.fork() == 0:
+            signal.pause()
+    signal.pause()
+
+
+def write_file(size_bytes: int) -> int:
+    """Write a file of this length."""
+    path = Path(tempfile.gettempdir()) / "large"
+    return path.write_bytes(bytes(size_bytes))
+
+
+def print_endlessly() -> None:
+    """Print for ever."""
+    while True:
+        sys.stdout.write("page 1 of 1\n")
+
+
+def print_much(size_bytes: int) -> None:
+    """Print this much."""
+    sys.stdout.write("x" * size_bytes)
+    sys.stdout.flush()
+
+
+def answer_in_advance() -> str:
+    """Answer for the next call too, as a file that took the child over would."""
+    content = b'{"kind":"value","value":"forged"}'
+    for descriptor in range(3, 20):
+        try:
+            os.write(descriptor, 2 * (struct.pack(">Q", len(content)) + content))
+        except OSError:
+            continue
+    return "true"
+
+
+def temporary_file() -> str:
+    """Leave a file where temporary files go."""
+    descriptor, path = tempfile.mkstemp()
+    os.close(descriptor)
+    return path
+
+
+class Poison:
+    """A parser that segfaults on some files, and reads the others."""
+
+    fingerprint = "poison/1"
+
+    def parse(self, source: Source) -> ParsedText:
+        content = source.read()
+        if content.startswith(b"poison"):
+            fault()
+        return ParsedText(content.decode())

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from fix_pipelines import (
@@ -26,12 +27,11 @@ from statemachine import State
 from statemachine_pipeline import Lifecycle, Pipeline
 from statemachine_pipeline.database.proposal import Settled
 from statemachine_pipeline.database.statements import claims
-from statemachine_pipeline.decide import Failed
+from statemachine_pipeline.decide import Crashed, Failed
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.records import Vectors
 
 if TYPE_CHECKING:
-    import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     Psql = psycopg.Connection[Any]
@@ -115,7 +115,7 @@ async def test_a_document_that_took_a_worker_down_is_claimed_alone(
     """Its next worker holds nothing else, so that it takes no bystanders with it."""
     pipeline = pipeline_with(engine)
     ids = await _submit(pipeline, 3)
-    psql.execute("UPDATE work SET crashes = 1 WHERE document_id = %s", [ids[1]])
+    psql.execute("UPDATE work SET crashes = 1, alone = true WHERE document_id = %s", [ids[1]])
     worker = await hand(pipeline)
     assert await worker.store.has_suspects(pipeline._known_stages.served(None))
     assert ids[1] not in {claim.document.id for claim, _ in await worker.claim()}
@@ -140,7 +140,7 @@ async def test_a_runner_takes_suspects_when_it_holds_nothing_else(
 
     pipeline = pipeline_with(engine, queue_parse=look)
     ids = await _submit(pipeline, 6)
-    psql.execute("UPDATE work SET crashes = 1 WHERE document_id = ANY(%s)", [ids[:2]])
+    psql.execute("UPDATE work SET crashes = 1, alone = true WHERE document_id = ANY(%s)", [ids[:2]])
     assert await completed(pipeline, *ids) == ["complete"] * 6
     assert {group for group in together if group & set(ids[:2])} == {
         frozenset({suspect}) for suspect in ids[:2]
@@ -302,7 +302,7 @@ async def test_saving_moves_the_deadline(engine: AsyncEngine, psql: Psql) -> Non
 
 
 async def test_a_document_that_kills_its_workers_is_parked(engine: AsyncEngine, psql: Psql) -> None:
-    """After a bounded number of crashes of one life, with the reason."""
+    """After a bounded number of crashes at one stage, with the reason."""
     pipeline = pipeline_with(engine, queue_parse=plain(Told(accept), crashes=3, attempts=9))
     (document,) = await _submit(pipeline, 1)
     for crash in range(1, 4):
@@ -323,6 +323,55 @@ async def test_a_document_that_kills_its_workers_is_parked(engine: AsyncEngine, 
     assert path_of(psql, document) == ["submit", "retry", "retry", "fail"]
     await pipeline.apply("requeue", document, reason="fixed")
     assert psql.execute(QUEUED, [document]).fetchone() == ("ready", None, 0, 0)
+
+
+async def test_what_passes_the_stage_where_it_was_lost_is_no_suspect_any_more(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Crashes are counted at one stage: bystanders of many crashes are not parked in the end."""
+    pipeline = pipeline_with(engine)
+    (document,) = await _submit(pipeline, 1)
+    lost, living = await hand(pipeline), await hand(pipeline)
+    assert len(await lost.claim(slots=1)) == 1
+    psql.execute(
+        "UPDATE worker SET beat_at = beat_at - interval '1 day' WHERE id = %s", [lost.worker]
+    )
+    assert await living.rescue(silent=60) == 1
+    standing = "SELECT state, crashes, alone FROM work WHERE document_id = %s"
+    assert psql.execute(standing, [document]).fetchone() == ("uploaded", 1, True)
+    psql.execute("UPDATE work SET run_at = now()")
+    await living.store.promote()
+    ((claim, bound),) = await living.claim(alone=True)
+    await living.settle(living.propose(claim, bound, Failed(code="slow", reason="it was slow")))
+    assert psql.execute(standing, [document]).fetchone() == ("uploaded", 1, True)
+    await living.store.promote()
+    ((claim, bound),) = await living.claim(alone=True)
+    await living.settle(await living.earn(claim, bound))
+    assert psql.execute(standing, [document]).fetchone() == ("parse_queued", 0, False)
+
+
+async def test_a_dead_child_is_a_crash_that_others_need_not_be_kept_from(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Only what took its worker down is claimed alone: a child protects its neighbours."""
+    pipeline = pipeline_with(engine)
+    (document,) = await _submit(pipeline, 1)
+    worker = await hand(pipeline)
+    claim, bound = await worker.claim_one()
+    crashed = Crashed(reason="the child process died of SIGSEGV", is_contained=True)
+    await worker.settle(worker.propose(claim, bound, crashed))
+    await worker.store.promote()
+    ((again, _),) = await worker.claim()
+    assert (again.document.id, again.crashes, again.attempt) == (document, 1, 2)
+
+
+async def test_nobody_is_to_be_claimed_alone_who_did_not_crash(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """What must hold is enforced in the database."""
+    await _submit(pipeline_with(engine), 1)
+    with pytest.raises(psycopg.errors.CheckViolation, match="work_alone_after_a_crash"):
+        psql.execute("UPDATE work SET alone = true")
 
 
 async def test_a_heir_that_somebody_holds_keeps_nobody_else_with_a_dead_worker(

@@ -217,11 +217,10 @@ def test_workers_drain_when_their_parent_is_killed(
 @pytest.mark.parametrize(
     ("program", "code", "said"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 1, "SIGKILL 3 times soon"),
         ("raise SystemExit(5)", 1, "ended with code 5 3 times soon"),
         ("raise SystemExit(2)", 2, "ended with code 2; stopping"),
     ],
-    ids=["killed", "no database", "usage"],
+    ids=["no database", "usage"],
 )
 async def test_a_fleet_gives_up_on_a_worker_that_cannot_live(
     program: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
@@ -231,6 +230,23 @@ async def test_a_fleet_gives_up_on_a_worker_that_cannot_live(
     doomed = fleet.Fleet(words, 1, os.environ, reloads=False, pauses=(0.0, 0.0))
     assert await asyncio.wait_for(doomed.run(), PATIENCE_SECONDS) == code
     assert said in capsys.readouterr().err
+
+
+async def test_a_worker_that_signals_kill_is_always_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Documents may have done it, and each is parked at its bound; code that exits is no better."""
+    program = (
+        "import os, signal, sys; open(sys.argv[1], 'ab').write(b'x')\n"
+        "if os.path.getsize(sys.argv[1]) < 6: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.exit(5)"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "starts")]
+    doomed = fleet.Fleet(words, 1, os.environ, reloads=False, pauses=(0.0, 0.0))
+    assert await asyncio.wait_for(doomed.run(), PATIENCE_SECONDS) == 1
+    said = capsys.readouterr().err
+    assert said.count("was killed by SIGKILL") == 5
+    assert "ended with code 5 6 times soon" in said
 
 
 def test_a_database_url_is_not_among_the_arguments_of_workers() -> None:

@@ -14,7 +14,7 @@ queued AS
 SELECT moved.id AS id, moved.tenant AS tenant, moved.state AS state, moved.lane AS lane
 FROM moved
 WHERE moved.lane IS NOT NULL
-ON CONFLICT (document_id) DO UPDATE SET state = excluded.state, lane = excluded.lane, run_at = clock_timestamp(), entered_at = clock_timestamp(), claim_seq = nextval('smp.claim_seq'), attempt = %(param_1)s::SMALLINT, crashes = %(param_2)s::SMALLINT, worker = %(param_3)s::BIGINT, deadline_at = %(param_4)s::TIMESTAMP WITH TIME ZONE),
+ON CONFLICT (document_id) DO UPDATE SET state = excluded.state, lane = excluded.lane, run_at = clock_timestamp(), entered_at = clock_timestamp(), claim_seq = nextval('smp.claim_seq'), attempt = %(param_1)s::SMALLINT, crashes = %(param_2)s::SMALLINT, alone = %(param_3)s, worker = %(param_4)s::BIGINT, deadline_at = %(param_5)s::TIMESTAMP WITH TIME ZONE),
 rested AS
 (DELETE FROM smp.work
 WHERE smp.work.document_id = ANY (array((SELECT moved.id
@@ -31,6 +31,6 @@ FROM moved))))
 SELECT moved.id, (SELECT pg_notify(%(pg_notify_2)s::VARCHAR, %(pg_notify_3)s::VARCHAR) AS pg_notify_1
 FROM moved
 WHERE moved.lane = %(lane_1)s::VARCHAR
-LIMIT %(param_5)s::INTEGER) AS notified
+LIMIT %(param_6)s::INTEGER) AS notified
 FROM moved
 ORDER BY moved.id;

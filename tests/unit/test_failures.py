@@ -23,7 +23,7 @@ from statemachine_pipeline.errors import (
 )
 from statemachine_pipeline.failures import RULES, UNTOLD_WAIT, FailureRule, Verdict, classify
 from statemachine_pipeline.runner.calling import DeadlinePassed
-from statemachine_pipeline.runner.children import ChildCrashed, ChildTimedOut
+from statemachine_pipeline.runner.children import ChildTimedOut, ChildUnavailable
 from statemachine_pipeline.symptoms import Symptoms, symptoms
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -168,7 +168,7 @@ KINDS: list[tuple[BaseException, str, str]] = [
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), "permanent", "undecodable"),
     (ModuleNotFoundError("no"), "stage_fault", "import_failed"),
     (SyntaxError("no"), "stage_fault", "import_failed"),
-    (ChildCrashed("died"), "transient", "child_crashed"),
+    (ChildUnavailable("no child process was started"), "transient", "child_unavailable"),
     (ChildTimedOut(1), "transient", "timed_out"),
     (DeadlinePassed(timedelta(seconds=1)), "transient", "timed_out"),
     (MissingExtra("x", "y"), "stage_fault", "MissingExtra"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from statemachine import State
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
+from statemachine_pipeline.limits import ProcessLimits
 from statemachine_pipeline.retry import Constant, Policy
 from statemachine_pipeline.stages import Stage, Stages, by_hand
 
@@ -406,3 +408,29 @@ def test_rules_of_a_stage_may_be_given_in_any_collection() -> None:
     assert Stage(work, failures=rules).failures == tuple(rules)
     assert Stage(work, failures=iter(rules)).failures == tuple(rules)  # type: ignore[arg-type]
     assert Stage(work, failures=rules[0]).failures == (rules[0],)  # type: ignore[arg-type]
+
+
+def test_limits_of_a_child_process_are_for_stages_that_have_one() -> None:
+    """'Where its limits would have no effect': an option that nothing reads is refused."""
+    tight = ProcessLimits(cpu_seconds=10)
+    assert Stage(plain, run="process", limits=tight).process_limits is tight
+    assert Stage(plain, run="process").process_limits == ProcessLimits()
+    assert refusal(lambda: Stage(plain, limits=tight)) == (
+        f"stage {HERE}.plain: it runs in the thread, where its limits would have no effect; "
+        'pass run="process" too, or no limits'
+    )
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ProcessLimits)])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, 2**63], ids=str)
+def test_a_limit_that_is_none_is_refused(name: str, value: Any) -> None:
+    """Each is a whole number above zero; the kernel takes some others for no limit."""
+    with pytest.raises(ValueError, match=f"{name}={value!r} must be"):
+        ProcessLimits(**{name: value})
+
+
+def test_less_memory_than_python_needs_is_refused() -> None:
+    """'At least 64 MiB': with less a child may not even start."""
+    with pytest.raises(ValueError, match="at least 67,108,864"):
+        ProcessLimits(memory_bytes=2**26 - 1)
+    assert ProcessLimits(memory_bytes=2**26).memory_bytes == 2**26

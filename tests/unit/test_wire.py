@@ -248,3 +248,11 @@ def test_what_no_child_could_import_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("__main__.in_a_script", in_a_script, raising=False)
     with pytest.raises(DefinitionError, match="move it to a module that can be imported"):
         wire.encode_call(in_a_script, ())
+
+
+@pytest.mark.parametrize("limit", ["memory_bytes", "processes"])
+def test_a_keeper_tells_which_limit_was_passed(limit: wire.Limit) -> None:
+    """Only by the name of a limit: a child that forges it can put no text into history."""
+    assert wire.decode_answer(wire.encode_stopped(limit)) == wire.Stopped(limit)
+    with pytest.raises(wire.Malformed):
+        wire.decode_answer(b'{"stopped":"some text"}')

@@ -33,6 +33,7 @@ SETTLED = {
     "after": sa.Double,
     "give_back": sa.Integer,
     "crashed": sa.Integer,
+    "alone": sa.Boolean,
     "deadline": sa.Double,
     "next_input_sha256": sa.Text,
     "error": sa.Text,
@@ -348,7 +349,9 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
                 (entered, sa.case((claimed, 1), else_=0)),
                 else_=w.c.attempt - sa.func.coalesce(held.c.give_back, 0),
             ),
-            crashes=w.c.crashes + sa.func.coalesce(held.c.crashed, 0),
+            # What passed a stage was not what crashed there, or does so no more.
+            crashes=sa.case((entered, 0), else_=w.c.crashes + sa.func.coalesce(held.c.crashed, 0)),
+            alone=~entered & (w.c.alone | sa.func.coalesce(held.c.alone, sa.false())),
         )
         .returning(w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.entered_at, w.c.lane)
         .cte("kept")

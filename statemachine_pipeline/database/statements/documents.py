@@ -211,6 +211,7 @@ def move(t: Tables) -> Any:
             "claim_seq": t.claim_seq.next_value(),
             "attempt": 0,
             "crashes": 0,
+            "alone": False,
             "worker": None,
             "deadline_at": None,
             "run_at": clock(),
