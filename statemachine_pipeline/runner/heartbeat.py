@@ -2,7 +2,7 @@
 
 One blocking hook must not make a live worker look dead. The reverse holds too: a beat that updates
 no row, or none for most of the dead limit, means that others may have taken over, and the worker
-stops at once.
+stops at once. A second thread sees to that, since a beat on a dead connection may hang.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 FENCE_SHARE = 0.8
 """Share of the dead limit without a beat after which a worker no longer trusts its claims."""
 
+LOOKS_PER_BEAT = 5
+END_SECONDS = 2.0
+"""How long the end waits for a beat that was broken off; its thread is a daemon."""
+
 
 class Heartbeat:
     """Beats for one worker until stopped.
@@ -29,9 +33,9 @@ class Heartbeat:
     Args:
         pulse: What it beats with.
         worker: Who lives.
-        interval: Time between beats.
+        interval: Time between beats, and the longest that one may take.
         dead_after: Silence after which others take over.
-        on_fenced: Called once, from the thread, when the worker must stop writing.
+        on_fenced: Called once, from a thread, when the worker must stop writing.
     """
 
     def __init__(
@@ -46,33 +50,61 @@ class Heartbeat:
         self._pulse, self._worker, self._on_fenced = pulse, worker, on_fenced
         self._interval = interval.total_seconds()
         self._limit = dead_after.total_seconds() * FENCE_SHARE
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{worker}", daemon=True)
+        self._stop, self._fence = threading.Event(), threading.Lock()
+        self._last = time.monotonic()
+        self._begun: float | None = None
+        self._beats = threading.Thread(target=self._beat, name=f"heartbeat-{worker}", daemon=True)
+        self._looks = threading.Thread(target=self._look, name=f"fence-{worker}", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
-        self._thread.start()
+        self._last = time.monotonic()
+        self._beats.start()
+        self._looks.start()
 
     def stop(self) -> None:
-        """Beat no more; blocks until the thread has ended."""
+        """Beat no more; blocks until the threads have ended, but not for one that hangs."""
         self._stop.set()
-        self._thread.join()
+        self._looks.join()
+        self._beats.join(END_SECONDS / 2)
+        if self._beats.is_alive():
+            self._pulse.break_off()
+            self._beats.join(END_SECONDS / 2)
 
-    def _run(self) -> None:
-        last = time.monotonic()
+    def _beat(self) -> None:
         try:
             while not self._stop.wait(self._interval):
-                alive = self._beat()
+                self._begun = time.monotonic()
+                alive = self._answer()
+                self._begun = None
                 # After SIGSTOP the clock has gone on while the thread has not.
-                if alive is False or time.monotonic() - last > self._limit:
-                    self._on_fenced()
-                    return
-                if alive:
-                    last = time.monotonic()
+                if alive is False or self._is_late():
+                    self._end()
+                elif alive:
+                    self._last = time.monotonic()
         finally:
             self._pulse.close()
 
-    def _beat(self) -> bool | None:
+    def _look(self) -> None:
+        """Watch the clock while a beat may hang."""
+        while not self._stop.wait(self._interval / LOOKS_PER_BEAT):
+            begun = self._begun
+            if self._is_late():
+                self._end()
+            elif begun is not None and time.monotonic() - begun > self._interval:
+                self._pulse.break_off()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._last > self._limit
+
+    def _end(self) -> None:
+        """Fence the worker, unless it was told to end or is fenced."""
+        with self._fence:
+            if not self._stop.is_set():
+                self._on_fenced()
+            self._stop.set()
+
+    def _answer(self) -> bool | None:
         try:
             return self._pulse.beat(self._worker)
         except DatabaseUnavailable:
