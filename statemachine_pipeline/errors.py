@@ -141,8 +141,8 @@ class NotHeard(PipelineError):
 
     def __init__(self, channel: str) -> None:
         super().__init__(
-            f"notifications on {channel!r} do not arrive; a pooler in transaction mode takes LISTEN "
-            "and delivers nothing, and so may a connection that is dead"
+            f"notifications on {channel!r} do not arrive; a pooler in transaction mode takes "
+            "LISTEN and delivers nothing, and so may a connection that is dead"
         )
 
 

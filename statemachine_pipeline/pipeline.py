@@ -39,7 +39,8 @@ from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Incoming
-from statemachine_pipeline.runner.loop import Liveness, Runner
+from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.runner.loop import Runner
 from statemachine_pipeline.stages import Stages, by_hand
 
 if TYPE_CHECKING:
@@ -572,4 +573,3 @@ def _stages(graph: Graph, hooks: Mapping[str, Any]) -> Stages:
     shipped = shipped_hooks()
     known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped}
     return Stages(graph, known | dict(hooks))
-

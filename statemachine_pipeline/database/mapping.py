@@ -30,7 +30,7 @@ _ADVICE = {
 _NOT_PREPARED = {"26000", "42P05"}
 """A prepared statement is missing, or there already: somebody else's connection to the server."""
 
-_DEADLOCK, _LOCK_TIMEOUT = "40P01", "55P03"
+_DEADLOCK = "40P01"
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
@@ -95,12 +95,6 @@ def may_pass(error: exc.DBAPIError) -> bool:
     # By code alone: asyncpg's errors of these kinds are plain DBAPIErrors.
     passing = state[:2] in {"08", "40", "53", "58"} or state[:3] in {"57P", "55P"}
     return passing or state in _PASSING
-
-
-def was_blocked(error: object) -> bool:
-    """Tell whether only the locks of others were in the way: a deadlock, or too long a wait."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state in {_DEADLOCK, _LOCK_TIMEOUT}
 
 
 def took_too_long(error: object) -> bool:

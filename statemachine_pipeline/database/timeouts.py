@@ -110,7 +110,8 @@ class BoundedEngine(AsyncEngine):
 
     def connect(self) -> AsyncConnection:
         """Return a connection that is watched, in a transaction from its first statement on."""
-        limit = self._timeouts.statement.total_seconds() + _BEYOND_SECONDS
+        statement = self._timeouts.statement.total_seconds()
+        limit = statement + min(statement, _BEYOND_SECONDS)
         return _Watched(self._watched, limit, in_transaction=self._level != _AUTOCOMMIT)
 
     @contextlib.asynccontextmanager
@@ -249,6 +250,8 @@ def connecting(url: str, timeouts: Timeouts) -> dict[str, Any]:
     if not parsed.drivername.endswith("+psycopg"):
         return {"url": parsed}
     given = {k: v for k, v in timeouts.of_connections.items() if k not in parsed.query}
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        given.pop("connect_timeout", None)
     if "prepare_threshold" in parsed.query:
         asked = str(parsed.query["prepare_threshold"]).lower()
         given["prepare_threshold"] = None if asked == "none" else int(asked)

@@ -7,15 +7,16 @@ stops at once. A second thread sees to that, since a beat on a dead connection m
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
 
     from statemachine_pipeline.database.workers import Pulse
 
@@ -25,6 +26,27 @@ FENCE_SHARE = 0.8
 LOOKS_PER_BEAT = 5
 END_SECONDS = 2.0
 """How long the end waits for a beat that was broken off; its thread is a daemon."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """When a worker counts as dead.
+
+    Attributes:
+        beat: Time between two beats.
+        dead_after: Silence after which others take its claims; at least four beats.
+        grace: Time past its deadline after which a claim is taken from a live worker.
+    """
+
+    beat: timedelta = timedelta(seconds=10)
+    dead_after: timedelta = timedelta(seconds=60)
+    grace: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
+            raise ValueError(
+                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
+            )
 
 
 class Heartbeat:
