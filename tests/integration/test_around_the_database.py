@@ -90,6 +90,12 @@ WAY = [
 """What a document's history holds when it completed at the first try of everything."""
 
 
+async def _until_said(said: list[str], words: str) -> None:
+    async with asyncio.timeout(BRIEFLY.total_seconds()):
+        while not any(words in line for line in said):  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.02)
+
+
 # A commit with unknown outcome.
 
 
@@ -571,3 +577,46 @@ def test_timeouts_that_cannot_work_are_refused() -> None:
         Timeouts(connect=timedelta(seconds=1))
     with pytest.raises(ValueError, match="less than statement"):
         Timeouts(lock=timedelta(minutes=3))
+
+
+async def test_a_whole_pipeline_runs_through_pgbouncer_in_transaction_mode(
+    pooled_url: str, psql: Psql, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'Everything but LISTEN works through PgBouncer in transaction mode'."""
+    timeouts = Timeouts(connect=timedelta(seconds=2))
+    made = create_async_engine(**connecting(pooled_url + "&prepare_threshold=none", timeouts))
+    hooks = Hooks()
+    hooks.finish_parse.block()
+    async with Pipeline(made, hooks=vars(hooks), timeouts=timeouts) as pipeline:
+        texts = [f"one {n}\n\ntwo {n}".encode() for n in range(60)] + [b"one 1\n\ntwo 1"]
+        async with running(pipeline):
+            sent = [await pipeline.submit(t, source_uri=f"mem:{n}") for n, t in enumerate(texts)]
+            # PgBouncer takes LISTEN and delivers nothing; that is found out, and said.
+            await _until_said(said, "do not arrive")
+            hooks.finish_parse.go_on()
+            rests = "SELECT count(*) = 61 FROM document WHERE state IN ('complete', 'duplicate')"
+            await until(psql, rests)
+        await pipeline.apply("reprocess", sent[0].document_id, reason="test")
+        assert (await completed(pipeline, sent[0].document_id)) == ["complete"]
+        assert [hit.text for hit in await pipeline.search("two 7", limit=1)] == ["two 7"]
+        await pipeline.apply("delete", sent[0].document_id, reason="test")
+    assert psql.execute("SELECT count(*) FROM transition WHERE trigger = 'retry'").fetchone() == (
+        0,
+    )
+    left = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+    assert psql.execute(left).fetchone() == (0,)
+    await made.dispose()
+
+
+async def test_without_that_setting_pgbouncer_gets_a_clear_error(pooled_url: str) -> None:
+    """Poolers before 1.21, Debian's among them, lose prepared statements."""
+    made = create_async_engine(pooled_url)
+    workers = Workers(made, tables("smp"))
+
+    async def often() -> None:
+        for _ in range(20):
+            await workers.register()
+
+    with pytest.raises(PoolerInTheWay, match="prepare_threshold=none"):
+        await asyncio.gather(*(often() for _ in range(8)))
+    await made.dispose()
