@@ -292,7 +292,7 @@ async def test_an_attempt_waits_for_a_lock_without_keeping_a_connection(
     hooks = Hooks()
     hooks.queue_parse.block()
     narrow = create_async_engine(database_url, pool_size=1, max_overflow=0)
-    pipeline = Pipeline(narrow, hooks=vars(hooks), timeouts=QUICK)
+    pipeline = Pipeline(narrow, hooks=vars(hooks), timeouts=Timeouts(lock=timedelta(seconds=0.2)))
     locked = (await pipeline.submit(b"one", source_uri="mem:a")).document_id
     async with running(pipeline):
         await hooks.queue_parse.begun()
@@ -588,13 +588,13 @@ async def test_a_whole_pipeline_runs_through_pgbouncer_in_transaction_mode(
     hooks = Hooks()
     hooks.finish_parse.block()
     async with Pipeline(made, hooks=vars(hooks), timeouts=timeouts) as pipeline:
-        texts = [f"one {n}\n\ntwo {n}".encode() for n in range(60)] + [b"one 1\n\ntwo 1"]
+        texts = [f"one {n}\n\ntwo {n}".encode() for n in range(30)] + [b"one 1\n\ntwo 1"]
         async with running(pipeline):
             sent = [await pipeline.submit(t, source_uri=f"mem:{n}") for n, t in enumerate(texts)]
             # PgBouncer takes LISTEN and delivers nothing; that is found out, and said.
             await _until_said(said, "do not arrive")
             hooks.finish_parse.go_on()
-            rests = "SELECT count(*) = 61 FROM document WHERE state IN ('complete', 'duplicate')"
+            rests = "SELECT count(*) = 31 FROM document WHERE state IN ('complete', 'duplicate')"
             await until(psql, rests)
         await pipeline.apply("reprocess", sent[0].document_id, reason="test")
         assert (await completed(pipeline, sent[0].document_id)) == ["complete"]
