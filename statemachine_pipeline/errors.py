@@ -136,6 +136,27 @@ class DatabaseUnavailable(PipelineError):
         super().__init__(f"the database did not answer while {doing}: {cause}")
 
 
+class NotHeard(PipelineError):
+    """Notifications do not arrive, though they can be sent."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"notifications on {channel!r} do not arrive; a pooler in transaction mode takes "
+            "LISTEN and delivers nothing, and so may a connection that is dead"
+        )
+
+
+class PoolerInTheWay(PipelineError):
+    """A pooler gives each transaction another connection, and prepared statements got lost."""
+
+    def __init__(self, doing: str, cause: str) -> None:
+        super().__init__(
+            f"a prepared statement got lost while {doing}: {cause}; behind a pooler in transaction "
+            "mode turn them off by `?prepare_threshold=none` in the URL, or by "
+            "connect_args={'prepare_threshold': None} of your engine"
+        )
+
+
 class HistoryAhead(PipelineError):
     """History was restored from another server, so its events have no common order yet."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 from statemachine_pipeline.database.arrivals import next_batch
+from statemachine_pipeline.database.timeouts import commits_by_itself
 from statemachine_pipeline.errors import PipelineError, SourceRefused
 from statemachine_pipeline.graph import REQUEUE
 from statemachine_pipeline.letters import Matching
@@ -317,11 +318,19 @@ async def connection_of(session: Session | None) -> AsyncConnection | None:
 
     Raises:
         TypeError: It is not one of SQLAlchemy's asynchronous ones.
+        PipelineError: It is in autocommit.
     """
-    if session is None or isinstance(session, AsyncConnection):
-        return session
     if isinstance(session, AsyncSession | async_scoped_session):
-        return await session.connection()
+        session = await session.connection()
+    if session is None:
+        return None
+    if isinstance(session, AsyncConnection):
+        if await commits_by_itself(session):
+            raise PipelineError(
+                "this connection commits every statement by itself, and a document is written by "
+                "several; give one without AUTOCOMMIT, or the AsyncSession"
+            )
+        return session
     raise TypeError(
         f"session= wants an AsyncSession or AsyncConnection, got a {type(session).__name__}; "
         "on a synchronous one use pipeline.blocking"

@@ -6,7 +6,6 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
@@ -28,6 +27,12 @@ from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.timeouts import (
+    BoundedEngine,
+    Timeouts,
+    connecting,
+    unbounded,
+)
 from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError
@@ -35,7 +40,8 @@ from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Incoming
-from statemachine_pipeline.runner.loop import Liveness, Runner
+from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.runner.loop import Runner
 from statemachine_pipeline.stages import Stages, by_hand
 
 if TYPE_CHECKING:
@@ -79,6 +85,7 @@ class Pipeline:
         blobs: Where bytes are kept instead of the database: ``s3://bucket/prefix``, ``gs://``,
             ``az://``, ``file:///folder``, a store of obstore, or a ``Blobs`` of your own. Every
             process of the pipeline needs it, and a prefix belongs to one pipeline.
+        timeouts: How long to wait for the database.
 
     Raises:
         DefinitionError: A trigger has no hook, a hook does not fit, or ``blobs`` is no store.
@@ -94,13 +101,15 @@ class Pipeline:
         schema: str = "smp",
         directory: Path | None = None,
         blobs: object | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         migrations.quoted(schema)
         self.schema = schema
         self._tables = tables(schema)
         self._database, self._directory = database, directory
         self._own_engine = not isinstance(database, AsyncEngine)
-        self._engine = database if isinstance(database, AsyncEngine) else None
+        self._timeouts = timeouts or Timeouts()
+        self._engine = self._bounded(database) if isinstance(database, AsyncEngine) else None
         self._server: Any = None
         self._checked = False
         self._blobs = blobs if blobs is None or isinstance(blobs, Blobs) else ObjectBlobs(blobs)
@@ -128,6 +137,7 @@ class Pipeline:
             schema=schema or self.schema,
             directory=self._directory,
             blobs=blobs or self._blobs,
+            timeouts=self._timeouts,
         )
 
     async def __aenter__(self) -> Self:
@@ -153,7 +163,7 @@ class Pipeline:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The engine in use.
+        """The engine in use; on its connections nobody waits longer than ``timeouts`` say.
 
         Raises:
             PipelineError: The pipeline has not been entered.
@@ -206,7 +216,7 @@ class Pipeline:
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""
         with answering("migrating"):
-            async with self.engine.begin() as connection:
+            async with unbounded(self.engine).begin() as connection:
                 return await connection.run_sync(
                     migrations.migrate, self.schema, self.graph, self._known_stages.kept_by_hand
                 )
@@ -473,7 +483,7 @@ class Pipeline:
                 # Well before others take over what a frozen worker held.
                 patience=alive.dead_after / 2,
             ),
-            workers=Workers(engine, self._tables),
+            workers=Workers(engine, self._tables, self._timeouts),
             withdrawals=self.withdrawals,
             stages=stages,
             served=stages.served(triggers),
@@ -487,11 +497,11 @@ class Pipeline:
             from statemachine_pipeline.database.embedded import EmbeddedServer
 
             self._server = EmbeddedServer(self._directory)
-            self._engine = create_async_engine(await asyncio.to_thread(self._server.start))
+            self._engine = self._made(await asyncio.to_thread(self._server.start))
             if self._stages is not None:
                 await self.migrate()
         elif self._engine is None:
-            self._engine = create_async_engine(_psycopg(str(self._database)))
+            self._engine = self._made(str(self._database))
         if self._stages is None:
             with answering("reading the lifecycle"):
                 async with self.engine.connect() as connection:
@@ -499,6 +509,12 @@ class Pipeline:
             hooks = dict.fromkeys(stored.graph.forward_triggers())
             self._stages = Stages(stored.graph, hooks | dict.fromkeys(stored.by_hand, by_hand))
             self._checked = True
+
+    def _made(self, url: str) -> AsyncEngine:
+        return self._bounded(create_async_engine(**connecting(url, self._timeouts)))
+
+    def _bounded(self, engine: AsyncEngine) -> AsyncEngine:
+        return BoundedEngine(engine, self._timeouts)
 
     async def _ready(self) -> None:
         """Check once that the database was migrated to this lifecycle."""
@@ -559,13 +575,3 @@ def _stages(graph: Graph, hooks: Mapping[str, Any]) -> Stages:
     shipped = shipped_hooks()
     known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped}
     return Stages(graph, known | dict(hooks))
-
-
-def _psycopg(url: str) -> str:
-    """Name the driver where the URL does not; ``postgres://`` is what hosts hand out."""
-    if url.startswith("postgres://"):
-        url = "postgresql://" + url.removeprefix("postgres://")
-    parsed = make_url(url)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    return parsed.render_as_string(hide_password=False)

@@ -26,10 +26,11 @@ def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
     Args:
         headers: Of the answer; looked up without regard to case.
-        now: The time, for dates (UTC).
+        now: The time, for dates (UTC); the answer's own ``Date`` counts before it.
 
     Source: RFC 9110 section 10.2.3; https://platform.openai.com/docs/guides/rate-limits
     """
+    now = _date(headers.get("date")) or now
     told = _milliseconds(headers.get("retry-after-ms")) or _moment(headers.get("retry-after"), now)
     if told is None:
         resets = {
@@ -51,6 +52,15 @@ def _milliseconds(text: str | None) -> timedelta | None:
     if text is None or not re.fullmatch(r"\d{1,12}(?:\.\d+)?", text.strip()):
         return None
     return timedelta(milliseconds=float(text))
+
+
+def _date(text: str | None) -> datetime | None:
+    """Read when an answer was made, by the clock of the server, which its other dates are by."""
+    try:
+        at = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError, IndexError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _moment(text: str | None, now: datetime) -> timedelta | None:

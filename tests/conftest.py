@@ -1,4 +1,4 @@
-"""Options, and the fixtures that every kind of test shares: ``fix_postgres``, ``fix_blobs``."""
+"""Options, and the fixtures that every kind of test shares: ``fix_*``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-pytest_plugins = ["fix_postgres", "fix_blobs", "fix_embedding_server"]
+pytest_plugins = ["fix_postgres", "fix_blobs", "fix_embedding_server", "fix_proxy", "fix_pgbouncer"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,7 +28,8 @@ SETTINGS = (
     "retry.Fibonacci",
     "retry.Constant",
     "failures.FailureRule",
-    "runner.loop.Liveness",
+    "runner.heartbeat.Liveness",
+    "database.timeouts.Timeouts",
     "adapters.reading.Reading",
 )
 _NAME = re.compile(r"(?:SMP|PG|PGCONNECT|LD)_[A-Z_]+|DATABASE_URL")

@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
-from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
+from statemachine_pipeline.errors import DatabaseUnavailable, PoolerInTheWay, SchemaMissing
 from statemachine_pipeline.records import Document, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DOCUMENT = tuple(name for name in Document.__slots__ if name not in {"metadata", "children"})
-_PASSING = {"25006", "57014"}
-"""A standby that does not write yet, and a statement that took too long."""
+_CANCELLED = "57014"
+_PASSING = {"25006", "25P03", "25P04", _CANCELLED}
+"""A standby that does not write yet, and what took too long: a transaction, or a statement."""
 
-_DEADLOCK, _LOCK_TIMEOUT = "40P01", "55P03"
+_ADVICE = {
+    "25006": "the server is a standby or read-only; name the primary",
+    "25P03": "the transaction stood still for too long",
+    "53100": "free space on the server's disk",
+    "53300": "raise max_connections, or give the pools of workers fewer connections",
+    _CANCELLED: "raise `statement` of the pipeline's Timeouts, or statement_timeout of the role, "
+    "if nobody cancelled it",
+}
+_NOT_PREPARED = {"26000", "42P05"}
+"""A prepared statement is missing, or there already: somebody else's connection to the server."""
+
+_DEADLOCK = "40P01"
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
@@ -45,19 +57,30 @@ def answering(doing: str) -> Iterator[None]:
     Raises:
         DatabaseUnavailable: The connection failed or broke; whether a commit landed is unknown.
         SchemaMissing: The tables are not there.
+        PoolerInTheWay: Prepared statements do not survive between here and the server.
     """
     try:
         yield
-    except exc.ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) in {_UNDEFINED_TABLE, _UNDEFINED_SCHEMA}:
-            raise SchemaMissing("of this pipeline", "its tables are missing") from error
-        raise
     except exc.DBAPIError as error:
-        if may_pass(error):
-            raise DatabaseUnavailable(doing, first_line(error.orig)) from error
-        raise
+        mapped = _ours(doing, error)
+        if mapped is error:
+            raise
+        raise mapped from error
     except (exc.TimeoutError, OSError) as error:
         raise DatabaseUnavailable(doing, first_line(error)) from error
+
+
+def _ours(doing: str, error: exc.DBAPIError) -> Exception:
+    """Return what to raise instead; the error itself when it is nobody's fault but ours."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state in {_UNDEFINED_TABLE, _UNDEFINED_SCHEMA} and isinstance(error, exc.ProgrammingError):
+        return SchemaMissing("of this pipeline", "its tables are missing")
+    if state in _NOT_PREPARED:
+        return PoolerInTheWay(doing, first_line(error.orig))
+    if may_pass(error):
+        advice = f"; {_ADVICE[state]}" if state in _ADVICE else ""
+        return DatabaseUnavailable(doing, first_line(error.orig) + advice)
+    return error
 
 
 def may_pass(error: exc.DBAPIError) -> bool:
@@ -65,19 +88,18 @@ def may_pass(error: exc.DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or isinstance(error, exc.InterfaceError):
         return True
-    # 08 connection, 53 out of resources, 57P shut down or crashed, 55P03 lock timeout, 40 deadlock
-    # or serialization; none: never connected.
+    # 08 connection, 53 out of resources, 58 input or output failed, 57P shut down or crashed, 55P03
+    # lock timeout, 40 deadlock or serialization; none: never connected.
     if state is None:
         return isinstance(error, exc.OperationalError)
     # By code alone: asyncpg's errors of these kinds are plain DBAPIErrors.
-    passing = state[:2] in {"08", "53", "40"} or state[:3] in {"57P", "55P"}
+    passing = state[:2] in {"08", "40", "53", "58"} or state[:3] in {"57P", "55P"}
     return passing or state in _PASSING
 
 
-def was_blocked(error: object) -> bool:
-    """Tell whether only the locks of others were in the way: a deadlock, or too long a wait."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state in {_DEADLOCK, _LOCK_TIMEOUT}
+def took_too_long(error: object) -> bool:
+    """Tell whether PostgreSQL cancelled the statement, so that nothing of it was written."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _CANCELLED
 
 
 def was_deadlock(error: exc.DBAPIError) -> bool:

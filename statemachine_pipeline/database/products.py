@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exc
+
+from statemachine_pipeline.database.mapping import may_pass, took_too_long
 from statemachine_pipeline.database.proposal import ProductFailed
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements.rows import parameters
@@ -61,6 +64,8 @@ async def _write_own(connection: AsyncConnection, proposal: Proposal) -> None:
     try:
         await product.write(connection, proposal.claim)
     except Exception as error:  # a user's product may raise anything
+        if isinstance(error, exc.DBAPIError) and may_pass(error) and not took_too_long(error):
+            raise  # the database's trouble and not the product's
         raise ProductFailed(proposal.claim, error) from error
 
 

@@ -15,6 +15,7 @@ from statemachine_pipeline.database.ranking import fuse
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements import search as statements
 from statemachine_pipeline.database.statements.rows import INDEXABLE, compared_as
+from statemachine_pipeline.database.timeouts import unbounded
 from statemachine_pipeline.errors import EmbedderMismatch, SearchRefused
 from statemachine_pipeline.records import Hit
 
@@ -194,7 +195,7 @@ class Passages:
         Returns:
             Whether it was built now.
         """
-        autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        autocommit = unbounded(self._engine, "AUTOCOMMIT")
         with answering("building the index"):
             async with autocommit.connect() as connection:
                 known = await self._embedder(connection, embedder)

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
+from statemachine_pipeline.database.blocked import waiting_for_locks, was_blocked
 from statemachine_pipeline.database.keys import take_keys
-from statemachine_pipeline.database.mapping import answering, to_document, was_blocked
+from statemachine_pipeline.database.mapping import answering, to_document, took_too_long
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.reals import Reals, take_reals
 from statemachine_pipeline.database.settling import Answer, Settlement
+from statemachine_pipeline.database.standing import chain, present, to_earned
 from statemachine_pipeline.database.statements import claims, content, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
-from statemachine_pipeline.decide import Crashed, Decision, Earned, Standing, decide
+from statemachine_pipeline.decide import Crashed, Decision, Standing, decide
 from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.hooks import Claim
 from statemachine_pipeline.records import Facts
@@ -137,7 +139,13 @@ class Store:
             with answering("settling"):
                 return await self._settlement.write(proposals, worker, alone=alone)
         except DatabaseUnavailable as error:
-            if alone or not was_blocked(error.__cause__):
+            cause = error.__cause__
+            if took_too_long(cause) and any(p.kind != "none" for p in proposals):
+                # Nothing was written. It would take as long again, so it does not wait for ever.
+                if len(proposals) > 1:
+                    return [None] * len(proposals)
+                raise ProductFailed(proposals[0].claim, getattr(cause, "orig", error)) from error
+            if alone or not was_blocked(cause):
                 raise
             return [None] * len(proposals)
         except exc.DBAPIError as error:
@@ -145,6 +153,7 @@ class Store:
                 raise
             raise ProductFailed(proposals[0].claim, error.orig or error) from error
 
+    @waiting_for_locks
     async def standing(self, claim: Claim) -> Standing:
         """Return what earlier lives left, and take the keys the document needs to go on.
 
@@ -156,7 +165,7 @@ class Store:
             async with self._engine.begin() as connection:
                 await self._require(connection, claim)
                 found = await connection.execute(content.products(self._t), {"ids": [document.id]})
-                earned = {row.stage: _to_earned(row) for row in found}
+                earned = {row.stage: to_earned(row) for row in found}
                 row = (
                     await connection.execute(content.standing(self._t), {"ids": [document.id]})
                 ).one()
@@ -164,15 +173,16 @@ class Store:
                     ((document.tenant, *e.key), document.id)
                     for e in earned.values()
                     if e.key is not None
-                    and e.input_sha256 in _chain(document.content_sha256, earned)
+                    and e.input_sha256 in chain(document.content_sha256, earned)
                 ]
                 owners = await take_keys(connection, self._t, sorted(wanted))
         return Standing(
             earned=earned,
-            present=_present(row, earned),
+            present=present(row, earned),
             owners={key[1:]: owner for key, owner in owners.items() if owner != document.id},  # type: ignore[misc]
         )
 
+    @waiting_for_locks
     async def take_key(self, claim: Claim, key: tuple[KeyKind, str]) -> UUID:
         """Take bytes or text for a document unless another has them; return the owner.
 
@@ -187,6 +197,7 @@ class Store:
                 owners = await take_keys(connection, self._t, [(whole, document.id)])
         return owners[whole]
 
+    @waiting_for_locks
     async def missing_vectors(self, claim: Claim, dimensions: int) -> list[tuple[UUID, str]]:
         """Return id and text of the chunks that still need a vector, in reading order.
 
@@ -208,6 +219,7 @@ class Store:
                 found = await connection.execute(content.chunks_without_vector(self._t), ids)
                 return [(row.id, row.text) for row in found]
 
+    @waiting_for_locks
     async def save_vectors(self, claim: Claim, vectors: Vectors, deadline: timedelta) -> None:
         """Keep a finished batch of vectors, once, and move the claim's deadline.
 
@@ -233,6 +245,7 @@ class Store:
                     | parameters("vector", places),
                 )
 
+    @waiting_for_locks
     async def refill(self, claim: Claim) -> None:
         """Buffer a document's published chunks and vectors again, for a stage that reads them.
 
@@ -357,53 +370,3 @@ class Store:
             held = await connection.execute(claims.extend(self._t), given | self._patience)
         if held.first() is None:
             raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
-
-
-def _to_earned(row: Any) -> Earned:
-    return Earned(
-        stage=row.stage,
-        input_sha256=row.input_sha256,
-        fingerprint=row.fingerprint,
-        output_sha256=row.output_sha256,
-        kind=row.kind,
-        key=(row.key_kind, row.key_sha256) if row.key_kind else None,
-        reported=row.reported,
-        facts=row.facts,
-    )
-
-
-def _chain(content_sha256: str, earned: Mapping[str, Earned]) -> set[str]:
-    """Every hash that follows from these bytes by what was earned."""
-    reached = {content_sha256}
-    grew = True
-    while grew:
-        outputs = {e.output_sha256 for e in earned.values() if e.input_sha256 in reached}
-        grew = not outputs <= reached
-        reached |= outputs
-    return reached
-
-
-def _present(row: Any, earned: Mapping[str, Earned]) -> dict[Any, set[str]]:
-    """Output hashes whose data is still stored."""
-    published = row.published_sha256 if row.is_whole else None
-    chunk_sets = {sha for sha in (row.buffered_sha256, published) if sha}
-    vectors, shown = set(), set()
-    for e in earned.values():
-        if e.kind == "vectors":
-            in_buffer = row.buffered_sha256 is not None and row.without_vector == 0
-            if in_buffer and e.fingerprint in (row.buffered_embedders or ()):
-                vectors.add(e.output_sha256)
-            if published is not None and e.fingerprint in (row.published_embedders or ()):
-                shown.add(e.output_sha256)
-    # Products come in no order, so publications are looked at once all vectors are known.
-    publications = {
-        e.output_sha256
-        for e in earned.values()
-        if e.kind == "publication" and e.input_sha256 in shown
-    }
-    return {
-        "text": {row.text_sha256} if row.text_sha256 else set(),
-        "chunks": chunk_sets,
-        "vectors": vectors | shown,
-        "publication": publications,
-    }

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
+import secrets
 import socket
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg as dialects
 
-from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.mapping import answering, first_line
 from statemachine_pipeline.database.statements import claims, workers
-from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.database.timeouts import Timeouts, Watch, cut
+from statemachine_pipeline.errors import DatabaseUnavailable, NotHeard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -29,12 +33,13 @@ class Workers:
     Args:
         engine: An engine on psycopg 3.
         t: The pipeline's tables.
+        timeouts: How long to wait for connections outside the engine's pool.
     """
 
-    def __init__(self, engine: AsyncEngine, t: Tables) -> None:
+    def __init__(self, engine: AsyncEngine, t: Tables, timeouts: Timeouts | None = None) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._t = t
-        self._url = engine
+        self._t, self._timeouts = t, timeouts or Timeouts()
+        self._given = _from_url(engine)
 
     async def register(self) -> int:
         """Make this process known as a new worker; return its id, which is never used again."""
@@ -46,7 +51,11 @@ class Workers:
         with answering("registering a worker"):
             async with self._engine.connect() as connection:
                 found = await connection.execute(workers.register(self._t), values)
-                return int(found.scalar_one())
+                worker = int(found.scalar_one())
+                # The engine may have been told more than its URL says: a password, a certificate.
+                driver = (await connection.get_raw_connection()).driver_connection
+                self._given |= _as_connected(driver)
+                return worker
 
     async def drain(self, worker: int) -> None:
         """Say that a worker takes no more work."""
@@ -70,24 +79,71 @@ class Workers:
 
     def pulse(self) -> Pulse:
         """Return what a heartbeat thread beats with."""
-        return Pulse(connect_arguments(self._url), self._t)
+        return Pulse(self._arguments, self._t)
 
-    async def listen(self) -> AsyncIterator[None]:
-        """Yield once when it begins to hear, then at each notification of new work.
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        # Used seldom, so nothing is gained by preparing; behind a pooler it would not work.
+        return self._timeouts.of_connections | self._given | {"prepare_threshold": None}
+
+    async def listen(self, *, probe_after: float) -> AsyncIterator[bool]:
+        """Yield once it listens, once it is known to hear, and at each notification of new work.
+
+        Sends itself a notification by another connection at the start, and whenever nothing came
+        for ``probe_after`` seconds: a listener behind a pooler, or on a connection that is dead
+        without being closed, is as silent as one for whom there is nothing.
+
+        Yields:
+            Whether it is known to hear.
 
         Raises:
             DatabaseUnavailable: The connection was refused or broke.
+            NotHeard: What it sent itself does not arrive.
         """
+        own = f"{self._t.channel}_{secrets.token_hex(8)}"
         try:
             async with await psycopg.AsyncConnection.connect(
-                **connect_arguments(self._url), autocommit=True
+                **self._arguments, autocommit=True
             ) as connection:
-                await connection.execute(f'LISTEN "{self._t.channel}"')
-                yield
-                async for _ in connection.notifies():
-                    yield
+                with _watched(connection, self._timeouts):
+                    await connection.execute(f'LISTEN "{self._t.channel}"; LISTEN "{own}"')
+                yield False
+                async for _ in self._notifications(connection, own, probe_after):
+                    yield True
         except (psycopg.Error, OSError) as error:
-            raise DatabaseUnavailable("listening for work", str(error)) from error
+            raise DatabaseUnavailable("listening for work", first_line(error)) from error
+
+    async def _notifications(
+        self, connection: psycopg.AsyncConnection[Any], own: str, probe_after: float
+    ) -> AsyncIterator[None]:
+        patience = self._timeouts.connect.total_seconds()
+        heard, probing = False, True
+        await self._notify(own)
+        while True:
+            wait = patience if probing else probe_after
+            names = {n.channel async for n in connection.notifies(timeout=wait, stop_after=1)}
+            if names and not (heard and names == {own}):
+                heard = True
+                yield
+            if not names and probing:
+                raise NotHeard(self._t.channel)
+            if not names:
+                await self._notify(own)
+            probing = not names or (probing and own not in names)
+
+    async def _notify(self, channel: str) -> None:
+        with answering("telling itself of work"):
+            async with self._engine.connect() as connection:
+                await connection.execute(sa.select(sa.func.pg_notify(channel, "")))
+
+
+@contextlib.contextmanager
+def _watched(connection: psycopg.AsyncConnection[Any], timeouts: Timeouts) -> Iterator[None]:
+    watch = Watch(connection, timeouts.connect.total_seconds())
+    try:
+        yield
+    finally:
+        watch.end()
 
 
 class Pulse:
@@ -115,14 +171,18 @@ class Pulse:
         """
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(
-                    **{"connect_timeout": 5} | self._arguments, autocommit=True
-                )
+                self._connection = psycopg.connect(**self._arguments, autocommit=True)
             found = self._connection.execute(self._statement, {"me": worker})
             return found.fetchone() is not None
         except psycopg.Error as error:
             self.close()
-            raise DatabaseUnavailable("saying that a worker lives", str(error)) from error
+            raise DatabaseUnavailable("saying that a worker lives", first_line(error)) from error
+
+    def break_off(self) -> None:
+        """Break a beat that gets no answer; from another thread."""
+        connection = self._connection
+        if connection is not None:
+            cut(connection)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -131,7 +191,13 @@ class Pulse:
             self._connection = None
 
 
-def connect_arguments(engine: AsyncEngine) -> dict[str, Any]:
-    """Return how ``engine`` connects, for a connection outside its pool."""
+def _from_url(engine: AsyncEngine) -> dict[str, Any]:
+    """Return how ``engine`` connects, as far as its URL says."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     return {name: value for name, value in arguments.items() if name != "context"}
+
+
+def _as_connected(driver: Any) -> dict[str, Any]:
+    """Return how a connection was made, for others like it."""
+    given: dict[str, Any] = driver.info.get_parameters()
+    return given | ({"password": driver.info.password} if driver.info.password else {})

@@ -10,34 +10,61 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.runner.outages import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 CHORE_SECONDS = 1.0
 """How long a chore may go on after the end; cut off, its statement would cost a connection."""
+
+AGREE_SECONDS = 6.0
+"""One more than psycopg gives a server to hear that a statement is cancelled."""
 
 
 async def every(
     seconds: float, chore: Callable[[], Awaitable[object]], ended: asyncio.Event
 ) -> None:
     """Do a chore again and again, until the end; what it raises does not end it."""
+    failures = 0
     while not ended.is_set():
         try:
             await chore()
+            failures = 0
         except DatabaseUnavailable:
-            pass
+            failures += 1
         except Exception as error:  # noqa: BLE001 - a worker that no longer rescues helps nobody
             logger.opt(exception=error).error("a chore of the runner failed; it is tried again")
         with contextlib.suppress(TimeoutError):
             jitter = 0.5 + random.random()  # noqa: S311
-            await asyncio.wait_for(ended.wait(), seconds * jitter)
+            wait = pause(seconds, failures) if failures else seconds * jitter
+            await asyncio.wait_for(ended.wait(), wait)
 
 
 async def end(tasks: Sequence[asyncio.Task[Any]], patience: float = 0.0) -> None:
     """Stop tasks; those that end by themselves within ``patience`` seconds are not cut off."""
-    if patience:
+    if patience and tasks:
         await asyncio.wait(tasks, timeout=patience)
-    for task in tasks:
-        task.cancel()
+    # psycopg takes the first cancellation for a wish to cancel its statement, and waits for the
+    # server to agree; a dead one does not. The second one ends that.
+    for _ in range(2):
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=AGREE_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def first_of(*waits: Coroutine[Any, Any, object], seconds: float) -> None:
+    """Return when one of these has ended, or the time is over; the others are stopped."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(tasks)
+
+
+async def all_ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Return when none of the tasks runs any more, whatever they raised."""
+    if tasks:
+        await asyncio.wait(tasks)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -27,12 +28,16 @@ from statemachine_pipeline.decide import (
 )
 from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated
+from statemachine_pipeline.runner.chores import end
+from statemachine_pipeline.runner.following import moved, next_claim
+from statemachine_pipeline.runner.outages import pause
 
 if TYPE_CHECKING:
-    from statemachine_pipeline.database.proposal import Continuation, Settled
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.database.proposal import Settled
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.hooks import Claim
-    from statemachine_pipeline.records import Document
     from statemachine_pipeline.runner.perform import Performer
     from statemachine_pipeline.runner.settling import Settling
     from statemachine_pipeline.runner.slots import Slots
@@ -40,6 +45,9 @@ if TYPE_CHECKING:
 
 NOTHING = Standing(earned={}, present={}, owners={})
 RECONNECT_SECONDS = 0.5
+"""First pause before a settle is tried again; each one after it is longer."""
+WRITE_SECONDS = 1.0
+"""How long at the end what is being written may take; cut off, it would be lost."""
 
 
 class Drive:
@@ -62,6 +70,8 @@ class Drive:
         self._store, self._stages, self._slots = store, stages, slots
         self._performer, self._settling = performer, settling
         self._deadlines = {b.state: b.stage.deadline.total_seconds() for b in stages}
+        self._performing: set[asyncio.Task[Any]] = set()
+        self._is_ending = False
         self.lost_answers = False
 
     async def run(self, claim: Claim, bound: Bound) -> None:
@@ -86,6 +96,13 @@ class Drive:
             if current is not None:
                 self._slots.give_back({current.state})
 
+    async def end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """End walks: hooks at once, and those that write once they have, or a second later."""
+        self._is_ending = True
+        for task in self._performing:
+            task.cancel()
+        await end(tasks, patience=WRITE_SECONDS)
+
     async def _step(self, claim: Claim, bound: Bound) -> tuple[Claim, Bound] | None:
         """Settle one stage, or the hops before it; return the claim on the next stage, if any."""
         walked = await self._hop(claim, bound)
@@ -105,8 +122,8 @@ class Drive:
                 used = frozenset({following.state})
             else:
                 self._slots.claim(following.state)
-            document = _moved(claim.document, settled, proposal.product)
-            return _next_claim(claim, document, following, settled.continuation), following
+            document = moved(claim.document, settled, proposal.product)
+            return next_claim(claim, document, following, settled.continuation), following
         finally:
             self._slots.give_back(taken - used)
 
@@ -152,7 +169,7 @@ class Drive:
 
     async def _attempt(self, claim: Claim, bound: Bound) -> tuple[Proposal, frozenset[str]]:
         started = time.monotonic()
-        outcome = await self._performer.perform(claim, bound)
+        outcome = await self._perform(claim, bound)
         elapsed = time.monotonic() - started
         self._note_fault(bound, outcome)
         facts = await self._facts_with_key(claim, bound, outcome)
@@ -167,6 +184,18 @@ class Drive:
     def _note_fault(self, bound: Bound, outcome: Outcome) -> None:
         if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
             self._slots.paused |= {bound.state}
+
+    async def _perform(self, claim: Claim, bound: Bound) -> Outcome:
+        if self._is_ending:
+            raise asyncio.CancelledError  # its claim is given back, unspent, by whoever ends it
+        task = asyncio.current_task()
+        if task is None:
+            return await self._performer.perform(claim, bound)
+        self._performing.add(task)
+        try:
+            return await self._performer.perform(claim, bound)
+        finally:
+            self._performing.discard(task)
 
     def _propose(
         self,
@@ -232,6 +261,7 @@ class Drive:
     async def _settle(self, proposal: Proposal) -> Settled | None:
         """Settle until the database answers; None when another claim goes on instead."""
         claim = proposal.claim
+        failures = 0
         while True:
             try:
                 return await self._settling.settle(proposal)
@@ -250,7 +280,8 @@ class Drive:
                 proposal = await self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:
                 # Whether the commit landed is unknown: the fence tells, once the database answers.
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(pause(RECONNECT_SECONDS, failures))
+                failures += 1
                 await self._until_known(claim)
 
     async def _settle_again(self, proposal: Proposal) -> Settled | None:
@@ -287,45 +318,13 @@ class Drive:
             StaleClaim: It landed, or somebody else has the document. Should it have landed with a
                 claim on the next stage, nobody drives that one: the runner gives it back.
         """
-        while True:
+        for failures in itertools.count():
             try:
                 held = await self._store.holds(claim)
             except DatabaseUnavailable:
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(pause(RECONNECT_SECONDS, failures))
                 continue
             if held:
                 return
             self.lost_answers = True
             raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
-
-
-def _moved(before: Document, settled: Settled, product: object) -> Document:
-    """Return the document as the settle left it, without reading it again."""
-    decision, found = settled.decision, settled.children
-    return dataclasses.replace(
-        before,
-        state=decision.state,
-        version=before.version + len(decision.steps),
-        input_sha256=decision.input_sha256 or before.input_sha256,
-        text_chars=decision.counts.get("text_chars", before.text_chars),
-        media_type=product.media_type if isinstance(product, Accepted) else before.media_type,
-        text_sha256=product.text_sha256 if isinstance(product, Validated) else before.text_sha256,
-        last_error=None,
-        children=before.children if found is None else found,
-    )
-
-
-def _next_claim(
-    claim: Claim, document: Document, following: Bound, continuation: Continuation
-) -> Claim:
-    return dataclasses.replace(
-        claim,
-        document=document,
-        stage=following.trigger,
-        sequence=continuation.sequence,
-        attempt=1,
-        crashes=0,
-        deadline_at=continuation.deadline_at,
-        entered_at=continuation.entered_at,
-        fingerprint=following.fingerprint,
-    )

@@ -2,25 +2,51 @@
 
 One blocking hook must not make a live worker look dead. The reverse holds too: a beat that updates
 no row, or none for most of the dead limit, means that others may have taken over, and the worker
-stops at once.
+stops at once. A second thread sees to that, since a beat on a dead connection may hang.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
 
     from statemachine_pipeline.database.workers import Pulse
 
 FENCE_SHARE = 0.8
 """Share of the dead limit without a beat after which a worker no longer trusts its claims."""
+
+LOOKS_PER_BEAT = 5
+END_SECONDS = 2.0
+"""How long the end waits for a beat that was broken off; its thread is a daemon."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """When a worker counts as dead.
+
+    Attributes:
+        beat: Time between two beats.
+        dead_after: Silence after which others take its claims; at least four beats.
+        grace: Time past its deadline after which a claim is taken from a live worker.
+    """
+
+    beat: timedelta = timedelta(seconds=10)
+    dead_after: timedelta = timedelta(seconds=60)
+    grace: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
+            raise ValueError(
+                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
+            )
 
 
 class Heartbeat:
@@ -29,9 +55,9 @@ class Heartbeat:
     Args:
         pulse: What it beats with.
         worker: Who lives.
-        interval: Time between beats.
+        interval: Time between beats, and the longest that one may take.
         dead_after: Silence after which others take over.
-        on_fenced: Called once, from the thread, when the worker must stop writing.
+        on_fenced: Called once, from a thread, when the worker must stop writing.
     """
 
     def __init__(
@@ -46,33 +72,61 @@ class Heartbeat:
         self._pulse, self._worker, self._on_fenced = pulse, worker, on_fenced
         self._interval = interval.total_seconds()
         self._limit = dead_after.total_seconds() * FENCE_SHARE
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{worker}", daemon=True)
+        self._stop, self._fence = threading.Event(), threading.Lock()
+        self._last = time.monotonic()
+        self._begun: float | None = None
+        self._beats = threading.Thread(target=self._beat, name=f"heartbeat-{worker}", daemon=True)
+        self._looks = threading.Thread(target=self._look, name=f"fence-{worker}", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
-        self._thread.start()
+        self._last = time.monotonic()
+        self._beats.start()
+        self._looks.start()
 
     def stop(self) -> None:
-        """Beat no more; blocks until the thread has ended."""
+        """Beat no more; blocks until the threads have ended, but not for one that hangs."""
         self._stop.set()
-        self._thread.join()
+        self._looks.join()
+        self._beats.join(END_SECONDS / 2)
+        if self._beats.is_alive():
+            self._pulse.break_off()
+            self._beats.join(END_SECONDS / 2)
 
-    def _run(self) -> None:
-        last = time.monotonic()
+    def _beat(self) -> None:
         try:
             while not self._stop.wait(self._interval):
-                alive = self._beat()
+                self._begun = time.monotonic()
+                alive = self._answer()
+                self._begun = None
                 # After SIGSTOP the clock has gone on while the thread has not.
-                if alive is False or time.monotonic() - last > self._limit:
-                    self._on_fenced()
-                    return
-                if alive:
-                    last = time.monotonic()
+                if alive is False or self._is_late():
+                    self._end()
+                elif alive:
+                    self._last = time.monotonic()
         finally:
             self._pulse.close()
 
-    def _beat(self) -> bool | None:
+    def _look(self) -> None:
+        """Watch the clock while a beat may hang."""
+        while not self._stop.wait(self._interval / LOOKS_PER_BEAT):
+            begun = self._begun
+            if self._is_late():
+                self._end()
+            elif begun is not None and time.monotonic() - begun > self._interval:
+                self._pulse.break_off()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._last > self._limit
+
+    def _end(self) -> None:
+        """Fence the worker, unless it was told to end or is fenced."""
+        with self._fence:
+            if not self._stop.is_set():
+                self._on_fenced()
+            self._stop.set()
+
+    def _answer(self) -> bool | None:
         try:
             return self._pulse.beat(self._worker)
         except DatabaseUnavailable:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import random
-from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.resilience.access import Accesses
-from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
+from statemachine_pipeline.runner.chores import CHORE_SECONDS, all_ended, end, every, first_of
 from statemachine_pipeline.runner.drive import Drive
-from statemachine_pipeline.runner.heartbeat import Heartbeat
+from statemachine_pipeline.runner.heartbeat import Heartbeat, Liveness
+from statemachine_pipeline.runner.outages import Outage, pause
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
@@ -29,6 +28,7 @@ from statemachine_pipeline.runner.withdrawing import Withdrawing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
 
@@ -45,29 +45,10 @@ logger.disable("statemachine_pipeline")
 
 POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
+LEAVE_SECONDS = 5.0
+"""How long the end waits for a database that may be gone."""
 COOLDOWN_SECONDS = 0.02
 """Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Liveness:
-    """When a worker counts as dead.
-
-    Attributes:
-        beat: Time between two beats.
-        dead_after: Silence after which others take its claims; at least four beats.
-        grace: Time past its deadline after which a claim is taken from a live worker.
-    """
-
-    beat: timedelta = timedelta(seconds=10)
-    dead_after: timedelta = timedelta(seconds=60)
-    grace: timedelta = timedelta(seconds=30)
-
-    def __post_init__(self) -> None:
-        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
-            raise ValueError(
-                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
-            )
 
 
 class Runner:
@@ -119,6 +100,7 @@ class Runner:
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
+        self._outage = Outage()
         self.worker: int | None = None
         self._background: asyncio.Task[None] | None = None
 
@@ -181,9 +163,10 @@ class Runner:
         while not self._stopping.is_set():
             try:
                 return await self._workers.register()
-            except DatabaseUnavailable:
-                self._wake.clear()
-                await self._doze(POLL_SECONDS_LAST)
+            except DatabaseUnavailable as error:
+                self._outage.goes_on(error)
+                wait = pause(POLL_SECONDS_LAST, self._outage.failures)
+                await first_of(self._stopping.wait(), seconds=wait)
         return None
 
     async def _work_as_one(self, worker: int, until: Until) -> bool:
@@ -216,14 +199,23 @@ class Runner:
             await self._finish_hooks(worker)
         finally:
             ended.set()
-            await end([listening, *self._driving])
-            await end(chores, patience=CHORE_SECONDS)
-            await settling.close()
-            await performer.close()
-            with contextlib.suppress(DatabaseUnavailable):
-                await self._workers.leave(worker)
-            await asyncio.to_thread(heartbeat.stop)
+            # Last in, first out: whatever one of them raises, the others are done, and the worker
+            # beats until all is over.
+            async with contextlib.AsyncExitStack() as ends:
+                ends.push_async_callback(asyncio.to_thread, heartbeat.stop)
+                ends.push_async_callback(self._leave, worker)
+                ends.push_async_callback(performer.close)
+                ends.push_async_callback(settling.close, CHORE_SECONDS)
+                ends.push_async_callback(end, chores, patience=CHORE_SECONDS)
+                ends.push_async_callback(drive.end, list(self._driving))
+                ends.push_async_callback(end, [listening])
         return not self._fenced.is_set()
+
+    async def _leave(self, worker: int) -> None:
+        leaving = asyncio.create_task(self._workers.leave(worker))
+        await end([leaving], patience=LEAVE_SECONDS)
+        if not leaving.cancelled() and (error := leaving.exception()) is not None:
+            logger.warning("worker {} could not leave, and will be rescued: {}", worker, error)
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
@@ -234,29 +226,39 @@ class Runner:
         self._wake.set()
 
     async def _until_stopped(self, drive: Drive, worker: int) -> None:
-        pause = POLL_SECONDS_FIRST
+        poll = POLL_SECONDS_FIRST
         while not (self._stopping.is_set() or self._fenced.is_set()):
             self._wake.clear()
             claimed = await self._claim(drive, worker)
-            pause = POLL_SECONDS_FIRST if claimed else min(pause * 2, POLL_SECONDS_LAST)
+            poll = POLL_SECONDS_FIRST if claimed else min(poll * 2, POLL_SECONDS_LAST)
             # Jitter, so that a fleet does not poll in step.
-            await self._doze(pause * (0.5 + random.random() / 2))  # noqa: S311
+            await self._doze(poll * (0.5 + random.random() / 2))  # noqa: S311
 
     async def _until_idle(self, drive: Drive, worker: int) -> None:
         while not (self._stopping.is_set() or self._fenced.is_set()):
             self._wake.clear()
             claimed = await self._claim(drive, worker)
-            if (
-                not claimed
-                and not self._driving
-                and not await self._store.outstanding(self._served)
-                and not await self._withdrawing.withdraw(worker)
-            ):
+            try:
+                idle = not (claimed or self._driving) and await self._is_idle(worker)
+            except DatabaseUnavailable as error:
+                self._outage.goes_on(error)
+                idle = False
+            if idle:
                 self._stopping.set()
                 return
             await self._doze(POLL_SECONDS_FIRST)
 
+    async def _is_idle(self, worker: int) -> bool:
+        if await self._store.outstanding(self._served):
+            return False
+        return not await self._withdrawing.withdraw(worker)
+
     async def _doze(self, seconds: float) -> None:
+        if failures := self._outage.failures:
+            # What ends meanwhile wakes nobody: each would be one more try at a sick database.
+            stops = self._stopping.wait(), self._fenced.wait()
+            await first_of(*stops, seconds=pause(seconds, failures))
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
             await asyncio.sleep(COOLDOWN_SECONDS)
@@ -279,9 +281,11 @@ class Runner:
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
             self._suspects = self._slots.alone = alone and bool(claimed)
-        except DatabaseUnavailable:
+        except DatabaseUnavailable as error:
             drive.lost_answers = True
+            self._outage.goes_on(error)
             return False
+        self._outage.ended()
         for claim, bound in claimed:
             self._begin(drive, claim, bound)
         return bool(claimed)
@@ -306,12 +310,8 @@ class Runner:
         self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
-        waiting = asyncio.create_task(_all_ended(list(self._driving)))
-        stops = [asyncio.create_task(event.wait()) for event in (self._aborting, self._fenced)]
-        await asyncio.wait(
-            {waiting, *stops}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
-        )
-        await end([waiting, *stops])
+        stops = self._aborting.wait(), self._fenced.wait()
+        await first_of(all_ended(list(self._driving)), *stops, seconds=self._drain)
 
     async def _promote(self) -> None:
         if await self._store.promote():
@@ -335,8 +335,3 @@ def _say_why(task: asyncio.Task[None]) -> None:
     """Log what ended a runner in the background; leaving its context raises it too."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.opt(exception=error).error("the runner in the background ended")
-
-
-async def _all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.database.proposal import Settled
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.runner.chores import end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,18 +41,18 @@ class Settling:
         self._queue: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def start(self) -> None:
         """Begin to write."""
         for _ in range(SETTLERS):
             self._spawn(self._run())
 
-    async def close(self) -> None:
-        """Stop writing; whoever still waits is told."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self, patience: float) -> None:
+        """Stop writing; what is being written may take ``patience`` seconds, who waits is told."""
+        self._is_closed = True
+        self._arrived.set()
+        await end(list(self._tasks), patience=patience)
         _fail(self._queue, DatabaseUnavailable("settling", "the runner stopped"))
 
     async def settle(self, proposal: Proposal) -> Settled:
@@ -74,11 +75,11 @@ class Settling:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_closed:
             await self._arrived.wait()
             await asyncio.sleep(GATHER_SECONDS)
             batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
-            if not self._queue:
+            if not self._queue and not self._is_closed:
                 self._arrived.clear()
             # A product of the user's own settles alone: what it raises concerns nobody else.
             # So do children, whose documents it locks.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.errors import DatabaseUnavailable
+from loguru import logger
+
+from statemachine_pipeline.errors import DatabaseUnavailable, NotHeard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,14 +16,28 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.workers import Workers
 
 RECONNECT_SECONDS = 5.0
+PROBE_SECONDS = 60.0
+"""Silence after which it is tried whether anything would be heard."""
+DEAF_SECONDS = 300.0
+"""Pause after a connection on which nothing was ever heard: the next one is hardly better."""
 
 
 async def listen(workers: Workers, on_work: Callable[[], None]) -> None:
     """Call ``on_work`` at each notification, until cancelled; reconnect for ever."""
+    was_told = False
     while True:
+        hears = False
+        pause = RECONNECT_SECONDS
         try:
             # The first one says that it listens now: something may have come while nobody did.
-            async for _ in workers.listen():
+            async for hears in workers.listen(probe_after=PROBE_SECONDS):  # noqa: B007
                 on_work()
+        except NotHeard as error:
+            if not hears:
+                pause = DEAF_SECONDS
+            if not hears and not was_told:
+                was_told = True
+                logger.warning("{}; new work is found by polling, every two seconds or so", error)
         except DatabaseUnavailable:
-            await asyncio.sleep(RECONNECT_SECONDS)
+            pass
+        await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311

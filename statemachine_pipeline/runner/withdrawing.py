@@ -47,7 +47,11 @@ class Withdrawing:
         async with self._turn:
             for bound in self._publishers:
                 claims = await self._withdrawals.take(bound, worker)
-                await asyncio.gather(*(self._withdraw(claim, bound) for claim in claims))
+                # All end under the lock, whatever one of them raises.
+                ends = await asyncio.gather(
+                    *(self._withdraw(claim, bound) for claim in claims), return_exceptions=True
+                )
+                _raise_first(ends)
                 tried += len(claims)
         return tried
 
@@ -88,3 +92,9 @@ class Withdrawing:
             *(claim.document.id, claim.stage, claim.attempt, error),
         )
         await self._withdrawals.give_back(claim, pause, error)
+
+
+def _raise_first(ends: Sequence[BaseException | None]) -> None:
+    for raised in ends:
+        if raised is not None:
+            raise raised

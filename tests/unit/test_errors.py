@@ -18,7 +18,9 @@ from statemachine_pipeline.errors import (
     HistoryAhead,
     LifecycleMismatch,
     MissingExtra,
+    NotHeard,
     PipelineError,
+    PoolerInTheWay,
     QuestionNotEmbedded,
     SchemaMissing,
     SearchRefused,
@@ -108,6 +110,22 @@ SENTENCES = [
     (
         QuestionNotEmbedded("mine#1", "its vector is zero or not finite"),
         "the question could not be embedded by 'mine#1': its vector is zero or not finite",
+    ),
+    (
+        NotHeard("smp.work"),
+        (
+            "notifications on 'smp.work' do not arrive; a pooler in transaction mode takes LISTEN "
+            "and delivers nothing, and so may a connection that is dead"
+        ),
+    ),
+    (
+        PoolerInTheWay("claiming", 'prepared statement "_pg3_0" does not exist'),
+        (
+            'a prepared statement got lost while claiming: prepared statement "_pg3_0" does not '
+            "exist; behind a pooler in transaction mode turn them off by "
+            "`?prepare_threshold=none` in the URL, or by "
+            "connect_args={'prepare_threshold': None} of your engine"
+        ),
     ),
 ]
 

@@ -1,0 +1,47 @@
+"""What a runner does while its database does not answer: tries more seldom, and says so once."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.errors import DatabaseUnavailable
+
+LONGEST_SECONDS = 5.0
+_DOUBLINGS = 10
+
+
+def pause(first: float, failures: int) -> float:
+    """Return how many seconds to wait after so many failures in a row: longer each time.
+
+    With jitter, or a fleet would come back in step.
+    """
+    longest: float = min(first * 2.0 ** min(failures, _DOUBLINGS), max(first, LONGEST_SECONDS))
+    return longest * (0.5 + random.random() / 2)  # noqa: S311
+
+
+class Outage:
+    """Whether the database answers, as far as one runner knows; logs each change once."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self.failures = 0
+
+    def goes_on(self, error: DatabaseUnavailable) -> None:
+        """Note that it did not answer."""
+        self.failures += 1
+        if self._since is None:
+            self._since = time.monotonic()
+            logger.warning("{}; the runner keeps trying and takes nothing new meanwhile", error)
+
+    def ended(self) -> None:
+        """Note that it answered."""
+        if self._since is not None:
+            logger.info(
+                "the database answers again, after {:.1f} s", time.monotonic() - self._since
+            )
+            self._since, self.failures = None, 0
