@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         is_unique,
         same_bytes,
     )
+    from statemachine_pipeline.limits import Batch
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.records import Child, Chunk, Facts, Incoming, ParsedText, Source
     from statemachine_pipeline.stages import Stage, by_hand
@@ -65,6 +66,7 @@ _HOME = {
         "StageFault",
         "Wait",
     ),
+    "statemachine_pipeline.limits": ("Batch",),
     "statemachine_pipeline.stages": ("Stage", "by_hand"),
     "statemachine_pipeline.adapters.fallback": ("first_of",),
     "statemachine_pipeline.pipeline": ("Pipeline",),
@@ -96,6 +98,7 @@ __all__ = [  # noqa: RUF022 - in story order
     "Wait",
     "Stage",
     "by_hand",
+    "Batch",
     "first_of",
     "Pipeline",
     "Incoming",

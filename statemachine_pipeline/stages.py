@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
+from statemachine_pipeline.limits import Batch, Limits, limits_of
 from statemachine_pipeline.retry import Policy
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 Kind = Literal["parser", "chunker", "embedder", "publisher", "function"]
 Where = Literal["loop", "thread", "process"]
+
+AT_ONCE = 8
+EMBEDDED_AT_ONCE = 64
+"""Documents of a few chunks fill a request only if many are in hand; each is one more to take up
+again, alone, should the worker die."""
 
 
 class _ByHand:
@@ -62,7 +68,8 @@ class Stage:
         attempts: Tries before the document goes to ``dead_letter``.
         crashes: Crashes of one life before it does.
         deadline: Longest run of one attempt; then the hook is stopped and the attempt failed.
-        concurrency: Attempts of this stage that one runner makes at the same time.
+        concurrency: Documents that one runner has in hand at this stage. None takes 8, and 64 at an
+            embedder, whose requests are filled from all of them.
         provider: The service that the hook asks; stages that name the same one share its budget and
             its breaker.
         run: Where the hook runs. None takes the event loop for ``async def`` and a thread for
@@ -71,8 +78,10 @@ class Stage:
         wait: How long ``Wait`` may be raised before it counts as a failed attempt.
         version: Change it when the hook's output changes, so that ``reprocess`` runs it again.
         children: How many documents the hook may find in one, and how deep.
+        batch: How the requests of an embedder are formed; of no other hook.
         kind: Which protocol the hook follows.
         where: Where the hook runs, with the default filled in.
+        slots: ``concurrency``, with the default filled in.
     """
 
     hook: Any
@@ -80,23 +89,28 @@ class Stage:
     attempts: int = 5
     crashes: int = 3
     deadline: timedelta = timedelta(minutes=10)
-    concurrency: int = 8
+    concurrency: int | None = None
     provider: Provider | None = None
     run: Where | None = None
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
     children: ChildLimits = ChildLimits()
+    batch: Batch = dataclasses.field(default_factory=Batch)
     kind: Kind = dataclasses.field(init=False)
     where: Where = dataclasses.field(init=False)
+    slots: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.deadline <= timedelta(0):
+        # Asked for at every attempt, and looking a protocol up costs 40 us.
+        object.__setattr__(self, "kind", _kind(self.hook))
+        default = EMBEDDED_AT_ONCE if self.kind == "embedder" else AT_ONCE
+        given = self.concurrency
+        object.__setattr__(self, "slots", default if given is None else given)
+        if self.slots < 1 or self.deadline <= timedelta(0):
             raise DefinitionError(
                 f"stage {_name(self.hook)}: concurrency and deadline must be above zero, "
                 f"got {self.concurrency} and {self.deadline}"
             )
-        # Asked for at every attempt, and looking a protocol up costs 40 us.
-        object.__setattr__(self, "kind", _kind(self.hook))
         object.__setattr__(self, "where", self.run or ("loop" if self._is_async else "thread"))
         if self.where not in get_args(Where):
             known = ", ".join(get_args(Where))
@@ -115,8 +129,13 @@ class Stage:
                 f"stage's deadline of {self.deadline}; shorten its timeouts or pass Stage(..., "
                 "deadline=...)"
             )
+        if self.kind != "embedder" and self.batch != Batch():
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: batch= is for embedders; this hook is called once for "
+                "an attempt"
+            )
         try:
-            _ = self.policy
+            _ = self.policy, self.kind == "embedder" and self.limits
         except ValueError as error:
             raise DefinitionError(f"stage {_name(self.hook)}: {error}") from error
 
@@ -124,6 +143,11 @@ class Stage:
     def policy(self) -> Policy:
         """The numbers that decide between retry and fail."""
         return Policy(attempts=self.attempts, crashes=self.crashes)
+
+    @property
+    def limits(self) -> Limits:
+        """What one request of its embedder may hold."""
+        return self.batch.within(limits_of(self.hook))
 
     @property
     def stores_elsewhere(self) -> bool:

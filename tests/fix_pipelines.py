@@ -18,6 +18,7 @@ from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.decide import Decision, Outcome, Succeeded
 from statemachine_pipeline.hooks import Claim, Done
+from statemachine_pipeline.limits import Batch
 from statemachine_pipeline.records import (
     Accepted,
     Chunk,
@@ -182,6 +183,8 @@ def pipeline_with(
 ) -> Pipeline:
     """Return a pipeline of cheap hooks, but for the triggers named in ``own``."""
     cheap = vars(hooks or Hooks())
+    # Nothing waits for company: most tests have one document.
+    cheap |= {"store_embeddings": Stage(cheap["store_embeddings"], batch=Batch(age=timedelta(0)))}
     return Pipeline(engine, hooks=cheap | own, schema=schema, blobs=blobs)
 
 

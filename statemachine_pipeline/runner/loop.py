@@ -112,7 +112,7 @@ class Runner:
         self._served = tuple(served)
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
         self._drain, self._liveness = drain.total_seconds(), liveness
-        self._documents = documents or sum(bound.stage.concurrency for bound in self._served)
+        self._documents = documents or sum(bound.stage.slots for bound in self._served)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
@@ -200,7 +200,7 @@ class Runner:
         heartbeat.start()
         settling = Settling(self._store)
         settling.start()
-        threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
+        threads = sum(b.stage.slots for b in self._served if b.stage.where == "thread")
         performer = Performer(
             *(self._store, self._withdrawals, Accesses()),
             threads=max(1, threads),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline import vectors
 from statemachine_pipeline.decide import Failed, Outcome, Postponed
-from statemachine_pipeline.hooks import Done, Product, Reject, StageFault, Wait
+from statemachine_pipeline.hooks import Done, Product, StageFault, Wait
 from statemachine_pipeline.records import (
     Accepted,
     Chunks,
@@ -23,11 +21,11 @@ from statemachine_pipeline.records import (
 )
 from statemachine_pipeline.runner.calling import call_user
 from statemachine_pipeline.runner.children import Children
+from statemachine_pipeline.runner.embedding import Batcher
 from statemachine_pipeline.runner.found import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from uuid import UUID
+    from collections.abc import Callable
 
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
@@ -53,7 +51,7 @@ class Performer:
     """Runs hooks where their stages say: on the loop, in a thread, in a child process.
 
     Args:
-        store: For vectors that are saved batch by batch.
+        store: For vectors that are saved request by request.
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
         threads: Most hooks in threads at a time.
@@ -72,9 +70,12 @@ class Performer:
         self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
         self._children = Children(children)
+        self._batchers: dict[str, Batcher] = {}
 
     async def close(self) -> None:
-        """End child processes; threads end with their hooks, which cannot be stopped."""
+        """End requests and children; threads end with their hooks, which cannot be stopped."""
+        for batcher in self._batchers.values():
+            await batcher.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._children.close()
 
@@ -109,7 +110,7 @@ class Performer:
     async def _performed(self, claim: Claim, bound: Bound, deadline: float) -> Done:
         async with asyncio.timeout(deadline) as limit:
             if bound.stage.kind == "embedder":
-                return await self._embed(claim, bound, limit)
+                return await self._batcher(bound).embed(claim, limit)
             async with self._accesses.of(bound.stage.provider).request():
                 return await self._once(claim, bound, deadline)
 
@@ -144,51 +145,11 @@ class Performer:
         value = function(argument)
         return await value if inspect.isawaitable(value) else value
 
-    async def _embed(self, claim: Claim, bound: Bound, limit: asyncio.Timeout) -> Done:
-        """Embed what has no vector yet; each finished batch is saved at once."""
-        embedder, stage = bound.stage.hook, bound.stage
-        missing = await self._store.missing_vectors(claim, embedder.dimensions)
-        waiting = iter(missing)
-        for size in _batches(embedder, [text for _, text in missing]):
-            batch = list(itertools.islice(waiting, size))
-            async with self._accesses.of(stage.provider).request():
-                values = await embedder.embed([text for _, text in batch])
-            checked = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
-            await self._store.save_vectors(claim, checked, stage.deadline)
-            # A stage that commits progress is not timed out.
-            limit.reschedule(asyncio.get_running_loop().time() + stage.deadline.total_seconds())
-        return Done(Vectors(embedder=claim.fingerprint, dimensions=embedder.dimensions))
-
-
-def _batches(embedder: Any, texts: Sequence[str]) -> Iterable[int]:
-    """Return how many of the texts go into each call."""
-    if hasattr(embedder, "batches"):
-        sizes: Iterable[int] = embedder.batches(texts)
-        return sizes
-    starts = range(0, len(texts), embedder.batch_size)
-    return [min(embedder.batch_size, len(texts) - start) for start in starts]
-
-
-def _checked(claim: Claim, dimensions: int, ids: Sequence[UUID], values: Any) -> Vectors:
-    if len(values) != len(ids):
-        raise StageFault(f"the embedder returned {len(values)} vectors for {len(ids)} texts")
-    try:
-        plain = tuple(map(vectors.plain, values))
-    except (TypeError, ValueError) as error:
-        raise StageFault(f"the embedder returned what is no vector: {error}") from error
-    for chunk, vector in zip(ids, plain, strict=True):
-        if len(vector) != dimensions:
-            raise StageFault(
-                f"the embedder says {dimensions} dimensions and returned {len(vector)}"
-            )
-        if not vectors.is_usable(vector):
-            raise Reject(f"chunk {chunk} got a vector that is zero or not finite", "bad_vector")
-    return Vectors(
-        embedder=claim.fingerprint,
-        dimensions=dimensions,
-        chunk_ids=tuple(ids),
-        values=plain,
-    )
+    def _batcher(self, bound: Bound) -> Batcher:
+        if bound.trigger not in self._batchers:
+            access = self._accesses.of(bound.stage.provider)
+            self._batchers[bound.trigger] = Batcher(self._store.vectors, bound, access)
+        return self._batchers[bound.trigger]
 
 
 def _done(returned: object) -> Done:
