@@ -37,6 +37,7 @@ class VectorBuffer:
     def __init__(self, engine: AsyncEngine, t: Tables, patience: timedelta) -> None:
         self._engine, self._t = engine, t
         self._patience = {"patience": milliseconds(patience)}
+        self._numbers: dict[str, int] = {}
 
     async def missing(self, claim: Claim, dimensions: int) -> list[tuple[UUID, int, str]]:
         """Return id, index and text of the chunks that still need a vector, in reading order.
@@ -54,14 +55,15 @@ class VectorBuffer:
                 )
                 if held.first() is None:
                     raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
-                await connection.execute(content.know_embedder(self._t), given)
-                ids = {
-                    "document": claim.document.id,
-                    "embedder": await self._number(connection, claim.fingerprint),
-                }
+                if claim.fingerprint not in self._numbers:
+                    await connection.execute(content.know_embedder(self._t), given)
+                number = await self._number(connection, claim.fingerprint)
+                ids = {"document": claim.document.id, "embedder": number}
                 await connection.execute(content.reuse_vectors(self._t), ids)
                 found = await connection.execute(content.chunks_without_vector(self._t), ids)
-                return [(chunk, index, text) for chunk, index, text in found]
+                missing = [(chunk, index, text) for chunk, index, text in found]
+        self._numbers[claim.fingerprint] = number  # not before the commit that gave it
+        return missing
 
     async def save(
         self,
@@ -120,6 +122,8 @@ class VectorBuffer:
         )
 
     async def _number(self, connection: AsyncConnection, fingerprint: str) -> int:
+        if fingerprint in self._numbers:
+            return self._numbers[fingerprint]
         found = await connection.execute(content.embedder(self._t), {"fingerprint": fingerprint})
         return int(found.one().id)
 
