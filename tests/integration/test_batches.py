@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_embedding_server import EmbeddingServer
 from fix_pipelines import BRIEFLY, HashEmbedder, completed, pipeline_with, running, until
 from fix_postgres import connect
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     import psycopg
+    from fix_embedding_server import EmbeddingServer
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Pipeline
@@ -287,6 +287,33 @@ async def test_a_refused_request_is_halved_to_the_chunk_that_is_to_blame(
     asked = embedder.asked if isinstance(embedder, Gated) else service.asked
     harmless = 0 if own else 1
     assert len(asked) <= 1 + 2 * math.ceil(math.log2(34)) + harmless
+
+
+async def test_what_is_under_way_is_saved_before_its_document_is_rejected(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Another request holds texts of it: they are paid for, and a requeue needs them."""
+    embedder = Gated(is_open=False)
+    work = embedder.embed
+
+    async def embed(texts: Sequence[str]) -> list[list[float]]:
+        if "poison" in texts:
+            embedder.asked.append(list(texts))
+            raise Reject("holds poison")
+        return await work(texts)
+
+    embedder.embed = embed  # type: ignore[method-assign]
+    stage = Stage(embedder, batch=Batch(inputs=2, requests=2))
+    pipeline = pipeline_with(engine, store_embeddings=stage)
+    sent = await submit(pipeline, "one", "two", "poison", "three")
+    async with running(pipeline):
+        await embedder.begun(1)
+        for _ in range(20):  # as many round trips as its end would take many times over
+            assert (await pipeline.get(sent)).state == "embedding_in_progress"
+        assert embedder.asked == [["one", "two"], ["poison", "three"], ["poison"]]
+        embedder.gate.set()
+        await until(psql, "SELECT count(*) = 1 FROM dead_letter")
+    assert psql.execute("SELECT count(*) FROM vector_buffer").fetchone() == (2,)
 
 
 async def test_a_vector_that_cannot_be_searched_rejects_only_its_document(
