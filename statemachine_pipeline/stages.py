@@ -95,7 +95,7 @@ class Stage:
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
     children: ChildLimits = ChildLimits()
-    batch: Batch = dataclasses.field(default_factory=Batch)
+    batch: Batch = Batch()  # noqa: RUF009 - it is frozen
     kind: Kind = dataclasses.field(init=False)
     where: Where = dataclasses.field(init=False)
     slots: int = dataclasses.field(init=False)

@@ -184,8 +184,10 @@ def pipeline_with(
     """Return a pipeline of cheap hooks, but for the triggers named in ``own``."""
     cheap = vars(hooks or Hooks())
     # Nothing waits for company: most tests have one document.
-    cheap |= {"store_embeddings": Stage(cheap["store_embeddings"], batch=Batch(age=timedelta(0)))}
-    return Pipeline(engine, hooks=cheap | own, schema=schema, blobs=blobs)
+    at_once = Stage(cheap["store_embeddings"], batch=Batch(age=timedelta(0)))
+    return Pipeline(
+        engine, hooks={**cheap, "store_embeddings": at_once, **own}, schema=schema, blobs=blobs
+    )
 
 
 def plain(hook: Any, **numbers: Any) -> Stage:

@@ -481,16 +481,16 @@ async def test_who_waits_behind_others_is_not_timed_out(engine: AsyncEngine) -> 
     work = embedder.embed
 
     async def embed(texts: Sequence[str]) -> list[list[float]]:
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.4)
         return await work(texts)
 
     embedder.embed = embed  # type: ignore[method-assign]
-    stage = Stage(
-        embedder, deadline=timedelta(seconds=1), batch=Batch(inputs=1, requests=1), attempts=1
-    )
+    batch = Batch(inputs=1, requests=1)
+    stage = Stage(embedder, deadline=timedelta(seconds=2), batch=batch, attempts=1)
     pipeline = pipeline_with(engine, store_embeddings=stage)
-    sent = [await submit(pipeline, *(f"{word} {n}" for n in range(3))) for word in ("a", "b", "c")]
-    assert await completed(pipeline, *sent) == ["complete"] * 3
+    before = await submit(pipeline, *(f"before {n}" for n in range(6)))
+    behind = await submit(pipeline, "behind")
+    assert await completed(pipeline, before, behind) == ["complete"] * 2
 
 
 async def test_a_runner_that_is_aborted_leaves_no_task_behind(
