@@ -377,14 +377,16 @@ async def test_a_lost_claim_takes_no_neighbour_with_it(engine: AsyncEngine, psql
     embedder = Gated(is_open=False)
     stage = Stage(embedder, concurrency=3, batch=Batch(age=LONG))
     pipeline = pipeline_with(engine, store_embeddings=stage)
-    sent = await several(pipeline, 3)
+    sent = {f"text {n:02}": one for n, one in enumerate(await several(pipeline, 3))}
     async with running(pipeline):
         await embedder.begun(1)
-        await pipeline.apply("cancel", sent[1], reason="test")
+        (texts,) = embedder.asked
+        first, *others = (sent[text] for text in texts)
+        await pipeline.apply("cancel", first, reason="test")
         embedder.gate.set()
         await until(psql, "SELECT count(*) = 0 FROM work")
-    states = [(await pipeline.get(one)).state for one in sent]
-    assert states == ["complete", "cancelled", "complete"]
+    states = [(await pipeline.get(one)).state for one in (first, *others)]
+    assert states == ["cancelled", "complete", "complete"]
     assert len(embedder.asked) == 1
     assert psql.execute("SELECT count(*) FROM vector_buffer").fetchone() == (0,)
 
