@@ -74,7 +74,7 @@ class Batcher:
         self._queue = Queue(bound.stage.limits)
         self._attempts: dict[Line, _Attempt] = {}
         self._requests: dict[asyncio.Task[None], frozenset[_Attempt]] = {}
-        self._saves: set[asyncio.Task[None]] = set()
+        self._saves: dict[asyncio.Task[None], frozenset[_Attempt]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
@@ -112,7 +112,7 @@ class Batcher:
         counted: deque[Text] = deque()
         for chunk, index, text in missing:
             try:
-                tokens = self._embedder.count_tokens(text)
+                tokens = int(self._embedder.count_tokens(text))
             except Reject as refused:
                 raise _named(refused, Text(chunk, index, text, 0)) from refused
             counted.append(Text(chunk, index, text, tokens))
@@ -128,9 +128,9 @@ class Batcher:
         )
         attempt = _Attempt(claim, line, limit, loop.create_future(), left=len(texts))
         self._attempts[line] = attempt
-        self._queue.add(line)
-        self._send()
         try:
+            self._queue.add(line)
+            self._send()
             await attempt.over
         finally:
             attempt.over.cancel()
@@ -175,8 +175,8 @@ class Batcher:
         self._send()
 
     def _drop_forsaken(self) -> None:
-        """Cancel requests for which nobody waits any more."""
-        for task, attempts in self._requests.items():
+        """Cancel requests, and saves, for which nobody waits any more."""
+        for task, attempts in (self._requests | self._saves).items():
             if all(attempt.over.done() for attempt in attempts):
                 task.cancel()
 
@@ -287,8 +287,8 @@ class Batcher:
     def _save_apart(self, attempt: _Attempt, claim: Claim, kept: Vectors) -> None:
         attempt.requests += 1
         task = asyncio.create_task(self._saved_apart(attempt, claim, kept))
-        self._saves.add(task)
-        task.add_done_callback(self._saves.discard)
+        self._saves[task] = frozenset({attempt})
+        task.add_done_callback(self._saves.pop)
 
     async def _saved_apart(self, attempt: _Attempt, claim: Claim, kept: Vectors) -> None:
         try:

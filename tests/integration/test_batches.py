@@ -151,15 +151,15 @@ def service_embedder(service: EmbeddingServer, **limits: Any) -> OpenAIEmbedder:
 async def test_small_documents_of_all_tenants_share_a_request(
     engine: AsyncEngine, service: EmbeddingServer
 ) -> None:
-    """Forty documents of two tenants, one request; nobody is waited for who cannot come."""
-    stage = Stage(service_embedder(service, inputs=100), concurrency=40, batch=Batch(age=LONG))
+    """Twenty-four documents of two tenants, one request; nobody is waited for who cannot come."""
+    stage = Stage(service_embedder(service, inputs=100), concurrency=24, batch=Batch(age=LONG))
     pipeline = pipeline_with(engine, store_embeddings=stage)
-    ours = await several(pipeline, 20, tenant="ours")
-    theirs = await several(pipeline, 20, "word", tenant="theirs")
-    assert await completed(pipeline, *ours, *theirs) == ["complete"] * 40
-    assert [len(asked.texts) for asked in service.asked] == [40]
+    ours = await several(pipeline, 12, tenant="ours")
+    theirs = await several(pipeline, 12, "word", tenant="theirs")
+    assert await completed(pipeline, *ours, *theirs) == ["complete"] * 24
+    assert [len(asked.texts) for asked in service.asked] == [24]
     firsts = [text.split()[0] for text in service.texts]
-    assert firsts in ([*(["text", "word"] * 20)], [*(["word", "text"] * 20)])
+    assert firsts in (["text", "word"] * 12, ["word", "text"] * 12)
 
 
 @pytest.mark.parametrize(
@@ -273,12 +273,12 @@ async def test_a_refused_request_is_halved_to_the_chunk_that_is_to_blame(
     """Its document is parked with the chunk named; neighbours and its own good chunks are saved."""
     service.bad = "poison"
     embedder = Gated() if own else service_embedder(service, inputs=100)
-    stage = Stage(embedder, concurrency=32, batch=Batch(age=LONG))
+    stage = Stage(embedder, concurrency=16, batch=Batch(age=LONG))
     pipeline = pipeline_with(engine, store_embeddings=stage)
-    good = await several(pipeline, 31)
+    good = await several(pipeline, 15)
     bad = await submit(pipeline, "mild", "a cup of poison", "after")
     states = await completed(pipeline, *good, bad)
-    assert states == ["complete"] * 31 + ["dead_letter"]
+    assert states == ["complete"] * 15 + ["dead_letter"]
     code, reason = psql.execute("SELECT code, reason FROM dead_letter").fetchone() or ("", "")
     assert code == ("poisoned" if own else "input_refused")
     assert reason.startswith(f"chunk 1 ({chunk_id(bad, 'a cup of poison', 0)}): ")
@@ -286,7 +286,7 @@ async def test_a_refused_request_is_halved_to_the_chunk_that_is_to_blame(
     assert psql.execute("SELECT document_id FROM vector_buffer").fetchall() == [(bad,)]
     asked = embedder.asked if isinstance(embedder, Gated) else service.asked
     harmless = 0 if own else 1
-    assert len(asked) <= 1 + 2 * math.ceil(math.log2(34)) + harmless
+    assert len(asked) <= 1 + 2 * math.ceil(math.log2(18)) + harmless
 
 
 async def test_what_is_under_way_is_saved_before_its_document_is_rejected(
@@ -465,7 +465,7 @@ async def test_a_killed_worker_costs_the_request_that_was_under_way(
 async def test_a_request_that_hangs_ends_with_the_deadline(engine: AsyncEngine) -> None:
     """Its documents are timed out and tried again, and nothing of it is left behind."""
     embedder = Gated(is_open=False)
-    stage = Stage(embedder, concurrency=2, deadline=timedelta(seconds=0.5), batch=Batch(age=LONG))
+    stage = Stage(embedder, concurrency=2, deadline=timedelta(seconds=1), batch=Batch(age=LONG))
     pipeline = pipeline_with(engine, store_embeddings=stage)
     sent = await several(pipeline, 2)
     ended = asyncio.create_task(completed(pipeline, *sent))
