@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from statemachine import State
 
     from statemachine_pipeline.adapters.fallback import first_of
+    from statemachine_pipeline.batching import Batch
     from statemachine_pipeline.errors import PipelineError
     from statemachine_pipeline.hooks import (
         Claim,
@@ -67,6 +68,7 @@ _HOME = {
         "Wait",
     ),
     "statemachine_pipeline.stages": ("Stage", "by_hand"),
+    "statemachine_pipeline.batching": ("Batch",),
     "statemachine_pipeline.limits": ("ProcessLimits",),
     "statemachine_pipeline.adapters.fallback": ("first_of",),
     "statemachine_pipeline.pipeline": ("Pipeline",),
@@ -98,6 +100,7 @@ __all__ = [  # noqa: RUF022 - in story order
     "Wait",
     "Stage",
     "by_hand",
+    "Batch",
     "ProcessLimits",
     "first_of",
     "Pipeline",

@@ -249,9 +249,14 @@ class Chunker(Protocol):
 class Embedder(Protocol):
     """Turns texts into vectors.
 
-    It may also have ``batches(texts)``, which returns how many of a document's texts go into each
-    call, for services that limit a request by tokens; and ``call_timeout``, the longest that one
-    call takes, which is refused unless it is below the stage's deadline.
+    The runner forms requests from the texts of many documents, saves each answer at once, and calls
+    ``embed`` several times at the same time. Raise ``Reject`` for a request that holds a text which
+    will never pass: it is halved until that text is found, and only its document is rejected.
+
+    It may also have ``limits``, a ``Limits`` of texts and tokens in one request; then also
+    ``count_tokens(text)``, what a text counts for, which runs in a thread and may raise ``Reject``
+    for a text that is too long. And ``call_timeout``, the longest that one call takes, which is
+    refused unless it is below the stage's deadline.
 
     Attributes:
         dimensions: Length of every vector.

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from statemachine_pipeline.batching import Batch, Limits, limits_of
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 Kind = Literal["parser", "chunker", "embedder", "publisher", "function"]
 Where = Literal["loop", "thread", "process"]
+
+AT_ONCE = 8
+EMBEDDED_AT_ONCE = 64
+"""Documents of a few chunks fill a request only if many are in hand; each is one more to take up
+again, alone, should the worker die."""
 
 
 class _ByHand:
@@ -68,7 +74,8 @@ class Stage:
         failures: What exceptions mean that the hook raises, before the table for all stages.
         fault_pause: How long a fault of the stage pauses it.
         deadline: Longest run of one attempt; then the hook is stopped and the attempt failed.
-        concurrency: Attempts of this stage that one runner makes at the same time.
+        concurrency: Documents that one runner has in hand at this stage. None takes 8, and 64 at an
+            embedder, whose requests are filled from all of them.
         provider: The service that the hook asks; stages that name the same one share its budget and
             its breaker.
         run: Where the hook runs. None takes the event loop for ``async def`` and a thread for
@@ -78,8 +85,10 @@ class Stage:
         version: Change it when the hook's output changes, so that ``reprocess`` runs it again.
         limits: What a hook in a child process may use; None takes the defaults.
         children: How many documents the hook may find in one, and how deep.
+        batch: How the requests of an embedder are formed; of no other hook.
         kind: Which protocol the hook follows.
         where: Where the hook runs, with the default filled in.
+        slots: ``concurrency``, with the default filled in.
     """
 
     hook: Any
@@ -90,18 +99,25 @@ class Stage:
     failures: Sequence[FailureRule] = ()
     fault_pause: timedelta = timedelta(minutes=5)
     deadline: timedelta = timedelta(minutes=10)
-    concurrency: int = 8
+    concurrency: int | None = None
     provider: Provider | None = None
     run: Where | None = None
     wait: timedelta = timedelta(hours=24)
     version: str = "1"
     limits: ProcessLimits | None = None
     children: ChildLimits = ChildLimits()
+    batch: Batch = Batch()  # noqa: RUF009 - it is frozen
     kind: Kind = dataclasses.field(init=False)
     where: Where = dataclasses.field(init=False)
+    slots: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.deadline <= timedelta(0):
+        # Asked for at every attempt, and looking a protocol up costs 40 us.
+        object.__setattr__(self, "kind", _kind(self.hook))
+        default = EMBEDDED_AT_ONCE if self.kind == "embedder" else AT_ONCE
+        given = self.concurrency
+        object.__setattr__(self, "slots", default if given is None else given)
+        if self.slots < 1 or self.deadline <= timedelta(0):
             raise DefinitionError(
                 f"stage {_name(self.hook)}: concurrency and deadline must be above zero, "
                 f"got {self.concurrency} and {self.deadline}"
@@ -111,8 +127,6 @@ class Stage:
                 f"stage {_name(self.hook)}: fault_pause must be above zero, got {self.fault_pause}"
             )
         object.__setattr__(self, "failures", _rules(self.hook, self.failures))
-        # Asked for at every attempt, and looking a protocol up costs 40 us.
-        object.__setattr__(self, "kind", _kind(self.hook))
         object.__setattr__(self, "where", self.run or ("loop" if self._is_async else "thread"))
         if self.where not in get_args(Where):
             known = ", ".join(get_args(Where))
@@ -136,8 +150,13 @@ class Stage:
                 f"stage's deadline of {self.deadline}; shorten its timeouts or pass Stage(..., "
                 "deadline=...)"
             )
+        if self.kind != "embedder" and self.batch != Batch():
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: batch= is for embedders; this hook is called once for "
+                "an attempt"
+            )
         try:
-            _ = self.policy
+            _ = self.policy, self.kind == "embedder" and self.request_limits
         except ValueError as error:
             raise DefinitionError(f"stage {_name(self.hook)}: {error}") from error
 
@@ -150,6 +169,11 @@ class Stage:
     def process_limits(self) -> ProcessLimits:
         """What a child process that runs it may use."""
         return self.limits or ProcessLimits()
+
+    @property
+    def request_limits(self) -> Limits:
+        """What one request of its embedder may hold."""
+        return self.batch.within(limits_of(self.hook))
 
     @property
     def stores_elsewhere(self) -> bool:

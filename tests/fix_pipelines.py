@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.adapters.publishers import PgVectorPublisher
+from statemachine_pipeline.batching import Batch
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
@@ -182,7 +183,11 @@ def pipeline_with(
 ) -> Pipeline:
     """Return a pipeline of cheap hooks, but for the triggers named in ``own``."""
     cheap = vars(hooks or Hooks())
-    return Pipeline(engine, hooks=cheap | own, schema=schema, blobs=blobs)
+    # Nothing waits for company: most tests have one document.
+    at_once = Stage(cheap["store_embeddings"], batch=Batch(age=timedelta(0)))
+    return Pipeline(
+        engine, hooks={**cheap, "store_embeddings": at_once, **own}, schema=schema, blobs=blobs
+    )
 
 
 def plain(hook: Any, **numbers: Any) -> Stage:

@@ -24,6 +24,8 @@ VARIABLES = {
 SETTINGS = (
     "stages.Stage",
     "limits.ProcessLimits",
+    "batching.Batch",
+    "batching.Limits",
     "retry.Exponential",
     "retry.Fibonacci",
     "retry.Constant",

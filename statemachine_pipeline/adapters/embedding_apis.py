@@ -7,29 +7,12 @@ import dataclasses
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
+from statemachine_pipeline.batching import Limits
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _FLOAT_BYTES: Final = 4
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much goes into one request.
-
-    Attributes:
-        inputs: Most texts.
-        tokens: Most tokens together.
-        tokens_per_input: Most tokens of one text.
-    """
-
-    inputs: int
-    tokens: int = 300_000
-    tokens_per_input: int = 8_192
-
-    def __post_init__(self) -> None:
-        if min(self.inputs, self.tokens, self.tokens_per_input) < 1:
-            raise ValueError(f"limits must be above zero, got {self}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +84,7 @@ def _asked(dimensions: int | None) -> dict[str, int]:
 
 APIS: Final[Mapping[str, Api]] = {
     # At most 2,048 inputs, 8,192 tokens each, 300,000 together. Less inputs, so that what a crash
-    # in the middle of a document loses stays small.
+    # in the middle of a request loses stays small.
     # https://platform.openai.com/docs/api-reference/embeddings/create
     "openai": Api(
         base_url="https://api.openai.com/v1",

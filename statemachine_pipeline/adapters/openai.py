@@ -18,8 +18,8 @@ import httpx
 
 from statemachine_pipeline.adapters.complaints import Complaint, complaint
 from statemachine_pipeline.adapters.connections import Connections
-from statemachine_pipeline.adapters.embedding_apis import APIS, Limits
-from statemachine_pipeline.adapters.tokens import BytesAsTokens
+from statemachine_pipeline.adapters.embedding_apis import APIS
+from statemachine_pipeline.batching import Limits, estimated_tokens
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault
 from statemachine_pipeline.waits import asked_wait
 
@@ -76,9 +76,9 @@ class OpenAIEmbedder:
     * 429 is ``RateLimited`` for as long as the answer's headers say; timeouts, lost connections,
       5xx and answers that are no JSON are ``Retry``; a wrong key, an unknown model and JSON of
       another shape are ``StageFault``: no document is charged.
-    * A batch that is refused (400, 413, 422) is halved until the text is found that is to blame;
-      its document is rejected, if the service takes a harmless word meanwhile. If it refuses that
-      too, the stage is at fault.
+    * A request that is refused (400, 413, 422) is ``Reject``, so that the runner finds the text
+      that is to blame. For a single text only if the service takes a harmless word meanwhile; if it
+      refuses that too, the stage is at fault.
     * A text is never cut short in silence: one that is over the model's limit is rejected.
 
     It keeps its connections as long as it is entered (``async with``), which a runner does; it may
@@ -99,13 +99,14 @@ class OpenAIEmbedder:
         query: How questions are sent.
         limits: What goes into one request; what the ``api`` usually takes when None.
         timeouts: How long one request may take.
-        tokens: Counts tokens for ``limits``. By default the length in UTF-8, which is never less;
-            then it is the service that finds out which text is too long.
+        tokens: Counts tokens as the model does, so that a text over its limit is never sent. By
+            default it is the service that finds out which text is too long.
 
     Raises:
         ValueError: ``base_url`` is no address, or holds a password; a number is not above zero.
 
     Attributes:
+        limits: What goes into one request.
         batch_size: Most texts in one request.
         call_timeout: Longest that one request takes.
     """
@@ -134,11 +135,11 @@ class OpenAIEmbedder:
         self._key_name = key_name or (None if base_url else self._api.key_name)
         self._asked = dimensions if send_dimensions else None
         self._passage, self._query = passage, query
-        self._limits = limits or self._api.limits
-        self._tokens = tokens or BytesAsTokens()
+        self.limits = limits or self._api.limits
+        self._tokens = tokens
         self._timeouts = timeouts
         self._connections = Connections(httpx.Timeout(timeouts.read, connect=timeouts.connect))
-        self.batch_size = self._limits.inputs
+        self.batch_size = self.limits.inputs
         self.call_timeout = timedelta(seconds=timeouts.total)
 
     @property
@@ -167,58 +168,57 @@ class OpenAIEmbedder:
     ) -> None:
         await self._connections.give_back()
 
-    def batches(self, texts: Sequence[str]) -> list[int]:
-        """Cut texts into requests, by inputs and by tokens; return how many go into each.
+    def count_tokens(self, text: str) -> int:
+        """Return what a passage counts for in a request: a quarter of its bytes, or its tokens.
+
+        OpenAI takes the former for the limit of one request; by the larger of the two it is too
+        large for neither reading of that limit.
 
         Raises:
-            Reject: A text is over the model's limit, and ``tokens`` counts as the model does.
+            Reject: It is over the model's limit, and ``tokens`` counts as the model does.
         """
-        sizes, size, filled = [], 0, 0
-        for place, text in enumerate(texts, start=1):
-            count = self._tokens.count(self._passage.prefix + text)
-            if self._tokens.is_exact and count > self._limits.tokens_per_input:
-                raise Reject(
-                    f"passage {place} of {len(texts)} has {count:,} tokens, and {self.model} takes "
-                    f"{self._limits.tokens_per_input:,}: cut the text into smaller chunks",
-                    "too_many_tokens",
-                )
-            if size == self._limits.inputs or (size and filled + count > self._limits.tokens):
-                sizes.append(size)
-                size, filled = 0, 0
-            size, filled = size + 1, filled + count
-        return [*sizes, size] if size else sizes
+        sent = self._passage.prefix + text
+        estimate, most = estimated_tokens(sent), self.limits.tokens_per_input
+        if self._tokens is None:
+            return estimate
+        count = self._tokens.count(sent)
+        if count > most:
+            raise Reject(
+                f"it has {count:,} tokens, and {self.model} takes {most:,}: cut the text into "
+                "smaller chunks",
+                "too_many_tokens",
+            )
+        return max(count, estimate)
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
-        """Embed passages, in as many requests as their number and length want.
+        """Embed passages, in one request.
 
         Returns:
             One vector for each text, in their order.
 
         Raises:
-            Reject: The service refuses one of them, and only that.
+            Reject: The service refuses one of them, or all of them as too much.
             RateLimited: It asked to wait.
             Retry: It could not be reached, was too slow, or failed.
             StageFault: It refuses the key, the model or every text, or speaks another protocol.
         """
-        vectors: list[Any] = []
-        for size in self.batches(texts):
-            part = texts[len(vectors) : len(vectors) + size]
-            vectors += await self._embed([self._passage.prefix + text for text in part], "passage")
-        return vectors
+        if not texts:
+            return []
+        return await self._embed([self._passage.prefix + text for text in texts], "passage")
 
     async def embed_query(self, text: str) -> Any:
         """Embed one question in the way of ``query``; raises what ``embed`` does."""
         return (await self._embed([self._query.prefix + text], "question"))[0]
 
     async def _embed(self, texts: Sequence[str], what: str) -> list[Any]:
-        """Embed what fits into one request; halve it when it is refused."""
         try:
             return await self._ask(texts, what)
         except _Refused as refused:
             if len(texts) == 1:
                 raise await self._verdict(refused.complaint, texts[0], what) from None
-        half = len(texts) // 2
-        return [*await self._embed(texts[:half], what), *await self._embed(texts[half:], what)]
+            # What it says may quote any of the texts.
+            said = f"refuses {len(texts)} texts: {refused.complaint.status}"
+            raise Reject(self._told(said), "input_refused") from None
 
     async def _verdict(self, refusal: Complaint, text: str, what: str) -> Reject | StageFault:
         """Ask for a harmless word before a document is charged for a wrong setting."""
@@ -226,11 +226,9 @@ class OpenAIEmbedder:
             await self._ask([_HARMLESS], what)
         except _Refused as again:
             return self._fault(again.complaint, "refuses every text")
-        size = self._tokens.count(text)
-        unit = "tokens" if self._tokens.is_exact else "bytes"
+        size = f"{len(text.encode('utf-8', 'surrogatepass')):,} bytes"
         return Reject(
-            self._told(f"refuses a {what} of {size:,} {unit}: {refusal.about(text)}"),
-            "input_refused",
+            self._told(f"refuses a {what} of {size}: {refusal.about(text)}"), "input_refused"
         )
 
     async def _ask(self, texts: Sequence[str], what: str) -> list[Any]:

@@ -33,6 +33,6 @@ def shipped_hooks() -> Mapping[str, Any]:
         "store_chunks": Stage(MarkdownChunker(), run="thread", concurrency=cores),
         "queue_embedding": None,
         "start_embedding": None,
-        "store_embeddings": Stage(WordLlamaEmbedder(), concurrency=2 * cores),
+        "store_embeddings": Stage(WordLlamaEmbedder()),
         "finalize": Stage(PgVectorPublisher()),
     }

@@ -10,32 +10,10 @@ from statemachine_pipeline.errors import MissingExtra
 
 @runtime_checkable
 class TokenCounter(Protocol):
-    """Counts the tokens of a text as one model does.
-
-    Attributes:
-        is_exact: Whether a count is what the service counts, so that a text may be refused by it;
-            otherwise it is a bound that the true count never exceeds.
-    """
-
-    is_exact: bool
+    """Counts the tokens of a text exactly as one model does."""
 
     def count(self, text: str) -> int:
         """Return how many tokens ``text`` has."""
-
-
-class BytesAsTokens:
-    """The length in UTF-8: no tokenizer that starts from bytes makes more tokens than that.
-
-    English has 3.8 bytes a token in the middle and source code 1.4, so a request filled by this
-    bound holds a quarter of what the service would take; that is still 200 passages of 400 tokens
-    for a limit of 300,000. It needs no vocabulary.
-    """
-
-    is_exact = False
-
-    def count(self, text: str) -> int:
-        """Return the length of ``text`` in UTF-8."""
-        return len(text.encode("utf-8", "surrogatepass"))
 
 
 class BpeTokens:
@@ -52,8 +30,6 @@ class BpeTokens:
 
     Source: https://github.com/dmatth1/quicktok
     """
-
-    is_exact = True
 
     def __init__(self, encoding: str = "cl100k_base") -> None:
         self.encoding = encoding

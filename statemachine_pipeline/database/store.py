@@ -15,11 +15,11 @@ from statemachine_pipeline.database.blocked import waiting_for_locks, was_blocke
 from statemachine_pipeline.database.keys import take_keys
 from statemachine_pipeline.database.mapping import answering, to_document, took_too_long
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
-from statemachine_pipeline.database.reals import Reals, take_reals
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.standing import chain, present, to_earned
 from statemachine_pipeline.database.statements import claims, content, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
+from statemachine_pipeline.database.vectors import VectorBuffer
 from statemachine_pipeline.decide import Crashed, Decision, Standing, decide
 from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.hooks import Claim
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.keys import Key
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.hooks import Reader
-    from statemachine_pipeline.records import KeyKind, Vectors
+    from statemachine_pipeline.records import KeyKind
     from statemachine_pipeline.stages import Bound, Stages
 
 
@@ -48,6 +48,9 @@ class Store:
         stages: The lifecycle and its hooks.
         reader: Put into claims, so that hooks can read.
         patience: How long locks outlast a worker that was frozen in a transaction.
+
+    Attributes:
+        vectors: What embedders read and save.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Store:
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settlement = Settlement(engine, t, stages, patience)
         self._patience = {"patience": milliseconds(patience)}
+        self.vectors = VectorBuffer(engine, t, patience)
         self._claims: dict[tuple[tuple[str, ...], bool], Any] = {}
 
     async def claim(
@@ -198,54 +202,6 @@ class Store:
         return owners[whole]
 
     @waiting_for_locks
-    async def missing_vectors(self, claim: Claim, dimensions: int) -> list[tuple[UUID, str]]:
-        """Return id and text of the chunks that still need a vector, in reading order.
-
-        Vectors that readers see already are reused where the text did not change.
-
-        Raises:
-            StaleClaim: The claim is no longer held.
-        """
-        given = {"fingerprint": claim.fingerprint, "dimensions": dimensions}
-        with answering("reading chunks"):
-            async with self._engine.begin() as connection:
-                await self._require(connection, claim)
-                await connection.execute(content.know_embedder(self._t), given)
-                ids = {
-                    "document": claim.document.id,
-                    "embedder": await self._embedder(connection, claim.fingerprint),
-                }
-                await connection.execute(content.reuse_vectors(self._t), ids)
-                found = await connection.execute(content.chunks_without_vector(self._t), ids)
-                return [(row.id, row.text) for row in found]
-
-    @waiting_for_locks
-    async def save_vectors(self, claim: Claim, vectors: Vectors, deadline: timedelta) -> None:
-        """Keep a finished batch of vectors, once, and move the claim's deadline.
-
-        Raises:
-            StaleClaim: The claim is no longer held; nothing was written.
-        """
-        with answering("saving vectors"):
-            async with self._engine.begin() as connection:
-                await self._require(connection, claim, deadline)
-                places = (
-                    {"chunk_id": chunk, "place": place}
-                    for place, chunk in enumerate(vectors.chunk_ids, start=1)
-                )
-                await take_reals(connection)
-                await connection.execute(
-                    content.put_vectors(self._t),
-                    {
-                        "document": claim.document.id,
-                        "embedder": await self._embedder(connection, claim.fingerprint),
-                        "dimensions": vectors.dimensions,
-                        "flat": Reals(vectors.values),
-                    }
-                    | parameters("vector", places),
-                )
-
-    @waiting_for_locks
     async def refill(self, claim: Claim) -> None:
         """Buffer a document's published chunks and vectors again, for a stage that reads them.
 
@@ -351,22 +307,12 @@ class Store:
             async with self._autocommit.connect() as connection:
                 return (await connection.execute(statement, {"states": states})).scalar_one()
 
-    async def _embedder(self, connection: AsyncConnection, fingerprint: str) -> int:
-        found = await connection.execute(content.embedder(self._t), {"fingerprint": fingerprint})
-        return int(found.one().id)
-
-    async def _require(
-        self, connection: AsyncConnection, claim: Claim, deadline: timedelta | None = None
-    ) -> None:
+    async def _require(self, connection: AsyncConnection, claim: Claim) -> None:
         """Lock a claim for the rest of the transaction, or refuse."""
         given = {"id": claim.document.id, "seq": claim.sequence}
-        if deadline is None:
-            held = await connection.execute(
-                claims.hold(self._t, skip_locked=False),
-                parameters("given", [given]) | self._patience,
-            )
-        else:
-            given["deadline"] = deadline.total_seconds()
-            held = await connection.execute(claims.extend(self._t), given | self._patience)
+        held = await connection.execute(
+            claims.hold(self._t, skip_locked=False),
+            parameters("given", [given]) | self._patience,
+        )
         if held.first() is None:
             raise StaleClaim(claim.document.id, claim.stage, claim.sequence)

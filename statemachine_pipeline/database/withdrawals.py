@@ -76,7 +76,7 @@ class Withdrawals:
         """
         given = {
             "trigger": bound.trigger,
-            "limit": bound.stage.concurrency,
+            "limit": bound.stage.slots,
             "lease": bound.stage.deadline.total_seconds(),
         }
         with answering("taking withdrawals"):

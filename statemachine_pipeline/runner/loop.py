@@ -92,7 +92,7 @@ class Runner:
         self._served = tuple(served)
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
         self._drain, self._liveness = drain.total_seconds(), liveness
-        self._documents = documents or sum(bound.stage.concurrency for bound in self._served)
+        self._documents = documents or sum(bound.stage.slots for bound in self._served)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()

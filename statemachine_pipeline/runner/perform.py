@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline import vectors
 from statemachine_pipeline.decide import Failed, Outcome, Postponed
-from statemachine_pipeline.hooks import Done, Product, Reject, StageFault, Wait
+from statemachine_pipeline.hooks import Done, Product, StageFault, Wait
 from statemachine_pipeline.records import (
     Accepted,
     Chunks,
@@ -24,11 +22,11 @@ from statemachine_pipeline.records import (
 )
 from statemachine_pipeline.runner.calling import call_user, deadline, outcome_of
 from statemachine_pipeline.runner.children import Children
+from statemachine_pipeline.runner.embedding import Batcher
 from statemachine_pipeline.runner.found import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from uuid import UUID
+    from collections.abc import Callable, Sequence
 
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
@@ -55,7 +53,7 @@ class Performer:
     """Runs hooks where their stages say: on the loop, in a thread, in a child process.
 
     Args:
-        store: For vectors that are saved batch by batch.
+        store: For vectors that are saved request by request.
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
         served: The stages of this runner. Each may have as many threads or child processes as it
@@ -71,15 +69,18 @@ class Performer:
         served: Sequence[Bound],
     ) -> None:
         self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
-        threads = sum(b.stage.concurrency for b in served if b.stage.where == "thread")
+        threads = sum(b.stage.slots for b in served if b.stage.where == "thread")
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="hook")
         sizes: Counter[ProcessLimits] = Counter()
         for stage in (bound.stage for bound in served if bound.stage.where == "process"):
-            sizes[stage.process_limits] += stage.concurrency
+            sizes[stage.process_limits] += stage.slots
         self._children = {limits: Children(size, limits) for limits, size in sizes.items()}
+        self._batchers: dict[str, Batcher] = {}
 
     async def close(self) -> None:
-        """End child processes; threads end with their hooks, which cannot be stopped."""
+        """End requests and children; threads end with their hooks, which cannot be stopped."""
+        for batcher in self._batchers.values():
+            await batcher.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for pool in self._children.values():
             await pool.close()
@@ -128,7 +129,7 @@ class Performer:
     async def _performed(self, claim: Claim, bound: Bound) -> Done:
         async with deadline(bound.stage.deadline) as limit:
             if bound.stage.kind == "embedder":
-                return await self._embed(claim, bound, limit)
+                return await self._batcher(bound).embed(claim, limit)
             async with self._accesses.of(bound.stage.provider).request():
                 return await self._once(claim, bound)
 
@@ -163,51 +164,11 @@ class Performer:
         value = function(argument)
         return await value if inspect.isawaitable(value) else value
 
-    async def _embed(self, claim: Claim, bound: Bound, limit: asyncio.Timeout) -> Done:
-        """Embed what has no vector yet; each finished batch is saved at once."""
-        embedder, stage = bound.stage.hook, bound.stage
-        missing = await self._store.missing_vectors(claim, embedder.dimensions)
-        waiting = iter(missing)
-        for size in _batches(embedder, [text for _, text in missing]):
-            batch = list(itertools.islice(waiting, size))
-            async with self._accesses.of(stage.provider).request():
-                values = await embedder.embed([text for _, text in batch])
-            checked = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
-            await self._store.save_vectors(claim, checked, stage.deadline)
-            # A stage that commits progress is not timed out.
-            limit.reschedule(asyncio.get_running_loop().time() + stage.deadline.total_seconds())
-        return Done(Vectors(embedder=claim.fingerprint, dimensions=embedder.dimensions))
-
-
-def _batches(embedder: Any, texts: Sequence[str]) -> Iterable[int]:
-    """Return how many of the texts go into each call."""
-    if hasattr(embedder, "batches"):
-        sizes: Iterable[int] = embedder.batches(texts)
-        return sizes
-    starts = range(0, len(texts), embedder.batch_size)
-    return [min(embedder.batch_size, len(texts) - start) for start in starts]
-
-
-def _checked(claim: Claim, dimensions: int, ids: Sequence[UUID], values: Any) -> Vectors:
-    if len(values) != len(ids):
-        raise StageFault(f"the embedder returned {len(values)} vectors for {len(ids)} texts")
-    try:
-        plain = tuple(map(vectors.plain, values))
-    except (TypeError, ValueError) as error:
-        raise StageFault(f"the embedder returned what is no vector: {error}") from error
-    for chunk, vector in zip(ids, plain, strict=True):
-        if len(vector) != dimensions:
-            raise StageFault(
-                f"the embedder says {dimensions} dimensions and returned {len(vector)}"
-            )
-        if not vectors.is_usable(vector):
-            raise Reject(f"chunk {chunk} got a vector that is zero or not finite", "bad_vector")
-    return Vectors(
-        embedder=claim.fingerprint,
-        dimensions=dimensions,
-        chunk_ids=tuple(ids),
-        values=plain,
-    )
+    def _batcher(self, bound: Bound) -> Batcher:
+        if bound.trigger not in self._batchers:
+            access = self._accesses.of(bound.stage.provider)
+            self._batchers[bound.trigger] = Batcher(self._store.vectors, bound, access)
+        return self._batchers[bound.trigger]
 
 
 def _done(returned: object) -> Done:

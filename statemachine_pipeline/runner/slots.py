@@ -24,7 +24,7 @@ class Slots:
     """
 
     def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
-        self._free = {bound.state: bound.stage.concurrency for bound in served}
+        self._free = {bound.state: bound.stage.slots for bound in served}
         self._on_free = on_free
         self._closed = False
         self.alone = False

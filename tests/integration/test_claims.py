@@ -173,7 +173,7 @@ async def _stale(worker: Any, claim: Any, bound: Any) -> None:
     with pytest.raises(StaleClaim):
         await worker.store.take_key(claim, ("bytes", "0" * 64))
     with pytest.raises(StaleClaim):
-        await worker.store.missing_vectors(claim, 4)
+        await worker.store.vectors.missing(claim, 4)
     with pytest.raises(StaleClaim):
         await worker.store.standing(claim)
     assert not await worker.store.holds(claim)
@@ -292,11 +292,12 @@ async def test_saving_moves_the_deadline(engine: AsyncEngine, psql: Psql) -> Non
     claim, _ = await worker.claim_one("store_embeddings")
     assert claim.document.id == document
     psql.execute("UPDATE work SET deadline_at = now() - interval '1 hour'")
-    ((chunk, _),) = await worker.store.missing_vectors(claim, 4)
+    ((chunk, _, _),) = await worker.store.vectors.missing(claim, 4)
     vectors = Vectors(
         embedder=claim.fingerprint, dimensions=4, chunk_ids=(chunk,), values=((1.0, 2.0, 3.0, 4.0),)
     )
-    await worker.store.save_vectors(claim, vectors, timedelta(minutes=5))
+    saved = await worker.store.vectors.save([(claim, vectors)], timedelta(minutes=5))
+    assert saved == [True]
     assert await worker.rescue(grace=0) == 0
     assert await worker.store.holds(claim)
 

@@ -17,10 +17,12 @@ from fix_embedding_server import EmbeddingServer, Said, drawn
 from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, plain, running, until
 
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
+from statemachine_pipeline.batching import Batch
 from statemachine_pipeline.database import search
 from statemachine_pipeline.database.statements.search import nearest
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
+from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.runner import drive, loop
 from statemachine_pipeline.runner.heartbeat import Liveness
 
@@ -53,8 +55,8 @@ def parts(count: int, word: str = "part") -> bytes:
 
 
 def whole(hook: OpenAIEmbedder) -> Any:
-    """Return the stage of an embedder, one attempt at a time."""
-    return plain(hook, concurrency=1)
+    """Return the stage of an embedder, one document and one request at a time."""
+    return plain(hook, concurrency=1, batch=Batch(requests=1))
 
 
 async def test_documents_are_embedded_published_and_found(
@@ -88,11 +90,13 @@ async def test_a_killed_worker_costs_one_batch(
         "import asyncio, sys\n"
         "from fix_pipelines import pipeline_with\n"
         "from sqlalchemy.ext.asyncio import create_async_engine\n"
+        "from statemachine_pipeline import Batch, Stage\n"
         "from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder\n"
         "url, service = sys.argv[1:]\n"
         "hook = OpenAIEmbedder('model-1', dimensions=8, base_url=f'{service}/v1',\n"
         "                      limits=Limits(inputs=2))\n"
-        "pipeline = pipeline_with(create_async_engine(url), store_embeddings=hook)\n"
+        "stage = Stage(hook, batch=Batch(requests=1))\n"
+        "pipeline = pipeline_with(create_async_engine(url), store_embeddings=stage)\n"
         "asyncio.run(pipeline.runner().run_until_idle())\n"
     )
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
@@ -137,14 +141,16 @@ async def test_one_bad_text_rejects_its_document_only(
 ) -> None:
     """400 on one input: its document is rejected, its finished batches stay, others go on."""
     service.bad = "poison"
-    pipeline = pipeline_with(engine, store_embeddings=embedder(service))
+    stage = plain(embedder(service), batch=Batch(requests=1))
+    pipeline = pipeline_with(engine, store_embeddings=stage)
     bad = await pipeline.submit(parts(4) + b"\n\npoison\n\nlast")
     good = await pipeline.submit(parts(5, "good"))
     states = await completed(pipeline, bad.document_id, good.document_id)
     assert states == ["dead_letter", "complete"]
     letter = psql.execute("SELECT code, reason, attempts FROM dead_letter").fetchone()
     refusal = "refuses a passage of 6 bytes: 400 Bad Request, bad input"
-    assert letter == ("input_refused", f"{service.address}/v1/embeddings {refusal}", 1)
+    chunk = f"chunk 4 ({chunk_id(bad.document_id, 'poison', 0)})"
+    assert letter == ("input_refused", f"{chunk}: {service.address}/v1/embeddings {refusal}", 1)
     assert psql.execute("SELECT count(*) FROM vector_buffer").fetchone() == (4,)
 
 

@@ -263,7 +263,8 @@ async def test_readers_see_the_old_version_until_the_new_one_is_whole(
     """A revision that fails half-way leaves what was published."""
     hooks = Hooks()
     pipeline, document = await _finished(engine, hooks)
-    hooks.store_embeddings.faults.append(Reject("not today"))
+    # The request, and its first half.
+    hooks.store_embeddings.faults.extend([Reject("not today")] * 2)
     await pipeline.submit(b"four\n\nfive", source_uri="mem:a")
     assert await completed(pipeline, document) == ["dead_letter"]
     shown = psql.execute("SELECT text FROM chunk ORDER BY index").fetchall()
@@ -314,7 +315,8 @@ async def test_a_repeat_of_every_buffer_write_changes_nothing(
 ) -> None:
     """The same text, chunks and vectors again: the same rows, not even written."""
     hooks = Hooks()
-    hooks.store_embeddings.faults.append(Reject("stop here"))
+    # Two requests, and a half of each.
+    hooks.store_embeddings.faults.extend([Reject("stop here")] * 4)
     pipeline = pipeline_with(engine, hooks)
     sent = await pipeline.submit(TEXT)
     assert await completed(pipeline, sent.document_id) == ["dead_letter"]
@@ -331,9 +333,11 @@ async def test_a_repeat_of_every_buffer_write_changes_nothing(
         or ()
     )
     passages = [row[0] for row in psql.execute("SELECT to_jsonb(chunk_buffer) FROM chunk_buffer")]
-    placed = [{"chunk_id": chunk, "place": place} for place, chunk in enumerate(chunks, start=1)]
+    placed = [
+        {"document_id": document, "chunk_id": chunk, "place": place}
+        for place, chunk in enumerate(chunks, start=1)
+    ]
     vectors = {
-        "document": document,
         "embedder": embedder,
         "dimensions": 2,
         "flat": [float(n) for n in range(1, 9)],

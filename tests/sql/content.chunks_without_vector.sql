@@ -1,4 +1,4 @@
-SELECT smp.chunk_buffer.id, smp.chunk_buffer.text
+SELECT smp.chunk_buffer.id, smp.chunk_buffer.index, smp.chunk_buffer.text
 FROM smp.chunk_buffer
 WHERE smp.chunk_buffer.document_id = %(document)s::UUID AND NOT (EXISTS (SELECT *
 FROM smp.vector_buffer

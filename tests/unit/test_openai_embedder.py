@@ -107,32 +107,36 @@ async def test_questions_and_passages_are_told_apart(service: EmbeddingServer) -
 # Batches.
 
 
-async def test_a_request_holds_only_so_many_texts(service: EmbeddingServer) -> None:
-    """Batches by inputs."""
+async def test_a_call_is_one_request(service: EmbeddingServer) -> None:
+    """The runner forms requests by ``limits``; a call is sent as it is."""
     asking = embedder(service, limits=Limits(inputs=2))
-    assert asking.batches(["a"] * 5) == [2, 2, 1]
+    assert (asking.limits, asking.batch_size) == (Limits(inputs=2), 2)
     assert near(await asking.embed([*TEXTS, "four", "five"]), [*TEXTS, "four", "five"])
-    assert [len(asked.texts) for asked in service.asked] == [2, 2, 1]
+    assert [len(asked.texts) for asked in service.asked] == [5]
 
 
-def test_a_request_holds_only_so_many_tokens(service: EmbeddingServer) -> None:
-    """Batches by tokens; without a tokenizer by bytes, which are never fewer."""
-    asking = embedder(service, limits=Limits(inputs=100, tokens=10), passage=Purpose(prefix="p"))
-    assert asking.batches(["aaaa", "aaaa", "é", "a", "a" * 50, "a"]) == [2, 2, 1, 1]
+def test_a_text_counts_a_quarter_of_its_bytes_with_its_prefix(service: EmbeddingServer) -> None:
+    """By OpenAI's own estimate for a request, which needs no tokenizer."""
+    asking = embedder(service, passage=Purpose(prefix="p: "))
+    assert [asking.count_tokens(text) for text in ("", "a", "ab", "é" * 4)] == [1, 1, 2, 3]
 
 
-def test_exact_tokens_fill_requests_and_refuse_early(service: EmbeddingServer) -> None:
+def test_exact_tokens_count_where_they_are_more_and_refuse_early(
+    service: EmbeddingServer,
+) -> None:
     """By a tokenizer that brings its vocabulary: a text over the limit is never sent."""
     pytest.importorskip("quicktok")
     from statemachine_pipeline.adapters.tokens import BpeTokens
 
-    limits = Limits(inputs=100, tokens=8, tokens_per_input=7)
+    limits = Limits(inputs=100, tokens_per_input=7)
     asking = embedder(service, limits=limits, tokens=BpeTokens())
-    assert asking.batches(["four tokens are here", "two words", "words", "<|endoftext|>"]) == [3, 1]
+    # Estimated as 5, 3 and 3; counted as 4, 2 and 7.
+    counts = [asking.count_tokens(t) for t in ("four tokens are here", "two words", "[1,2],[3]")]
+    assert counts == [5, 3, 7]
     with pytest.raises(Reject) as caught:
-        asking.batches(["word", "one word after the other in a row"])
+        asking.count_tokens("one word after the other in a row")
     assert caught.value.code == "too_many_tokens"
-    assert "passage 2 of 2 has 8 tokens, and model-1 takes 7" in caught.value.reason
+    assert "it has 8 tokens, and model-1 takes 7: cut the text" in caught.value.reason
     assert service.asked == []
 
 
@@ -366,25 +370,27 @@ async def test_a_service_that_refuses_every_text_is_at_fault_itself(
 # Who pays: the document.
 
 
-async def test_a_refused_batch_is_halved_to_the_bad_text(service: EmbeddingServer) -> None:
-    """400 on a batch -> bisect to the bad input, in about twice log2 of its size requests."""
-    texts = [f"text {number}" for number in range(64)]
-    texts[37] = "text with poison"
-    service.bad = "poison"
-    found = await signal(service, texts=texts)
+@pytest.mark.parametrize("message", ["bad input", "cannot embed 'text with poison' at all"])
+async def test_a_refused_request_of_many_texts_is_rejected_at_once(
+    service: EmbeddingServer, message: str
+) -> None:
+    """The runner halves it; what the service says may quote a document, so it is not told."""
+    service.says(Said(400, {"error": {"message": message}}))
+    found = await signal(service, texts=["one", "text with poison"])
     assert isinstance(found, Reject)
     assert found.code == "input_refused"
-    assert found.reason.endswith("refuses a passage of 16 bytes: 400 Bad Request, bad input")
-    assert len(service.asked) <= 14
+    assert found.reason.endswith("/embeddings refuses 2 texts: 400 Bad Request")
+    assert len(service.asked) == 1
 
 
-async def test_a_batch_that_is_too_large_for_the_server_is_halved(
+async def test_a_request_that_is_too_large_for_the_server_is_rejected(
     service: EmbeddingServer,
 ) -> None:
     """TEI takes 32 inputs unless told otherwise, and says 413."""
     service.most_inputs = 2
-    assert near(await embedder(service, "tei").embed([*TEXTS, "four"]), [*TEXTS, "four"])
-    assert [len(asked.texts) for asked in service.asked] == [4, 2, 2]
+    found = await signal(service, api="tei")
+    assert isinstance(found, Reject)
+    assert "refuses 3 texts: 413 " in found.reason
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "": {"places": PLACES, "alone": False},
         ".alone": {"places": PLACES, "alone": True},
     },
+    "claims.extend": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
     "claims.hold": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
     "claims.settle": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
     "search.matching": {"": {}, ".narrow": {"narrow": NARROW}},

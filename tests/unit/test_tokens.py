@@ -1,4 +1,4 @@
-"""How many tokens a text has, exactly or at most."""
+"""How many tokens a text has, exactly or by estimate."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import sys
 
 import pytest
 
-from statemachine_pipeline.adapters.tokens import BpeTokens, BytesAsTokens, TokenCounter
+from statemachine_pipeline.adapters.tokens import BpeTokens, TokenCounter
+from statemachine_pipeline.batching import estimated_tokens
 from statemachine_pipeline.errors import MissingExtra
 
 TEXTS = ["", "a", "é", "🦆🦆", "one word after the other", "x = [1, 2, 3]\n" * 9, "<|endoftext|>"]
 
 
-def test_bytes_are_never_fewer_than_tokens() -> None:
-    """A bound that the true count never exceeds."""
-    pytest.importorskip("quicktok")
-    bound, exact = BytesAsTokens(), BpeTokens()
-    assert isinstance(bound, TokenCounter)
-    assert isinstance(exact, TokenCounter)
-    assert all(exact.count(text) <= bound.count(text) for text in TEXTS)
-    assert (bound.count("🦆"), bound.is_exact, exact.is_exact) == (4, False, True)
+def test_an_estimate_is_a_quarter_of_the_bytes_rounded_up() -> None:
+    """As OpenAI counts for the limit of one request: characters do not matter."""
+    assert [estimated_tokens(text) for text in TEXTS] == [0, 1, 1, 2, 6, 32, 4]
+    assert estimated_tokens("\ud800") == 1
 
 
 def test_exact_counts_are_those_of_the_encoding() -> None:
     """cl100k_base, with names of special tokens as plain text."""
     pytest.importorskip("quicktok")
+    assert isinstance(BpeTokens(), TokenCounter)
     assert [BpeTokens().count(text) for text in TEXTS] == [0, 1, 1, 6, 5, 99, 7]
 
 

@@ -203,17 +203,14 @@ def hold(t: Tables, *, skip_locked: bool) -> Any:
     )
 
 
-def extend(t: Tables) -> Any:
-    """Move the deadline of one held claim; no row says that it is gone."""
+def extend(t: Tables, *, skip_locked: bool) -> Any:
+    """Hold the claims of a batch and move their deadlines; rows are those of ``hold``."""
+    held = hold(t, skip_locked=skip_locked).cte("held")
     return (
         sa.update(t.work)
-        .where(
-            t.work.c.document_id == sa.bindparam("id", type_=ID),
-            t.work.c.claim_seq == sa.bindparam("seq", type_=sa.BigInteger),
-            t.work.c.lane == LANE_CLAIMED,
-        )
+        .where(t.work.c.document_id == any_of(sa.select(held.c.id)))
         .values(deadline_at=clock() + seconds(sa.bindparam("deadline", type_=sa.Double)))
-        .returning(t.work.c.document_id, _patience())
+        .returning(t.work.c.document_id)
     )
 
 

@@ -181,18 +181,18 @@ def chunks_without_vector(t: Tables) -> Any:
         v.c.chunk_id == b.c.id,
     )
     return (
-        sa.select(b.c.id, b.c.text)
+        sa.select(b.c.id, b.c.index, b.c.text)
         .where(b.c.document_id == sa.bindparam("document", type_=ID), ~done)
         .order_by(b.c.index)
     )
 
 
 def put_vectors(t: Tables) -> Any:
-    """Buffer vectors, given as one flat array; the same again changes nothing.
+    """Buffer vectors of documents, given as one flat array; the same again changes nothing.
 
     One flat array travels in binary; one text per vector costs 5 to 11 times as much.
     """
-    given = rows("vector", {"chunk_id": ID, "place": sa.Integer})
+    given = rows("vector", {"document_id": ID, "chunk_id": ID, "place": sa.Integer})
     dimensions = sa.bindparam("dimensions", type_=sa.Integer)
     numbers = sa.cast(sa.bindparam("flat", type_=RealArray()), ARRAY(sa.REAL))
     flat = sa.select(numbers.label("flat")).cte("block")
@@ -203,7 +203,7 @@ def put_vectors(t: Tables) -> Any:
         .from_select(
             ["document_id", "embedder_id", "chunk_id", "vector"],
             sa.select(
-                sa.bindparam("document", type_=ID),
+                given.c.document_id,
                 sa.bindparam("embedder", type_=sa.SmallInteger),
                 given.c.chunk_id,
                 sa.cast(values, VECTOR()),
