@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Mapping,
         Sequence,
     )
+    from datetime import datetime
     from pathlib import Path
     from uuid import UUID
 
@@ -29,19 +30,22 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.documents import Documents, Submission
     from statemachine_pipeline.database.feed import Feed
     from statemachine_pipeline.database.objects import Objects
+    from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.events import Event
+    from statemachine_pipeline.obstacles import Pause
     from statemachine_pipeline.records import Submitted
 
 Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncConnection
 
 
 class Operations:
-    """Many documents at once, their metadata, their events. Made by ``Pipeline.operations``.
+    """Many documents at once, their metadata, events and pauses. Made by ``Pipeline.operations``.
 
     Args:
         documents: The documents of the pipeline's schema.
         describing: Their metadata.
         feed: Their history in one order.
+        pauses: What nobody claims for now.
         ready: Awaited before the first statement on an own connection: checks the schema.
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
@@ -52,12 +56,13 @@ class Operations:
         documents: Documents,
         describing: Describing,
         feed: Feed,
+        pauses: Pauses,
         ready: Callable[[], Awaitable[None]],
         objects: Objects | None,
         store_limit_bytes: int | None,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
-        self._ready = ready
+        self._pauses, self._ready = pauses, ready
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -154,6 +159,60 @@ class Operations:
         if self._objects is None:
             raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
         return await self._objects.sweep(older_than)
+
+    async def pause(
+        self,
+        *,
+        stage: str | None = None,
+        tenant: str | None = None,
+        reason: str,
+        until: datetime | None = None,
+        for_: timedelta | None = None,
+        by: str = "application",
+    ) -> Pause:
+        """Stop workers from taking documents: at a stage, of a tenant, or of a tenant at a stage.
+
+        Nothing is claimed from then on. Workers finish what they are at, and within about a second
+        stop walking on into what is paused; those documents stand there as ready. A pause of the
+        same stage and tenant is replaced, unless the pipeline made it itself after a stage fault:
+        that one stays beside it, and documents wait until both have ended.
+
+        Args:
+            stage: The trigger that the stage earns; None for every stage of ``tenant``.
+            tenant: Whose documents; None for everybody's.
+            reason: Why, for whoever asks what a document waits for.
+            until: When it ends by itself, with a time zone; None until ``resume``.
+            for_: How long from now, instead.
+            by: Who pauses.
+
+        Raises:
+            PauseRefused: Neither stage nor tenant, an unknown stage, no reason, or an end that has
+                passed; nothing was written.
+        """
+        await self._ready()
+        return await self._pauses.pause(
+            stage=stage, tenant=tenant, reason=reason, by=by, until=until, duration=for_
+        )
+
+    async def resume(self, *, stage: str | None = None, tenant: str | None = None) -> list[Pause]:
+        """Lift the pauses of exactly this stage and tenant, the pipeline's own too.
+
+        Workers are told and go on at once. A pause of the tenant everywhere outlasts a resume of
+        the tenant at one stage.
+
+        Returns:
+            What was lifted; empty when nothing was paused under these names.
+
+        Raises:
+            PauseRefused: Neither stage nor tenant, or an unknown stage.
+        """
+        await self._ready()
+        return await self._pauses.resume(stage=stage, tenant=tenant)
+
+    async def pauses(self) -> list[Pause]:
+        """Return the pauses in force, oldest first."""
+        await self._ready()
+        return await self._pauses.current()
 
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.

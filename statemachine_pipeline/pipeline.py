@@ -22,6 +22,7 @@ from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
+from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
@@ -34,7 +35,8 @@ from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Incoming
-from statemachine_pipeline.runner.loop import Liveness, Runner
+from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.runner.loop import Runner
 from statemachine_pipeline.stages import Stages, by_hand
 
 if TYPE_CHECKING:
@@ -183,13 +185,14 @@ class Pipeline:
 
     @property
     def operations(self) -> Operations:
-        """What is needed less often: many documents at once, metadata, the feed of events."""
+        """What is needed less often: many documents at once, metadata, events, pauses."""
         feed = Feed(self.engine, self._tables, self.graph)
         describing = Describing(self.engine, self._tables)
         return Operations(
             self._documents(),
             describing,
             feed,
+            self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
@@ -205,8 +208,9 @@ class Pipeline:
         """Create or update the tables and register the lifecycle; say what was done."""
         with answering("migrating"):
             async with self.engine.begin() as connection:
+                stages = self._known_stages
                 return await connection.run_sync(
-                    migrations.migrate, self.schema, self.graph, self._known_stages.kept_by_hand
+                    migrations.migrate, self.schema, self.graph, stages.kept_by_hand, stages.earned
                 )
 
     async def submit(
@@ -231,7 +235,8 @@ class Pipeline:
             name: For display; the file name by default.
             tenant: Whose it is; tenants never share text or duplicates.
             metadata: JSON values to keep beside it; on the document in claims and hits too.
-            priority: Smaller is taken first, at every stage until it rests; -32768 to 32767.
+            priority: Smaller is taken first among its tenant's, at every stage until it rests;
+                -32768 to 32767. Tenants take turns whatever their priorities.
             not_before: No worker takes it before this time, which has a time zone.
             correlation_id: On every history row; made up when None.
             session: A session or connection of yours: the document, bytes included, commits or
@@ -471,6 +476,7 @@ class Pipeline:
                 # Well before others take over what a frozen worker held.
                 patience=alive.dead_after / 2,
             ),
+            pauses=self._pauses,
             workers=Workers(engine, self._tables),
             withdrawals=self.withdrawals,
             stages=stages,
@@ -495,7 +501,8 @@ class Pipeline:
                 async with self.engine.connect() as connection:
                     stored = await connection.run_sync(migrations.newest, self.schema)
             hooks = dict.fromkeys(stored.graph.forward_triggers())
-            self._stages = Stages(stored.graph, hooks | dict.fromkeys(stored.by_hand, by_hand))
+            hooks |= dict.fromkeys(stored.by_hand, by_hand)
+            self._stages = Stages(stored.graph, hooks, earned=stored.earned)
             self._checked = True
 
     async def _ready(self) -> None:
@@ -543,6 +550,10 @@ class Pipeline:
         raise DefinitionError(
             f"{self.graph.name}: no stage has an embedder; only mode='text' can search"
         )
+
+    @property
+    def _pauses(self) -> Pauses:
+        return Pauses(self.engine, self._tables, self._known_stages)
 
     def _documents(self) -> Documents:
         return Documents(self.engine, self._tables, self._known_stages)

@@ -11,10 +11,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid5
 
+from statemachine_pipeline.obstacles import Obstacles
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
+
+    from statemachine_pipeline.obstacles import Awaited
 
 NAMESPACE = UUID("0d5a4f7e-6c1b-5e0f-9a55-2f1f0a9f5d11")
 """Root of every id; a change would give every document another id."""
@@ -538,6 +542,12 @@ class Explanation:
         until: When it becomes claimable (deferred) or is timed out (claimed).
         options: Every trigger declared for the state, with each guard's verdict.
         warnings: The parser's, about the text that is stored: what it left out or guessed.
+        stages: The stages it is at or waits for, by their triggers; empty when it rests.
+        obstacles: What else stands in its way.
+        waits_for: The same in words for programs: a ``worker`` that is free, or none is alive; the
+            ``time`` it is due; a ``person`` who applies a trigger; the ``resume`` or end of a
+            pause; a ``provider``; an ``idle_worker``, that holds nothing else; the ``rescue`` from
+            a silent worker; its ``withdrawal`` from other stores.
     """
 
     document: Document
@@ -549,6 +559,9 @@ class Explanation:
     until: datetime | None
     options: tuple[Option, ...]
     warnings: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    obstacles: Obstacles = Obstacles()
+    waits_for: tuple[Awaited, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,7 @@ class Stages:
         graph: The lifecycle.
         hooks: For each forward trigger a Stage, a bare hook, ``by_hand``, or None where there is
             nothing to earn.
+        earned: Triggers known to have a hook in the workers, where the hooks are not known here.
 
     Attributes:
         kept_by_hand: Triggers that only ``apply`` takes, in declared order.
@@ -171,7 +172,9 @@ class Stages:
         DefinitionError: A trigger is unknown, has neither hook nor None, or a state has two hooks.
     """
 
-    def __init__(self, graph: Graph, hooks: Mapping[str, Any]) -> None:
+    def __init__(
+        self, graph: Graph, hooks: Mapping[str, Any], *, earned: Iterable[str] = ()
+    ) -> None:
         known = graph.forward_triggers()
         unknown = [trigger for trigger in hooks if trigger not in known]
         if unknown:
@@ -186,6 +189,7 @@ class Stages:
                 "None where there is nothing to earn, or by_hand"
             )
         self.graph = graph
+        self._earned = tuple(earned)
         self._bound: dict[str, Bound] = {}
         self._by_hand: set[str] = set()
         self.kept_by_hand = tuple(trigger for trigger in known if hooks[trigger] is by_hand)
@@ -213,6 +217,24 @@ class Stages:
         for trigger, hook in bearing.items():
             stage = hook if isinstance(hook, Stage) else Stage(hook)
             self._bound[state] = Bound(trigger, state, stage, stage.fingerprint)
+
+    @property
+    def earned(self) -> tuple[str, ...]:
+        """The stages by their triggers, in the order of the lifecycle."""
+        named = dict.fromkeys(bound.trigger for bound in self._bound.values())
+        return tuple(named) or self._earned
+
+    def awaited_at(self, state: str) -> tuple[str, ...]:
+        """Return the triggers of the stages that a document in ``state`` is at or waits for."""
+        earned, found, states = frozenset(self.earned), dict[str, None](), [state]
+        for one in states:
+            here = [trigger for trigger in self.graph.forward(one) if trigger in earned]
+            found |= dict.fromkeys(here)
+            if here or one in self._by_hand:
+                continue
+            ways = (self.graph.targets(one, t) for t in self.graph.forward(one))
+            states += [to for targets in ways for to in targets if to not in states]
+        return tuple(found)
 
     def at(self, state: str) -> Bound | None:
         """Return the stage that leads out of ``state``; None where there is nothing to earn."""

@@ -28,6 +28,7 @@ from statemachine_pipeline.records import (
     sha256_hex,
 )
 from statemachine_pipeline.runner.drive import Drive
+from statemachine_pipeline.runner.turns import Turns
 from statemachine_pipeline.stages import Bound, Stage
 
 if TYPE_CHECKING:
@@ -208,14 +209,17 @@ class Hand:
         self._drive = Drive(self.store, self.stages, None, None, None)  # type: ignore[arg-type]
 
     async def claim(
-        self, *triggers: str, slots: int = 100, alone: bool = False
+        self, *triggers: str, slots: int = 100, alone: bool = False, turns: Turns | None = None
     ) -> list[tuple[Claim, Bound]]:
         """Claim for the stages that earn ``triggers``, or for all."""
         served = self.stages.served(triggers or None)
         free = {bound.state: slots for bound in served}
-        return await self.store.claim(
-            self.worker, free, served, documents=sum(free.values()), alone=alone
+        turns = turns or Turns()
+        found = await self.store.claim(
+            *(self.worker, free, served, turns.after), documents=sum(free.values()), alone=alone
         )
+        turns.taken((bound.state, claim.document.tenant) for claim, bound in found)
+        return found
 
     async def claim_one(self, *triggers: str) -> tuple[Claim, Bound]:
         """Claim the only document there is to claim."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import DatabaseUnavailable, SourceRefused
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
-from statemachine_pipeline.runner.loop import Liveness
+from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping

@@ -48,7 +48,7 @@ async def move(
             state=state,
             tenant=tenant,
             reason=reason or "asked for on the command line",
-            by=_who(),
+            by=who(),
             dry_run=dry_run,
         )
     _print(trigger, applied, dry_run=dry_run, as_json=as_json)
@@ -84,7 +84,8 @@ async def sweep(target: Target, hours: float) -> int:
     return OK
 
 
-def _who() -> str:
+def who() -> str:
+    """Return who works at the command line, for histories."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # an account without a name

@@ -17,6 +17,7 @@ from statemachine_pipeline.database.mapping import answering, to_document, to_tr
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.objects import hold
+from statemachine_pipeline.database.obstacles import look
 from statemachine_pipeline.database.statements import arrivals, documents, family
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
@@ -238,9 +239,10 @@ class Documents:
             DocumentNotFound: No such document.
         """
         row = await self._standing(document)
+        found = to_document(row)
         return explain(
             self._stages,
-            to_document(row),
+            found,
             lane=row.lane,
             attempt=row.attempt or 0,
             crashes=row.crashes or 0,
@@ -249,6 +251,7 @@ class Documents:
             owner=row.owner,
             warnings=tuple(row.warnings or ()),
             seen=await self._moving.seen(document),
+            obstacles=await look(self._read, self._t, row, self._stages.awaited_at(found.state)),
         )
 
     async def get(self, document: UUID) -> Document:

@@ -7,20 +7,42 @@ stops at once.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
 
     from statemachine_pipeline.database.workers import Pulse
 
 FENCE_SHARE = 0.8
 """Share of the dead limit without a beat after which a worker no longer trusts its claims."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """When a worker counts as dead.
+
+    Attributes:
+        beat: Time between two beats.
+        dead_after: Silence after which others take its claims; at least four beats.
+        grace: Time past its deadline after which a claim is taken from a live worker.
+    """
+
+    beat: timedelta = timedelta(seconds=10)
+    dead_after: timedelta = timedelta(seconds=60)
+    grace: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
+            raise ValueError(
+                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
+            )
 
 
 class Heartbeat:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 import random
-from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from loguru import logger
@@ -22,21 +20,26 @@ from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
+from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
+from statemachine_pipeline.runner.turns import Turns
 from statemachine_pipeline.runner.wake import listen
 from statemachine_pipeline.runner.withdrawing import Withdrawing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.runner.heartbeat import Liveness
     from statemachine_pipeline.stages import Bound, Stages
 
     Until = Callable[[Drive, int], Awaitable[None]]
@@ -50,27 +53,6 @@ COOLDOWN_SECONDS = 0.02
 """Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Liveness:
-    """When a worker counts as dead.
-
-    Attributes:
-        beat: Time between two beats.
-        dead_after: Silence after which others take its claims; at least four beats.
-        grace: Time past its deadline after which a claim is taken from a live worker.
-    """
-
-    beat: timedelta = timedelta(seconds=10)
-    dead_after: timedelta = timedelta(seconds=60)
-    grace: timedelta = timedelta(seconds=30)
-
-    def __post_init__(self) -> None:
-        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
-            raise ValueError(
-                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
-            )
-
-
 class Runner:
     """Drives documents until told to stop. Made by ``Pipeline.runner``.
 
@@ -81,6 +63,7 @@ class Runner:
         prepare: Awaited once before the first claim: checks the schema.
         after_load: Awaited when ``run_until_idle`` has found nothing more to do.
         store: The database.
+        pauses: What nobody claims for now.
         workers: Registration and heartbeat.
         withdrawals: Documents that have to go from stores outside the database.
         stages: The lifecycle and its hooks.
@@ -99,6 +82,7 @@ class Runner:
         prepare: Callable[[], Awaitable[None]],
         after_load: Callable[[], Awaitable[Mapping[str, int]]],
         store: Store,
+        pauses: Pauses,
         workers: Workers,
         withdrawals: Withdrawals,
         stages: Stages,
@@ -108,8 +92,10 @@ class Runner:
         documents: int | None,
     ) -> None:
         self._prepare, self._after_load = prepare, after_load
-        self._store, self._workers, self._stages = store, workers, stages
+        self._store, self._pauses, self._workers = store, pauses, workers
+        self._stages = stages
         self._served = tuple(served)
+        self._triggers = [bound.trigger for bound in self._served]
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.concurrency for bound in self._served)
@@ -120,6 +106,7 @@ class Runner:
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
+        self._turns, self._pausing = Turns(), Pausing(pauses, self._served)
         self.worker: int | None = None
         self._background: asyncio.Task[None] | None = None
 
@@ -134,6 +121,8 @@ class Runner:
 
     async def run_until_idle(self) -> Mapping[str, int]:
         """Run until no served stage has anything left, deferred documents included.
+
+        A pause with an end is waited for, and logged; documents behind one without are left.
 
         Returns:
             How many documents stand in each state.
@@ -170,7 +159,7 @@ class Runner:
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            worker: int | None = await self._workers.register()
+            worker: int | None = await self._workers.register(self._triggers)
             while worker is not None:
                 self._fenced.clear()
                 if await self._work_as_one(worker, until):
@@ -181,7 +170,7 @@ class Runner:
         """Get another id once the database answers; None when told to stop meanwhile."""
         while not self._stopping.is_set():
             try:
-                return await self._workers.register()
+                return await self._workers.register(self._triggers)
             except DatabaseUnavailable:
                 self._wake.clear()
                 await self._doze(POLL_SECONDS_LAST)
@@ -202,7 +191,7 @@ class Runner:
         settling.start()
         threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
         performer = Performer(
-            *(self._store, self._withdrawals, Accesses()),
+            *(self._store, self._pauses, self._withdrawals, Accesses()),
             threads=max(1, threads),
             children=os.cpu_count() or 1,
         )
@@ -282,12 +271,15 @@ class Runner:
                 keep = [one for task, one in self._driving.items() if not task.done()]
                 await self._workers.release(worker, keep=keep)
             claimed = await self._store.claim(
-                worker, free, self._served, documents=1 if alone else room, alone=alone
+                *(worker, free, self._served, self._turns.after),
+                documents=1 if alone else room,
+                alone=alone,
             )
             self._suspects = alone and bool(claimed)
         except DatabaseUnavailable:
             drive.lost_answers = True
             return False
+        self._turns.taken((bound.state, claim.document.tenant) for claim, bound in claimed)
         for claim, bound in claimed:
             self._begin(drive, claim, bound)
         return bool(claimed)
@@ -322,8 +314,7 @@ class Runner:
     async def _promote(self) -> None:
         if await self._store.promote():
             self._wake.set()
-        paused = await self._store.paused()
-        self._slots.paused = frozenset(b.state for b in self._served if b.trigger in paused)
+        await self._pausing.look(self._slots)
         if not self._suspects and await self._store.has_suspects(self._served):
             self._suspects = True
             self._wake.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import itertools
 import json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
+    from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
@@ -54,6 +56,7 @@ class Performer:
 
     Args:
         store: For vectors that are saved batch by batch.
+        pauses: Told of stages that are at fault.
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
         threads: Most hooks in threads at a time.
@@ -63,13 +66,15 @@ class Performer:
     def __init__(
         self,
         store: Store,
+        pauses: Pauses,
         withdrawals: Withdrawals,
         accesses: Accesses,
         *,
         threads: int,
         children: int,
     ) -> None:
-        self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
+        self._store, self._pauses = store, pauses
+        self._withdrawals, self._accesses = withdrawals, accesses
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hook")
         self._children = Children(children)
 
@@ -96,7 +101,9 @@ class Performer:
 
     async def _postponed(self, claim: Claim, bound: Bound, outcome: Postponed) -> Outcome:
         if outcome.code == "stage_fault":
-            await self._store.pause(bound.trigger, outcome.reason, "pipeline", outcome.after)
+            await self._pauses.fault(bound.trigger, outcome.reason, outcome.after)
+            # The pause is what keeps it waiting; whoever lifts that need not wait for this too.
+            return dataclasses.replace(outcome, after=timedelta(0))
         waited = datetime.now(UTC) - claim.entered_at
         if outcome.code == "waiting" and waited > bound.stage.wait:
             return Failed(code="waited_too_long", reason=f"still waiting after {waited}")

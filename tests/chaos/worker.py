@@ -23,7 +23,7 @@ import noop
 
 from statemachine_pipeline import Done, Pipeline, Stage
 from statemachine_pipeline.adapters.openai import OpenAIEmbedder
-from statemachine_pipeline.runner.loop import Liveness
+from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -22,7 +22,7 @@ from statemachine_pipeline.database.statements.search import nearest
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
 from statemachine_pipeline.runner import drive, loop
-from statemachine_pipeline.runner.loop import Liveness
+from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     import psycopg

@@ -19,7 +19,7 @@ from fix_pipelines import (
 )
 from fix_postgres import connect
 
-from statemachine_pipeline.runner.loop import Liveness
+from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     import psycopg

@@ -18,6 +18,7 @@ from statemachine_pipeline.errors import (
     HistoryAhead,
     LifecycleMismatch,
     MissingExtra,
+    PauseRefused,
     PipelineError,
     QuestionNotEmbedded,
     SchemaMissing,
@@ -57,6 +58,10 @@ SENTENCES = [
     (
         SearchRefused("limit", 0, "1 to 1000 passages can be asked for"),
         "search cannot use limit: 0; 1 to 1000 passages can be asked for",
+    ),
+    (
+        PauseRefused("no stage 'parse'", "there are finish_parse, finalize"),
+        "cannot pause or resume: no stage 'parse'; there are finish_parse, finalize",
     ),
     (
         SchemaMissing("smp", "revision none"),
