@@ -55,23 +55,13 @@ def explain(
         seen: What the guards of its last stage saw; it counts where no hook will say more.
         obstacles: What else stands in its way.
     """
-    policy = stages.policy_at(document.state)
-    facts = dataclasses.replace(
-        _NOTHING if stages.at(document.state) else seen,
-        attempt=max(attempt, 1),
-        attempts_allowed=policy.attempts,
-        crashes=crashes,
-        crashes_allowed=policy.crashes,
-        text_chars=document.text_chars,
-    )
-    if owner is not None:
-        facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
-    sentence = (
-        _resting(stages, document, owner)
-        if lane is None
-        else _working(stages, document, lane, attempt, worker, until)
-    )
-    awaited = () if lane is None else stages.awaited_at(document.state)
+    facts = _facts(stages, document, attempt, crashes, owner, seen)
+    awaited: tuple[str, ...] = ()
+    if lane is None:
+        sentence = _resting(stages, document, owner)
+    else:
+        awaited = stages.awaited_at(document.state)
+        sentence = _working(stages, document, lane, attempt, worker, until)
     reasons = list(_reasons(awaited, lane, worker, obstacles))
     return Explanation(
         document=document,
@@ -87,6 +77,28 @@ def explain(
         obstacles=obstacles,
         waits_for=tuple(dict.fromkeys(awaited for awaited, _ in reasons)),
     )
+
+
+def _facts(
+    stages: Stages,
+    document: Document,
+    attempt: int,
+    crashes: int,
+    owner: UUID | None,
+    seen: Facts,
+) -> Facts:
+    policy = stages.policy_at(document.state)
+    facts = dataclasses.replace(
+        _NOTHING if stages.at(document.state) else seen,
+        attempt=max(attempt, 1),
+        attempts_allowed=policy.attempts,
+        crashes=crashes,
+        crashes_allowed=policy.crashes,
+        text_chars=document.text_chars,
+    )
+    if owner is not None:
+        facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
+    return facts
 
 
 def _reasons(

@@ -11,14 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid5
 
-from statemachine_pipeline.obstacles import Obstacles
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from statemachine_pipeline.obstacles import Awaited
+    from statemachine_pipeline.obstacles import Awaited, Obstacles
 
 NAMESPACE = UUID("0d5a4f7e-6c1b-5e0f-9a55-2f1f0a9f5d11")
 """Root of every id; a change would give every document another id."""
@@ -558,10 +556,10 @@ class Explanation:
     worker: int | None
     until: datetime | None
     options: tuple[Option, ...]
-    warnings: tuple[str, ...] = ()
-    stages: tuple[str, ...] = ()
-    obstacles: Obstacles = Obstacles()
-    waits_for: tuple[Awaited, ...] = ()
+    warnings: tuple[str, ...]
+    stages: tuple[str, ...]
+    obstacles: Obstacles
+    waits_for: tuple[Awaited, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

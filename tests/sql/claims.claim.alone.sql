@@ -1,6 +1,9 @@
-WITH picked AS MATERIALIZED
-(SELECT leg.document_id AS document_id, place.deadline AS deadline
-FROM (VALUES (%(param_2)s::VARCHAR, %(param_3)s::TEXT[], %(free_1)s::INTEGER, %(deadline_1)s, %(after_1)s::VARCHAR), (%(param_4)s::VARCHAR, %(param_5)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR)) AS place (stage, states, free, deadline, after)
+WITH place AS
+(SELECT given.stage AS stage, given.states AS states, given.free AS free, given.deadline AS deadline, given.after AS after
+FROM (VALUES (%(param_2)s::VARCHAR, %(param_3)s::TEXT[], %(free_1)s::INTEGER, %(deadline_1)s, %(after_1)s::VARCHAR), (%(param_4)s::VARCHAR, %(param_5)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR)) AS given (stage, states, free, deadline, after)),
+picked AS MATERIALIZED
+(SELECT leg.document_id AS document_id
+FROM place
 JOIN LATERAL (SELECT found.document_id AS document_id
 FROM unnest(place.states) AS at(state)
 JOIN LATERAL (WITH RECURSIVE turn(tenant, lap, number, closed) AS
@@ -53,15 +56,15 @@ FROM turn
 WHERE NOT turn.closed) > 1) THEN place.free - (SELECT count(*) AS count_2
 FROM first) ELSE 0 END)) AS found ON true
 LIMIT place.free) AS leg ON true
-WHERE place.free > 0 AND NOT (EXISTS (SELECT *
+WHERE place.free > 0 AND NOT (SELECT EXISTS (SELECT *
 FROM smp.pause AS p
-WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant IS NULL AND p.stage = place.stage))
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant IS NULL AND p.stage = place.stage) AS anon_2)
 LIMIT %(documents)s::INTEGER),
 claimed AS
 (UPDATE smp.work
-SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT max(picked.deadline) AS max_1
-FROM picked
-WHERE picked.document_id = smp.work.document_id) * interval '1 second')
+SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT max(place.deadline) AS max_1
+FROM place
+WHERE smp.work.state = ANY (place.states)) * interval '1 second')
 WHERE smp.work.document_id = ANY (array((SELECT picked.document_id
 FROM picked))) AND smp.work.lane = 'ready' AND (EXISTS (SELECT *
 FROM smp.worker

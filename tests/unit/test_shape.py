@@ -48,7 +48,7 @@ LONG_MODULES = {
     "decide.py": (440, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
     "pipeline.py": (580, "ten documented methods"),
-    "records.py": (580, "values and their docstrings, no logic"),
+    "records.py": (590, "values and their docstrings, no logic"),
 }
 
 FUNCTION_LINES = 55

@@ -97,19 +97,21 @@ def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     """
     place = places(stages)
     leg = ready_in_turn(t, place, alone=alone)
+    # Asked place by place: as a join it could change their order.
+    closed = sa.select(closed_at(t, place.c.stage)).scalar_subquery()
     # What is nearest to its end comes first; later probes are not even made once enough is found.
     picked = (
-        sa.select(leg.c.document_id, place.c.deadline)
+        sa.select(leg.c.document_id)
         .select_from(place.join(leg, sa.true()))
-        .where(place.c.free > sa.literal_column("0"), ~closed_at(t, place.c.stage))
+        .where(place.c.free > sa.literal_column("0"), sa.not_(closed))
         .limit(sa.bindparam("documents", type_=sa.Integer))
         .cte("picked")
         .prefix_with("MATERIALIZED")
     )
     me = sa.bindparam("worker", type_=sa.BigInteger)
-    # Where ways fork behind a waiting state, two stages may pick the same document.
-    deadline = sa.select(sa.func.max(picked.c.deadline)).where(
-        picked.c.document_id == t.work.c.document_id
+    # Where ways fork behind a waiting state, two stages lead there and may pick one document.
+    deadline = sa.select(sa.func.max(place.c.deadline)).where(
+        t.work.c.state == sa.any_(place.c.states)
     )
     claimed = (
         sa.update(t.work)

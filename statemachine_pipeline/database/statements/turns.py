@@ -49,7 +49,7 @@ def places(stages: Sequence[tuple[str, Sequence[str]]]) -> Any:
         for number, (stage, states) in enumerate(stages)
     ]
     # VALUES, whose rows the planner counts: taken for more, they would make it compile the plan.
-    return sa.values(*columns, name="place").data(given[::-1])
+    return sa.select(sa.values(*columns, name="given").data(given[::-1])).cte("place")
 
 
 def ready_in_turn(t: Tables, place: Any, *, alone: bool) -> Any:
