@@ -230,7 +230,7 @@ class Operations:
             Oldest first; empty when nothing new can be told yet.
 
         Raises:
-            ValueError: ``after`` is no cursor.
+            ValueError: ``after`` is no cursor, or ``limit`` no number of events.
             HistoryAhead: A dump of another server was restored, and ``migrate`` not run since.
         """
         await self._ready()

@@ -329,6 +329,7 @@ class Pipeline:
 
         Raises:
             DocumentNotFound: There is no document ``after``.
+            ValueError: ``limit`` is no number of documents.
         """
         await self._ready()
         if ids is not None:

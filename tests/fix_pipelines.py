@@ -15,6 +15,7 @@ from statemachine_pipeline.adapters.publishers import PgVectorPublisher
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.decide import Decision, Outcome, Succeeded
 from statemachine_pipeline.hooks import Claim, Done
@@ -28,7 +29,6 @@ from statemachine_pipeline.records import (
     sha256_hex,
 )
 from statemachine_pipeline.runner.drive import Drive
-from statemachine_pipeline.runner.turns import Turns
 from statemachine_pipeline.stages import Bound, Stage
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database import holding
-from statemachine_pipeline.database.mapping import answering, to_document, to_transition
+from statemachine_pipeline.database.mapping import answering, page_limit, to_document, to_transition
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.objects import hold
@@ -313,7 +313,7 @@ class Documents:
         Raises:
             DocumentNotFound: There is no document ``after``.
         """
-        given = {"state": state, "tenant": tenant, "after": after, "limit": limit}
+        given = {"state": state, "tenant": tenant, "after": after, "limit": page_limit(limit)}
         if parent is None:
             rows = await self._read(documents.listing(self._t), given)
         else:

@@ -6,6 +6,7 @@ finished at its stage, and handed back before the next one that is paused.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.mapping import answering
@@ -15,7 +16,7 @@ from statemachine_pipeline.errors import PauseRefused
 from statemachine_pipeline.sources import tenant_problem
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -61,6 +62,8 @@ class Pauses:
                 raise PauseRefused(f"{name}={text!r} tells nobody anything", f"say {name}=")
         if until is not None and duration is not None:
             raise PauseRefused("both until= and for_= were given", "give one of them, or neither")
+        if duration is not None and duration <= timedelta(0):
+            raise PauseRefused(f"for_={duration} is no time", "give a longer one")
         if until is not None and until.utcoffset() is None:
             raise PauseRefused(f"until={until} has no time zone", "give it one")
         return await self._pause(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from loguru import logger
 
+from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
@@ -24,7 +25,6 @@ from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
-from statemachine_pipeline.runner.turns import Turns
 from statemachine_pipeline.runner.wake import listen
 from statemachine_pipeline.runner.withdrawing import Withdrawing
 

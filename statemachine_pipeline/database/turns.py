@@ -1,9 +1,11 @@
-"""Whose turn it is at each stage. Pure; the database goes round by the same order of names."""
+"""Whose turn it is at each stage. Pure; claims go round by the same order of names."""
 
 from __future__ import annotations
 
 import collections
 from typing import TYPE_CHECKING
+
+from statemachine_pipeline.database.statements.turns import TENANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +25,8 @@ class Turns:
         """Go on behind the tenant who was last to get something.
 
         Slots that are left over after everybody's share go to the first of a round, so the last to
-        get something is, of those who got most, the last in the round.
+        get something is, of those who got most, the last in the round. Where there may be more
+        tenants than a claim asks, the next one begins behind all that were asked.
 
         Args:
             claimed: State and tenant of each document that was claimed.
@@ -32,7 +35,7 @@ class Turns:
         for state in {state for state, _ in counts}:
             start = self.after.get(state, "")
             of_state = {tenant: n for (where, tenant), n in counts.items() if where == state}
-            most = max(of_state.values())
+            most = max(of_state.values()) if len(of_state) < TENANTS else 0
             # By code points, as the collation "C" compares.
-            ahead = [(tenant <= start, tenant) for tenant, n in of_state.items() if n == most]
+            ahead = [(tenant <= start, tenant) for tenant, n in of_state.items() if n >= most]
             self.after[state] = max(ahead)[1]
