@@ -193,7 +193,7 @@ class Stages:
         self._bound: dict[str, Bound] = {}
         self._by_hand: set[str] = set()
         self.kept_by_hand = tuple(trigger for trigger in known if hooks[trigger] is by_hand)
-        self._after: dict[str, frozenset[str]] = {}
+        self._entered: dict[str, frozenset[str]] = {}
         providers: dict[str, Provider] = {}
         for state in graph.states:
             self._bind(state, {trigger: hooks[trigger] for trigger in graph.forward(state)})
@@ -273,25 +273,23 @@ class Stages:
 
     def after(self, state: str) -> frozenset[str]:
         """Return the states with a hook at which a walk from ``state`` may stop next."""
-        if state not in self._after:
-            self._after[state] = self._reach(state)
-        return self._after[state]
+        return frozenset(one for one in self._entered_from(state) if one in self._bound)
 
-    def _reach(self, state: str) -> frozenset[str]:
-        found: set[str] = set()
-        open_states = {to for t in self.graph.forward(state) for to in self.graph.targets(state, t)}
-        seen: set[str] = set()
-        while open_states:
-            current = open_states.pop()
-            seen.add(current)
-            if current in self._bound:
-                found.add(current)
-                continue
-            if current in self._by_hand:
-                continue
-            ways = (self.graph.targets(current, t) for t in self.graph.forward(current))
-            open_states |= {to for targets in ways for to in targets} - seen
-        return frozenset(found)
+    def before(self, state: str) -> frozenset[str]:
+        """Return the triggers of the stages behind which a walk may come to ``state``."""
+        bounds = self._bound.values()
+        return frozenset(b.trigger for b in bounds if state in self._entered_from(b.state))
+
+    def _entered_from(self, state: str) -> frozenset[str]:
+        if state not in self._entered:
+            ways = (self.graph.targets(state, t) for t in self.graph.forward(state))
+            entered = list(dict.fromkeys(to for targets in ways for to in targets))
+            for one in entered:
+                if one not in self._bound and one not in self._by_hand:
+                    ways = (self.graph.targets(one, t) for t in self.graph.forward(one))
+                    entered += {to for targets in ways for to in targets} - set(entered)
+            self._entered[state] = frozenset(entered)
+        return self._entered[state]
 
     def served(self, triggers: Iterable[str] | None) -> tuple[Bound, ...]:
         """Return the stages named by ``triggers``, or all.

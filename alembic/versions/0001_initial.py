@@ -81,7 +81,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pause_pkey")),
         sa.UniqueConstraint(
-            "stage", "tenant", "fault", name="pause_place_key", postgresql_nulls_not_distinct=True
+            "tenant", "stage", "fault", name="pause_place_key", postgresql_nulls_not_distinct=True
         ),
         comment="Stages, tenants, or stages for one tenant that nobody claims for, and why",
     )

@@ -402,7 +402,8 @@ def _pause(metadata: sa.MetaData) -> sa.Table:
         _time("until", nullable=True, default=False),
         _time("at"),
         sa.UniqueConstraint(
-            *("stage", "tenant", "fault"),
+            # Tenants first: a claim looks each one up that it comes by.
+            *("tenant", "stage", "fault"),
             name="pause_place_key",
             postgresql_nulls_not_distinct=True,
         ),

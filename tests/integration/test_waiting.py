@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import Hand, hand, pipeline_with
+from fix_pipelines import BRIEFLY, Hand, hand, pipeline_with
 from typer.testing import CliRunner
 
 from statemachine_pipeline import Pipeline
@@ -80,20 +82,14 @@ async def test_a_pause_is_told_where_documents_stand_before_its_stage(
             assert found.document.state == "embedding_queued"
             assert found.stages == ("store_embeddings",)
             assert [pause.reason for pause in found.obstacles.pauses] == ["no budget"]
-    shown = CliRunner().invoke(app, ["show", str(document)], env={"SMP_DATABASE": database_url})
-    assert "stage store_embeddings is paused by application" in shown.stdout
-    (record,) = _json("show", str(document), database=database_url)
+    told = ["show", str(document), "--json"]
+    env = {"SMP_DATABASE": database_url}
+    shown = await asyncio.to_thread(CliRunner().invoke, app, told, env=env)
+    record = json.loads(shown.stdout)
+    assert "stage store_embeddings is paused by app" in record["explanation"]["sentence"]
     (pause,) = record["explanation"]["obstacles"]["pauses"]
     assert (pause["stage"], pause["tenant"], pause["until"]) == ("store_embeddings", None, None)
     assert record["explanation"]["waits_for"] == ["resume", "worker"]
-
-
-def _json(*arguments: str, database: str) -> list[dict[str, Any]]:
-    import json
-
-    ended = CliRunner().invoke(app, [*arguments, "--json"], env={"SMP_DATABASE": database})
-    assert ended.exit_code == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -129,16 +125,13 @@ async def test_a_runner_says_what_it_takes(pipeline: Pipeline) -> None:
     """So that a fleet that was split leaves nobody guessing."""
     document = await _submit(pipeline)
     async with pipeline.runner(triggers=["finalize"]) as runner:
-        while runner.worker is None:
-            await _yield()
+        async with asyncio.timeout(BRIEFLY.total_seconds()):
+            while True:
+                if runner.worker is not None:
+                    break
+                await asyncio.sleep(0.01)
         found = await pipeline.explain(document)
     assert "no live worker takes queue_parse" in found.sentence
-
-
-async def _yield() -> None:
-    import asyncio
-
-    await asyncio.sleep(0.01)
 
 
 async def test_a_claim_of_a_silent_worker_tells_since_when(pipeline: Pipeline, psql: Psql) -> None:

@@ -19,7 +19,7 @@ from statemachine_pipeline.database.statements.turns import in_force
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
 
-_PLACE = ("stage", "tenant", "fault")
+_PLACE = ("tenant", "stage", "fault")
 
 
 def pause(t: Tables) -> Any:
