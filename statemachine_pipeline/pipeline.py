@@ -235,8 +235,7 @@ class Pipeline:
             name: For display; the file name by default.
             tenant: Whose it is; tenants never share text or duplicates.
             metadata: JSON values to keep beside it; on the document in claims and hits too.
-            priority: Smaller is taken first among its tenant's, at every stage until it rests;
-                -32768 to 32767. Tenants take turns whatever their priorities.
+            priority: Smaller is taken first among its tenant's, at every stage; -32768 to 32767.
             not_before: No worker takes it before this time, which has a time zone.
             correlation_id: On every history row; made up when None.
             session: A session or connection of yours: the document, bytes included, commits or

@@ -225,6 +225,7 @@ PAUSED = (
     "stage finish_parse is paused by pipeline since 2026-03-01 11:55:00 UTC, until 2026-03-01 "
     "12:00:00 UTC: no key"
 )
+TAKEN_OVER = "its documents are taken over once it counts as dead"
 OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
 
 
@@ -247,8 +248,7 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
             "claimed",
             {"holder_silent_seconds": 40.2, "pauses": (PAUSE,)},
             ("rescue",),
-            "worker 7 has been silent for 40 s; its documents are taken over once it counts as "
-            "dead",
+            f"worker 7 has been silent for 40 s; {TAKEN_OVER}",
         ),
         (
             "claimed",
