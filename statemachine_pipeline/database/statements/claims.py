@@ -97,13 +97,11 @@ def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     """
     place = places(stages)
     leg = ready_in_turn(t, place, alone=alone)
-    # Asked place by place: as a join it could change their order.
-    closed = sa.select(closed_at(t, place.c.stage)).scalar_subquery()
     # What is nearest to its end comes first; later probes are not even made once enough is found.
     picked = (
         sa.select(leg.c.document_id)
         .select_from(place.join(leg, sa.true()))
-        .where(place.c.free > sa.literal_column("0"), sa.not_(closed))
+        .where(place.c.free > sa.literal_column("0"), sa.not_(_closed(t, place)))
         .limit(sa.bindparam("documents", type_=sa.Integer))
         .cte("picked")
         .prefix_with("MATERIALIZED")
@@ -136,6 +134,14 @@ def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool
         .join(t.document, t.document.c.id == claimed.c.document_id)
         .order_by(claimed.c.document_id)
     )
+
+
+def _closed(t: Tables, place: Any) -> Any:
+    """Tell whether nobody may claim at a place now, whatever the tenant.
+
+    Asked place by place: as a join it could change their order.
+    """
+    return sa.select(closed_at(t, place.c.stage)).scalar_subquery()
 
 
 def _held_columns(t: Tables) -> list[Any]:
