@@ -85,8 +85,15 @@ async def test_who_is_not_asked_by_one_claim_is_asked_by_the_next(engine: AsyncE
     assert [sum(one.values()) for one in rounds] == [40, 40, 40]
 
 
-async def test_tenants_are_ordered_as_the_runner_orders_them(engine: AsyncEngine) -> None:
+async def test_tenants_are_ordered_as_the_runner_orders_them(
+    engine: AsyncEngine, psql: Psql
+) -> None:
     """By code points, whatever the database's language says of case and accents."""
+    ordered_by = psql.execute(
+        "SELECT table_name, collation_name FROM information_schema.columns "
+        "WHERE table_schema = 'smp' AND column_name = 'tenant' AND collation_name IS NOT NULL"
+    )
+    assert sorted(ordered_by) == [("pause", "C"), ("work", "C")]
     pipeline = pipeline_with(engine)
     names = ["b", "A", "a", "Ä", "Z", "_", "ä", "0"]
     for name in names:
