@@ -325,8 +325,12 @@ def resume(
         The hops as one decision, or None when the document's own stage has to be run.
     """
     if stages.at(state) is None and standing.earned:
-        # Guards on the way out of a state without a hook see what was seen on the way in.
-        facts = _facts_of(facts, list(standing.earned.values())[-1], standing)
+        # Guards on the way out of a state without a hook see what was seen on the way in. That is
+        # not what was run last: an earlier stage may have been run anew, and that one hopped.
+        led = stages.before(state)
+        seen = [e for e in standing.earned.values() if e.output_sha256 == input_sha256]
+        seen = [e for e in seen if e.stage in led] or list(standing.earned.values())
+        facts = _facts_of(facts, seen[-1], standing)
     way = _current(stages, state, facts, input_sha256, standing)
     if not way and stages.at(state) is not None:
         return None

@@ -69,6 +69,13 @@ class StaleClaim(PipelineError):
         )
 
 
+class PauseRefused(PipelineError):
+    """A pause cannot be made, or lifted, as it was asked for; nothing was written."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"cannot pause or resume: {found}; {advice}")
+
+
 class DocumentNotFound(PipelineError):
     """No document has this id."""
 

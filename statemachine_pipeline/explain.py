@@ -6,18 +6,25 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
+from statemachine_pipeline.obstacles import Obstacles
 from statemachine_pipeline.records import Explanation, Facts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from uuid import UUID
 
     from statemachine_pipeline.letters import DeadLetter
+    from statemachine_pipeline.obstacles import Awaited, Pause
     from statemachine_pipeline.records import Document, Lane
     from statemachine_pipeline.stages import Stages
 
 
+SILENT_SECONDS = 20.0
+"""A worker is called silent after two beats that did not come; it counts as dead later."""
+
 _NOTHING = Facts()
+_FREE_WAY = Obstacles()
 
 
 def explain(
@@ -33,6 +40,7 @@ def explain(
     warnings: tuple[str, ...] = (),
     seen: Facts = _NOTHING,
     dead_letter: DeadLetter | None = None,
+    obstacles: Obstacles = _FREE_WAY,
 ) -> Explanation:
     """Put together what is known of one document.
 
@@ -48,7 +56,41 @@ def explain(
         warnings: The parser's, on the text that is stored.
         seen: What the guards of its last stage saw; it counts where no hook will say more.
         dead_letter: How it failed.
+        obstacles: What else stands in its way.
     """
+    facts = _facts(stages, document, attempt, crashes, owner, seen)
+    awaited: tuple[str, ...] = ()
+    if lane is None:
+        sentence = _resting(stages, document, owner, dead_letter)
+    else:
+        awaited = stages.awaited_at(document.state)
+        sentence = _working(stages, document, lane, attempt, worker, until)
+    reasons = list(_reasons(awaited, lane, worker, obstacles))
+    return Explanation(
+        document=document,
+        sentence="; ".join((sentence, *(said for _, said in reasons if said))),
+        lane=lane,
+        attempt=attempt,
+        crashes=crashes,
+        worker=worker,
+        until=until,
+        options=stages.graph.explain(document.state, facts),
+        warnings=warnings,
+        stages=awaited,
+        obstacles=obstacles,
+        waits_for=tuple(dict.fromkeys(awaited for awaited, _ in reasons)),
+        dead_letter=dead_letter,
+    )
+
+
+def _facts(
+    stages: Stages,
+    document: Document,
+    attempt: int,
+    crashes: int,
+    owner: UUID | None,
+    seen: Facts,
+) -> Facts:
     policy = stages.policy_at(document.state)
     facts = dataclasses.replace(
         _NOTHING if stages.at(document.state) else seen,
@@ -60,22 +102,73 @@ def explain(
     )
     if owner is not None:
         facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
-    if lane is None:
-        sentence = _resting(stages, document, owner, dead_letter)
-    else:
-        sentence = _working(stages, document, lane, attempt, worker, until)
-    return Explanation(
-        document=document,
-        sentence=sentence,
-        lane=lane,
-        attempt=attempt,
-        crashes=crashes,
-        worker=worker,
-        until=until,
-        options=stages.graph.explain(document.state, facts),
-        warnings=warnings,
-        dead_letter=dead_letter,
+    return facts
+
+
+def _reasons(
+    awaited: tuple[str, ...], lane: Lane | None, worker: int | None, obstacles: Obstacles
+) -> Iterator[tuple[Awaited, str | None]]:
+    """Name what a document waits for; the sentence may have said it already."""
+    if lane == "held":
+        yield "person", None
+    elif lane == "claimed":
+        yield from _silence(worker, obstacles)
+    elif lane is not None:
+        if lane == "deferred":
+            yield "time", None
+        yield from _in_the_way(awaited, lane, obstacles)
+    for one in obstacles.withdrawals:
+        error = f", and the last try failed: {one.last_error}" if one.last_error else ""
+        yield (
+            "withdrawal",
+            f"the publisher of {one.stage} has had to withdraw it since {_time(one.since)}{error}",
+        )
+
+
+def _silence(worker: int | None, obstacles: Obstacles) -> Iterator[tuple[Awaited, str]]:
+    silent = obstacles.holder_silent_seconds
+    if obstacles.holder_is_dead:
+        yield "rescue", f"worker {worker} is dead; whoever lives takes its documents over"
+    elif silent is not None and silent >= SILENT_SECONDS:
+        then = "its documents are taken over once it counts as dead"
+        yield "rescue", f"worker {worker} has been silent for {silent:.0f} s; {then}"
+
+
+def _in_the_way(
+    awaited: tuple[str, ...], lane: Lane, obstacles: Obstacles
+) -> Iterator[tuple[Awaited, str | None]]:
+    for pause in obstacles.pauses:
+        yield "resume", _paused(pause)
+    for closed in obstacles.closed:
+        yield "provider", closed
+    if obstacles.alone:
+        yield (
+            "idle_worker",
+            "it took a worker down before, so one takes it that has nothing else in hand",
+        )
+    if obstacles.serving == 0:
+        yield "worker", _unserved(awaited, obstacles.silent_seconds)
+    elif lane == "ready" and not obstacles.pauses and not obstacles.closed:
+        yield "worker", None
+
+
+def _paused(pause: Pause) -> str:
+    end = "until somebody resumes it" if pause.until is None else f"until {_time(pause.until)}"
+    return (
+        f"{pause.place} is paused by {pause.by} since {_time(pause.since)}, {end}: {pause.reason}"
     )
+
+
+def _unserved(awaited: tuple[str, ...], silent: float | None) -> str:
+    if silent is None:
+        return "no worker is alive"
+    if silent >= SILENT_SECONDS:
+        return f"no worker is alive: the last sign of life was {silent:.0f} s ago"
+    return f"no live worker takes {' or '.join(awaited)}"
+
+
+def _time(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _resting(
@@ -121,7 +214,7 @@ def _working(
     triggers = " or ".join(stages.graph.forward(state))
     policy = stages.policy_at(state)
     stage = bound.trigger if bound else triggers
-    when = f"{until:%Y-%m-%d %H:%M:%S %Z}" if until else "?"
+    when = _time(until) if until else "?"
     why = f", after: {document.last_error}" if document.last_error else ""
     if lane == "held":
         return f"{state}: waits until somebody applies {triggers}"

@@ -34,21 +34,24 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.feed import Feed
     from statemachine_pipeline.database.letters import DeadLetters
     from statemachine_pipeline.database.objects import Objects
+    from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.letters import DeadLetter, DeadLetterGroup
+    from statemachine_pipeline.obstacles import Pause
     from statemachine_pipeline.records import Applied, Submitted
 
 Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncConnection
 
 
 class Operations:
-    """Many documents at once, their metadata, failures and events. Made by ``Pipeline.operations``.
+    """Many documents at once, their failures, events and pauses. Made by ``Pipeline.operations``.
 
     Args:
         documents: The documents of the pipeline's schema.
         describing: Their metadata.
         feed: Their history in one order.
         letters: Those that failed for good.
+        pauses: What nobody claims for now.
         ready: Awaited before the first statement on an own connection: checks the schema.
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
@@ -60,12 +63,13 @@ class Operations:
         describing: Describing,
         feed: Feed,
         letters: DeadLetters,
+        pauses: Pauses,
         ready: Callable[[], Awaitable[None]],
         objects: Objects | None,
         store_limit_bytes: int | None,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
-        self._letters, self._ready = letters, ready
+        self._letters, self._pauses, self._ready = letters, pauses, ready
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -256,6 +260,60 @@ class Operations:
             raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
         return await self._objects.sweep(older_than)
 
+    async def pause(
+        self,
+        *,
+        stage: str | None = None,
+        tenant: str | None = None,
+        reason: str,
+        until: datetime | None = None,
+        for_: timedelta | None = None,
+        by: str = "application",
+    ) -> Pause:
+        """Stop workers from taking documents: at a stage, of a tenant, or of a tenant at a stage.
+
+        Nothing is claimed from then on. Workers finish what they are at, and within about a second
+        stop walking on into what is paused; those documents stand there as ready. A pause of the
+        same stage and tenant is replaced, unless the pipeline made it itself after a stage fault:
+        that one stays beside it, and documents wait until both have ended.
+
+        Args:
+            stage: The trigger that the stage earns; None for every stage of ``tenant``.
+            tenant: Whose documents; None for everybody's.
+            reason: Why, for whoever asks what a document waits for.
+            until: When it ends by itself, with a time zone; None until ``resume``.
+            for_: How long from now, instead.
+            by: Who pauses.
+
+        Raises:
+            PauseRefused: Neither stage nor tenant, an unknown stage, no reason, or an end that has
+                passed; nothing was written.
+        """
+        await self._ready()
+        return await self._pauses.pause(
+            stage=stage, tenant=tenant, reason=reason, by=by, until=until, duration=for_
+        )
+
+    async def resume(self, *, stage: str | None = None, tenant: str | None = None) -> list[Pause]:
+        """Lift the pauses of exactly this stage and tenant, the pipeline's own too.
+
+        Workers are told and go on at once. A pause of the tenant everywhere outlasts a resume of
+        the tenant at one stage.
+
+        Returns:
+            What was lifted; empty when nothing was paused under these names.
+
+        Raises:
+            PauseRefused: Neither stage nor tenant, or an unknown stage.
+        """
+        await self._ready()
+        return await self._pauses.resume(stage=stage, tenant=tenant)
+
+    async def pauses(self) -> list[Pause]:
+        """Return the pauses in force, oldest first."""
+        await self._ready()
+        return await self._pauses.current()
+
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.
 
@@ -272,7 +330,7 @@ class Operations:
             Oldest first; empty when nothing new can be told yet.
 
         Raises:
-            ValueError: ``after`` is no cursor.
+            ValueError: ``after`` is no cursor, or ``limit`` no number of events.
             HistoryAhead: A dump of another server was restored, and ``migrate`` not run since.
         """
         await self._ready()

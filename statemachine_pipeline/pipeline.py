@@ -22,6 +22,7 @@ from statemachine_pipeline.database.filters import Scope, check_search
 from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
+from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
@@ -194,7 +195,7 @@ class Pipeline:
 
     @property
     def operations(self) -> Operations:
-        """What is needed less often: many documents at once, dead letters, the feed of events."""
+        """What is needed less often: many documents at once, dead letters, events, pauses."""
         feed = Feed(self.engine, self._tables, self.graph)
         describing = Describing(self.engine, self._tables)
         return Operations(
@@ -202,6 +203,7 @@ class Pipeline:
             describing,
             feed,
             DeadLetters(self.engine, self._tables, self._known_stages),
+            self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
@@ -216,9 +218,10 @@ class Pipeline:
     async def migrate(self) -> str:
         """Create or update the tables and register the lifecycle; say what was done."""
         with answering("migrating"):
+            stages = self._known_stages
             async with unbounded(self.engine).begin() as connection:
                 return await connection.run_sync(
-                    migrations.migrate, self.schema, self.graph, self._known_stages.kept_by_hand
+                    migrations.migrate, self.schema, self.graph, stages.kept_by_hand, stages.earned
                 )
 
     async def submit(
@@ -243,7 +246,7 @@ class Pipeline:
             name: For display; the file name by default.
             tenant: Whose it is; tenants never share text or duplicates.
             metadata: JSON values to keep beside it; on the document in claims and hits too.
-            priority: Smaller is taken first, at every stage until it rests; -32768 to 32767.
+            priority: Smaller is taken first among its tenant's, at every stage; -32768 to 32767.
             not_before: No worker takes it before this time, which has a time zone.
             correlation_id: On every history row; made up when None.
             session: A session or connection of yours: the document, bytes included, commits or
@@ -336,6 +339,7 @@ class Pipeline:
 
         Raises:
             DocumentNotFound: There is no document ``after``.
+            ValueError: ``limit`` is no number of documents.
         """
         await self._ready()
         if ids is not None:
@@ -483,6 +487,7 @@ class Pipeline:
                 # Well before others take over what a frozen worker held.
                 patience=alive.dead_after / 2,
             ),
+            pauses=self._pauses,
             workers=Workers(engine, self._tables, self._timeouts),
             withdrawals=self.withdrawals,
             stages=stages,
@@ -507,7 +512,8 @@ class Pipeline:
                 async with self.engine.connect() as connection:
                     stored = await connection.run_sync(migrations.newest, self.schema)
             hooks = dict.fromkeys(stored.graph.forward_triggers())
-            self._stages = Stages(stored.graph, hooks | dict.fromkeys(stored.by_hand, by_hand))
+            hooks |= dict.fromkeys(stored.by_hand, by_hand)
+            self._stages = Stages(stored.graph, hooks, earned=stored.earned)
             self._checked = True
 
     def _made(self, url: str) -> AsyncEngine:
@@ -561,6 +567,10 @@ class Pipeline:
         raise DefinitionError(
             f"{self.graph.name}: no stage has an embedder; only mode='text' can search"
         )
+
+    @property
+    def _pauses(self) -> Pauses:
+        return Pauses(self.engine, self._tables, self._known_stages)
 
     def _documents(self) -> Documents:
         return Documents(self.engine, self._tables, self._known_stages)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from statemachine_pipeline.letters import DeadLetter
+    from statemachine_pipeline.obstacles import Awaited, Obstacles
 
 NAMESPACE = UUID("0d5a4f7e-6c1b-5e0f-9a55-2f1f0a9f5d11")
 """Root of every id; a change would give every document another id."""
@@ -541,6 +542,12 @@ class Explanation:
         options: Every trigger declared for the state, with each guard's verdict.
         warnings: The parser's, about the text that is stored: what it left out or guessed.
         dead_letter: What is known of the failure, when it is one.
+        stages: The stages it is at or waits for, by their triggers; empty when it rests.
+        obstacles: What else stands in its way.
+        waits_for: The same in words for programs: a ``worker`` that is free, or none is alive; the
+            ``time`` it is due; a ``person`` who applies a trigger; the ``resume`` or end of a
+            pause; a ``provider``; an ``idle_worker``, that holds nothing else; the ``rescue`` from
+            a silent worker; its ``withdrawal`` from other stores.
     """
 
     document: Document
@@ -551,7 +558,10 @@ class Explanation:
     worker: int | None
     until: datetime | None
     options: tuple[Option, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    stages: tuple[str, ...]
+    obstacles: Obstacles
+    waits_for: tuple[Awaited, ...]
     dead_letter: DeadLetter | None = None
 
 

@@ -111,6 +111,15 @@ def _of_file(source: str | Path, store_limit_bytes: int | None) -> Content:
     return Content(path.as_uri(), display_name(path.name), len(data), sha256_hex(data), data, None)
 
 
+def tenant_problem(tenant: str) -> str | None:
+    """Say why a name cannot be a tenant's; None if it can."""
+    if not tenant.strip():
+        return f"tenant {tenant!r} is blank"
+    if not tenant.isprintable():
+        return f"tenant {tenant!a} holds characters that cannot be printed"
+    return None
+
+
 def _checked(text: str, what: str) -> str:
     if _CONTROL.search(text):
         raise SourceRefused(text, f"its {what} holds control characters", "rename it")

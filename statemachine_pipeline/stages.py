@@ -213,6 +213,7 @@ class Stages:
         graph: The lifecycle.
         hooks: For each forward trigger a Stage, a bare hook, ``by_hand``, or None where there is
             nothing to earn.
+        earned: Triggers known to have a hook in the workers, where the hooks are not known here.
 
     Attributes:
         kept_by_hand: Triggers that only ``apply`` takes, in declared order.
@@ -221,7 +222,9 @@ class Stages:
         DefinitionError: A trigger is unknown, has neither hook nor None, or a state has two hooks.
     """
 
-    def __init__(self, graph: Graph, hooks: Mapping[str, Any]) -> None:
+    def __init__(
+        self, graph: Graph, hooks: Mapping[str, Any], *, earned: Iterable[str] = ()
+    ) -> None:
         known = graph.forward_triggers()
         unknown = [trigger for trigger in hooks if trigger not in known]
         if unknown:
@@ -236,10 +239,11 @@ class Stages:
                 "None where there is nothing to earn, or by_hand"
             )
         self.graph = graph
+        self._earned = tuple(earned)
         self._bound: dict[str, Bound] = {}
         self._by_hand: set[str] = set()
         self.kept_by_hand = tuple(trigger for trigger in known if hooks[trigger] is by_hand)
-        self._after: dict[str, frozenset[str]] = {}
+        self._entered: dict[str, frozenset[str]] = {}
         providers: dict[str, Provider] = {}
         for state in graph.states:
             self._bind(state, {trigger: hooks[trigger] for trigger in graph.forward(state)})
@@ -263,6 +267,24 @@ class Stages:
         for trigger, hook in bearing.items():
             stage = hook if isinstance(hook, Stage) else Stage(hook)
             self._bound[state] = Bound(trigger, state, stage, stage.fingerprint)
+
+    @property
+    def earned(self) -> tuple[str, ...]:
+        """The stages by their triggers, in the order of the lifecycle."""
+        named = dict.fromkeys(bound.trigger for bound in self._bound.values())
+        return tuple(named) or self._earned
+
+    def awaited_at(self, state: str) -> tuple[str, ...]:
+        """Return the triggers of the stages that a document in ``state`` is at or waits for."""
+        earned, found, states = frozenset(self.earned), dict[str, None](), [state]
+        for one in states:
+            here = [trigger for trigger in self.graph.forward(one) if trigger in earned]
+            found |= dict.fromkeys(here)
+            if here or one in self._by_hand:
+                continue
+            ways = (self.graph.targets(one, t) for t in self.graph.forward(one))
+            states += [to for targets in ways for to in targets if to not in states]
+        return tuple(found)
 
     def at(self, state: str) -> Bound | None:
         """Return the stage that leads out of ``state``; None where there is nothing to earn."""
@@ -301,25 +323,23 @@ class Stages:
 
     def after(self, state: str) -> frozenset[str]:
         """Return the states with a hook at which a walk from ``state`` may stop next."""
-        if state not in self._after:
-            self._after[state] = self._reach(state)
-        return self._after[state]
+        return frozenset(one for one in self._entered_from(state) if one in self._bound)
 
-    def _reach(self, state: str) -> frozenset[str]:
-        found: set[str] = set()
-        open_states = {to for t in self.graph.forward(state) for to in self.graph.targets(state, t)}
-        seen: set[str] = set()
-        while open_states:
-            current = open_states.pop()
-            seen.add(current)
-            if current in self._bound:
-                found.add(current)
-                continue
-            if current in self._by_hand:
-                continue
-            ways = (self.graph.targets(current, t) for t in self.graph.forward(current))
-            open_states |= {to for targets in ways for to in targets} - seen
-        return frozenset(found)
+    def before(self, state: str) -> frozenset[str]:
+        """Return the triggers of the stages behind which a walk may come to ``state``."""
+        bounds = self._bound.values()
+        return frozenset(b.trigger for b in bounds if state in self._entered_from(b.state))
+
+    def _entered_from(self, state: str) -> frozenset[str]:
+        if state not in self._entered:
+            ways = (self.graph.targets(state, t) for t in self.graph.forward(state))
+            entered = list(dict.fromkeys(to for targets in ways for to in targets))
+            for one in entered:
+                if one not in self._bound and one not in self._by_hand:
+                    ways = (self.graph.targets(one, t) for t in self.graph.forward(one))
+                    entered += {to for targets in ways for to in targets} - set(entered)
+            self._entered[state] = frozenset(entered)
+        return self._entered[state]
 
     def served(self, triggers: Iterable[str] | None) -> tuple[Bound, ...]:
         """Return the stages named by ``triggers``, or all.

@@ -16,6 +16,7 @@ from statemachine_pipeline.batching import Batch
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.decide import Decision, Outcome, Succeeded
 from statemachine_pipeline.hooks import Claim, Done
@@ -213,14 +214,17 @@ class Hand:
         self._drive = Drive(self.store, self.stages, None, None, None)  # type: ignore[arg-type]
 
     async def claim(
-        self, *triggers: str, slots: int = 100, alone: bool = False
+        self, *triggers: str, slots: int = 100, alone: bool = False, turns: Turns | None = None
     ) -> list[tuple[Claim, Bound]]:
         """Claim for the stages that earn ``triggers``, or for all."""
         served = self.stages.served(triggers or None)
         free = {bound.state: slots for bound in served}
-        return await self.store.claim(
-            self.worker, free, served, documents=sum(free.values()), alone=alone
+        turns = turns or Turns()
+        found = await self.store.claim(
+            *(self.worker, free, served, turns.after), documents=sum(free.values()), alone=alone
         )
+        turns.taken((bound.state, claim.document.tenant) for claim, bound in found)
+        return found
 
     async def claim_one(self, *triggers: str) -> tuple[Claim, Bound]:
         """Claim the only document there is to claim."""

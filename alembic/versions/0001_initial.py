@@ -45,6 +45,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
+            "earned",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
             "at",
             sa.TIMESTAMP(timezone=True),
             server_default=sa.text("clock_timestamp()"),
@@ -56,18 +62,28 @@ def upgrade() -> None:
     )
     op.create_table(
         "pause",
-        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=True),
+        sa.Column("tenant", sa.Text(collation="C"), nullable=True),
+        sa.Column("fault", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
-        sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
             "at",
             sa.TIMESTAMP(timezone=True),
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
-        sa.PrimaryKeyConstraint("stage", name=op.f("pause_pkey")),
-        comment="Stages that nobody claims for, with the reason and until when",
+        sa.CheckConstraint("NOT fault OR until IS NOT NULL", name=op.f("pause_faults_end")),
+        sa.CheckConstraint(
+            "stage IS NOT NULL OR tenant IS NOT NULL", name=op.f("pause_of_something")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pause_pkey")),
+        sa.UniqueConstraint(
+            "tenant", "stage", "fault", name="pause_place_key", postgresql_nulls_not_distinct=True
+        ),
+        comment="Stages, tenants, or stages for one tenant that nobody claims for, and why",
     )
     op.create_table(
         "restore",
@@ -150,6 +166,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("serves", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("dead_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
         postgresql_with={"fillfactor": "50"},
@@ -517,7 +534,7 @@ def upgrade() -> None:
     op.create_table(
         "work",
         sa.Column("document_id", sa.UUID(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(collation="C"), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
@@ -583,7 +600,7 @@ def upgrade() -> None:
     op.create_index(
         "work_ready_idx",
         "work",
-        ["state", "alone", "priority", "run_at", "document_id"],
+        ["state", "alone", "tenant", "priority", "run_at", "document_id"],
         unique=False,
         postgresql_where=sa.text("lane = 'ready'"),
     )

@@ -32,6 +32,7 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.TransitionRefused, REFUSED),
     (errors.DefinitionError, USAGE),
     (errors.SearchRefused, USAGE),
+    (errors.PauseRefused, USAGE),
     (errors.PipelineError, FAILED),
 )
 

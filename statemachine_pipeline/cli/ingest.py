@@ -13,6 +13,7 @@ from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.progress import reporting
 from statemachine_pipeline.cli.signals import stopping
 from statemachine_pipeline.cli.walking import walk
+from statemachine_pipeline.sources import tenant_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,9 @@ async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json:
         0 when every document ended well and all that was found in them, 1 when one did not or a
         path was refused, 130 or 143 after a signal.
     """
-    if not tenant.strip() or not tenant.isprintable():
-        raise UsageError(f"tenant {tenant!r}: use a name of printable characters")
+    problem = tenant_problem(tenant)
+    if problem:
+        raise UsageError(f"{problem}; use a name of printable characters")
     async with opened(target, "new") as pipeline:
         runner, began = pipeline.runner(), time.monotonic()
         batch = Batch(pipeline, runner, tenant)

@@ -53,7 +53,7 @@ async def move(
             state=state,
             tenant=tenant,
             reason=reason or _UNSAID,
-            by=_who(),
+            by=who(),
             dry_run=dry_run,
         )
     _print(trigger, applied, dry_run=dry_run, as_json=as_json)
@@ -105,7 +105,7 @@ async def requeue(
         raise UsageError("--stage, --code and --since are for dead letters; leave IDs and --state")
     async with opened(target, "stored") as pipeline:
         applied = await pipeline.operations.requeue(
-            **which.parameters(), reason=reason or _UNSAID, by=_who(), dry_run=dry_run
+            **which.parameters(), reason=reason or _UNSAID, by=who(), dry_run=dry_run
         )
     _print(REQUEUE, applied, dry_run=dry_run, as_json=as_json)
     return REFUSED if applied.refused else OK
@@ -126,7 +126,8 @@ async def sweep(target: Target, hours: float) -> int:
     return OK
 
 
-def _who() -> str:
+def who() -> str:
+    """Return who works at the command line, for histories."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # an account without a name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -53,6 +54,10 @@ Blobs = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents.")]
 AnyTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
+PausedTenant = Annotated[str | None, typer.Option("--tenant", help="This tenant's documents.")]
+Stage = Annotated[
+    str | None, typer.Option("--stage", metavar="TRIGGER", help="The stage that earns it.")
+]
 State = Annotated[str | None, typer.Option("--state", help="Only those in this state.")]
 FailedStage = Annotated[
     str | None,
@@ -63,6 +68,7 @@ FailedSince = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME", help="Only what failed since; UTC, or ago as 12h."),
 ]
+Until = Annotated[datetime | None, typer.Option("--until", help="Local time.", show_default=False)]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="ID", show_default=False)]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
@@ -413,6 +419,75 @@ def apply(
             as_json=json,
         )
     )
+
+
+@app.command()
+def pause(
+    *,
+    context: typer.Context,
+    stage: Stage = None,
+    tenant: PausedTenant = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever asks.")],
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="As 30s, 15m, 2h or 3d.")
+    ] = None,
+    until: Until = None,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Stop workers from taking documents at a stage, of a tenant, or both together.
+
+    What a worker is at is finished. Without --for and --until it holds until `resume`.
+    """
+    from statemachine_pipeline.cli import ending, pausing
+
+    target = _target(context, app, database, schema)
+    ending.run(
+        pausing.pause(
+            target,
+            stage=stage,
+            tenant=tenant,
+            reason=reason,
+            duration=for_,
+            until=until,
+            as_json=json,
+        )
+    )
+
+
+@app.command()
+def resume(
+    *,
+    context: typer.Context,
+    stage: Stage = None,
+    tenant: PausedTenant = None,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Lift a pause, named as `pauses` shows it, and let workers go on at once."""
+    from statemachine_pipeline.cli import ending, pausing
+
+    target = _target(context, app, database, schema)
+    ending.run(pausing.resume(target, stage=stage, tenant=tenant, as_json=json))
+
+
+@app.command()
+def pauses(
+    *,
+    context: typer.Context,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """List what is paused, since when, until when, by whom and why."""
+    from statemachine_pipeline.cli import ending, pausing
+
+    ending.run(pausing.pauses(_target(context, app, database, schema), as_json=json))
 
 
 @app.command()

@@ -62,9 +62,11 @@ def _problems(incoming: Incoming, tenant: str) -> Iterator[tuple[str, str]]:
         yield f"its priority is {incoming.priority}", f"use a number from {least} to {most}"
     if incoming.not_before is not None and incoming.not_before.tzinfo is None:
         yield "its not_before has no time zone", "use a time with one, such as datetime.now(UTC)"
-    for what, text in (("tenant", tenant), ("correlation_id", incoming.correlation_id or "")):
-        if not _is_storable(text):
-            yield f"its {what} holds characters that cannot be stored", "use printable ones"
+    refused = sources.tenant_problem(tenant)
+    if refused:
+        yield refused, "use a name of printable characters"
+    if not _is_storable(incoming.correlation_id or ""):
+        yield "its correlation_id holds characters that cannot be stored", "use printable ones"
     problem = json_problem(incoming.metadata)
     if problem:
         yield f"its metadata is no JSON that can be stored: {problem}", "use JSON values"

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database import holding
 from statemachine_pipeline.database.letters import DeadLetters
-from statemachine_pipeline.database.mapping import answering, to_document, to_transition
+from statemachine_pipeline.database.mapping import answering, page_limit, to_document, to_transition
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.objects import hold
+from statemachine_pipeline.database.obstacles import look
 from statemachine_pipeline.database.statements import arrivals, documents, family
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
@@ -239,11 +240,12 @@ class Documents:
             DocumentNotFound: No such document.
         """
         row = await self._standing(document)
+        found = to_document(row)
         is_dead = row.state == DEAD_LETTER
         letters = DeadLetters(self._engine, self._t, self._stages)
         return explain(
             self._stages,
-            to_document(row),
+            found,
             lane=row.lane,
             attempt=row.attempt or 0,
             crashes=row.crashes or 0,
@@ -253,6 +255,7 @@ class Documents:
             warnings=tuple(row.warnings or ()),
             seen=await self._moving.seen(document),
             dead_letter=await letters.of(document) if is_dead else None,
+            obstacles=await look(self._read, self._t, row, self._stages.awaited_at(found.state)),
         )
 
     async def get(self, document: UUID) -> Document:
@@ -314,7 +317,7 @@ class Documents:
         Raises:
             DocumentNotFound: There is no document ``after``.
         """
-        given = {"state": state, "tenant": tenant, "after": after, "limit": limit}
+        given = {"state": state, "tenant": tenant, "after": after, "limit": page_limit(limit)}
         if parent is None:
             rows = await self._read(documents.listing(self._t), given)
         else:

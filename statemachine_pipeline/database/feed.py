@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.database.mapping import answering, to_transition
+from statemachine_pipeline.database.mapping import answering, page_limit, to_transition
 from statemachine_pipeline.database.statements import feed
 from statemachine_pipeline.errors import HistoryAhead
 from statemachine_pipeline.events import Event, Place, name_of, place_of
@@ -35,7 +35,7 @@ class Feed:
         Raises:
             HistoryAhead: History was restored from another server, and ``migrate`` not run since.
         """
-        given = place_of(after)._asdict() | {"limit": limit}
+        given = place_of(after)._asdict() | {"limit": page_limit(limit)}
         with answering("reading events"):
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(feed.events(self._t), given)).all()

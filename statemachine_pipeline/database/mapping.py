@@ -34,6 +34,21 @@ _DEADLOCK = "40P01"
 _UNDEFINED_TABLE, _UNDEFINED_SCHEMA = "42P01", "3F000"
 
 
+PAGE_LIMIT = 1_000_000
+"""Most rows of one page; far more than anybody should hold at a time."""
+
+
+def page_limit(limit: int) -> int:
+    """Return how many rows a page has at most.
+
+    Raises:
+        ValueError: It is no number of rows, which a driver would not know how to say.
+    """
+    if not 0 <= limit <= PAGE_LIMIT:
+        raise ValueError(f"limit={limit} is no number of rows; use 0 to {PAGE_LIMIT:,}")
+    return limit
+
+
 def to_document(row: Any) -> Document:
     """Read a document from any row that has its columns."""
     values = {name: getattr(row, name) for name in _DOCUMENT}

@@ -21,7 +21,7 @@ from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, Sch
 from statemachine_pipeline.graph import Graph
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from alembic.config import Config
     from sqlalchemy import Connection
@@ -53,14 +53,20 @@ class Stored(NamedTuple):
 
     Attributes:
         by_hand: Triggers that only people take.
+        earned: Triggers that hooks earn, as the code that migrated said.
     """
 
     graph: Graph
     by_hand: tuple[str, ...]
+    earned: tuple[str, ...]
 
 
 def migrate(
-    connection: Connection, schema: str, graph: Graph, by_hand: Collection[str] = ()
+    connection: Connection,
+    schema: str,
+    graph: Graph,
+    by_hand: Collection[str] = (),
+    earned: Sequence[str] = (),
 ) -> str:
     """Bring ``schema`` to the newest revision and make ``graph`` its current lifecycle.
 
@@ -85,7 +91,7 @@ def migrate(
     if not known or known[-1].fingerprint != graph.fingerprint:
         _register(connection, schema, graph, known)
         known.append(graph)
-    _keep_by_hand(connection, schema, graph, by_hand)
+    _keep_stages(connection, schema, graph, by_hand, earned)
     schema_said = f"{before or 'nothing'} -> {after}" if before != after else f"at {after}"
     return f"schema {schema}: {schema_said}; lifecycle {graph.name}, {len(known)} version(s)"
 
@@ -163,14 +169,18 @@ def _register(connection: Connection, schema: str, graph: Graph, known: list[Gra
         connection.execute(sa.text(ddl))
 
 
-def _keep_by_hand(
-    connection: Connection, schema: str, graph: Graph, by_hand: Collection[str]
+def _keep_stages(
+    connection: Connection,
+    schema: str,
+    graph: Graph,
+    by_hand: Collection[str],
+    earned: Sequence[str],
 ) -> None:
     t = tables(schema)
     connection.execute(
         sa.update(t.lifecycle)
         .where(t.lifecycle.c.fingerprint == graph.fingerprint)
-        .values(by_hand=sorted(by_hand))
+        .values(by_hand=sorted(by_hand), earned=list(earned))
     )
     states = sorted({state for trigger in by_hand for state in graph.sources(trigger)})
     waits, is_there = t.work.c.lane, t.work.c.state == sa.any_(sa.literal(states, ARRAY(sa.Text)))
@@ -182,9 +192,11 @@ def _keep_by_hand(
 
 def _registered(connection: Connection, schema: str) -> list[Stored]:
     lifecycle = tables(schema).lifecycle
-    columns = (lifecycle.c.graph, lifecycle.c.by_hand)
+    columns = (lifecycle.c.graph, lifecycle.c.by_hand, lifecycle.c.earned)
     rows = connection.execute(sa.select(*columns).order_by(lifecycle.c.version))
-    return [Stored(Graph.from_json(row.graph), tuple(row.by_hand)) for row in rows]
+    return [
+        Stored(Graph.from_json(row.graph), tuple(row.by_hand), tuple(row.earned)) for row in rows
+    ]
 
 
 def _revision(connection: Connection, schema: str) -> str | None:

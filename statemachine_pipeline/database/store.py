@@ -17,7 +17,7 @@ from statemachine_pipeline.database.mapping import answering, to_document, took_
 from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.standing import chain, present, to_earned
-from statemachine_pipeline.database.statements import claims, content, workers
+from statemachine_pipeline.database.statements import claims, content, pauses, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.database.vectors import VectorBuffer
 from statemachine_pipeline.decide import Crashed, Decision, Standing, decide
@@ -74,6 +74,7 @@ class Store:
         worker: int,
         free: Mapping[str, int],
         served: Sequence[Bound],
+        after: Mapping[str, str],
         *,
         documents: int,
         alone: bool = False,
@@ -84,6 +85,7 @@ class Store:
             worker: Who takes; a worker that was declared dead gets nothing.
             free: Free slots of each served stage, by the state it leaves.
             served: The stages, always in the same order.
+            after: By the state that a stage leaves, the tenant behind whom its round begins.
             documents: Most documents in all; those nearest to their end come first.
             alone: Take documents that took a worker down, instead.
         """
@@ -93,7 +95,9 @@ class Store:
             self._claims[key] = claims.claim(self._t, places, alone=alone)
         values: dict[str, Any] = {"worker": worker, "documents": documents}
         for number, bound in enumerate(served):
-            values[f"free_{number}"] = free[bound.state]
+            # No more than may be taken at all: of that each tenant gets its share.
+            values[f"free_{number}"] = min(free[bound.state], documents)
+            values[f"after_{number}"] = after.get(bound.state, "")
             values[f"deadline_{number}"] = bound.stage.deadline.total_seconds()
         with answering("claiming"):
             async with self._autocommit.connect() as connection:
@@ -214,21 +218,6 @@ class Store:
                 for statement in content.refill(self._t):
                     await connection.execute(statement, {"document": claim.document.id})
 
-    async def pause(self, stage: str, reason: str, by: str, duration: timedelta) -> None:
-        """Stop claims for a stage for a while."""
-        values = {"stage": stage, "reason": reason, "by": by}
-        with answering("pausing a stage"):
-            async with self._autocommit.connect() as connection:
-                await connection.execute(
-                    claims.pause(self._t), values | {"pause_seconds": duration.total_seconds()}
-                )
-
-    async def paused(self) -> set[str]:
-        """Return the stages that are paused now."""
-        with answering("looking at pauses"):
-            async with self._autocommit.connect() as connection:
-                return set((await connection.execute(claims.paused(self._t))).scalars())
-
     async def promote(self) -> int:
         """Make ready what was deferred and is due; any worker may, at any time."""
         with answering("promoting"):
@@ -294,18 +283,26 @@ class Store:
         )
 
     async def outstanding(self, served: Sequence[Bound]) -> int:
-        """Count documents at served stages that wait for a worker or are with one."""
-        return int(await self._ask(claims.outstanding(self._t), served))
+        """Count documents at served stages that wait for a worker or are with one.
+
+        Those behind a pause without an end wait for a person.
+        """
+        leads = (
+            {"state": state, "stage": bound.trigger}
+            for bound in served
+            for state in self._stages.leading_to(bound)
+        )
+        return int(await self._ask(pauses.outstanding(self._t), parameters("served", leads)))
 
     async def has_suspects(self, served: Sequence[Bound]) -> bool:
         """Tell whether documents wait at served stages that took a worker down."""
-        return bool(await self._ask(claims.suspects(self._t), served))
-
-    async def _ask(self, statement: Any, served: Sequence[Bound]) -> Any:
         states = sorted({state for b in served for state in self._stages.leading_to(b)})
+        return bool(await self._ask(claims.suspects(self._t), {"states": states}))
+
+    async def _ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
         with answering("looking at the queue"):
             async with self._autocommit.connect() as connection:
-                return (await connection.execute(statement, {"states": states})).scalar_one()
+                return (await connection.execute(statement, given)).scalar_one()
 
     async def _require(self, connection: AsyncConnection, claim: Claim) -> None:
         """Lock a claim for the rest of the transaction, or refuse."""

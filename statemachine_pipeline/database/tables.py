@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, REGCONFIG, TSVECTOR, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, REGCONFIG, TSVECTOR, UUID
 
 VERSION_TABLE = "alembic_version"
 CLAIM_SEQUENCE = "claim_seq"
@@ -82,6 +82,11 @@ def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[Any
     return sa.Column(name, sa.Text, nullable=nullable, **options)
 
 
+def _tenant(*, nullable: bool = False) -> sa.Column[Any]:
+    """Name a tenant where tenants take turns: ordered by code points, as Python orders them."""
+    return sa.Column("tenant", sa.Text(collation="C"), nullable=nullable)
+
+
 def _count(name: str, default: int | None = 0, kind: Any = sa.Integer) -> sa.Column[Any]:
     given = None if default is None else str(default)
     return sa.Column(name, kind, nullable=False, server_default=given)
@@ -113,6 +118,7 @@ def _lifecycle(metadata: sa.MetaData) -> sa.Table:
         sa.Column("graph", JSONB, nullable=False),
         # Triggers, of the hooks and not of the class: so no part of the graph and its fingerprint.
         sa.Column("by_hand", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
+        sa.Column("earned", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
         _time("at"),
         comment="The lifecycles this schema was migrated to, newest last, as JSON",
     )
@@ -221,7 +227,7 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
         "work",
         metadata,
         _owned(),
-        _text("tenant"),
+        _tenant(),
         _text("state"),
         lane,
         sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
@@ -246,6 +252,8 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
             "work_ready_idx",
             "state",
             "alone",
+            # Before what orders its documents: another tenant's backlog is stepped over, not read.
+            "tenant",
             "priority",
             "run_at",
             "document_id",
@@ -282,6 +290,7 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _time("started_at"),
         _time("beat_at"),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("serves", ARRAY(sa.Text), nullable=False, server_default="{}"),
         _time("dead_at", nullable=True, default=False),
         postgresql_with={"fillfactor": "50"},
         comment="Running and recently dead workers, and when each last gave a sign of life",
@@ -391,12 +400,24 @@ def _pause(metadata: sa.MetaData) -> sa.Table:
     return sa.Table(
         "pause",
         metadata,
-        _text("stage", primary_key=True),
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        _text("stage", nullable=True),
+        _tenant(nullable=True),
+        # Beside what a person says, not instead of it: neither shortens the other.
+        sa.Column("fault", sa.Boolean, nullable=False, server_default=sa.false()),
         _text("reason"),
         _text("by"),
-        _time("until", default=False),
+        _time("until", nullable=True, default=False),
         _time("at"),
-        comment="Stages that nobody claims for, with the reason and until when",
+        sa.UniqueConstraint(
+            # Tenants first: a claim looks each one up that it comes by.
+            *("tenant", "stage", "fault"),
+            name="pause_place_key",
+            postgresql_nulls_not_distinct=True,
+        ),
+        sa.CheckConstraint("stage IS NOT NULL OR tenant IS NOT NULL", name="of_something"),
+        sa.CheckConstraint("NOT fault OR until IS NOT NULL", name="faults_end"),
+        comment="Stages, tenants, or stages for one tenant that nobody claims for, and why",
     )
 
 

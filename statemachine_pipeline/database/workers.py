@@ -41,12 +41,17 @@ class Workers:
         self._t, self._timeouts = t, timeouts or Timeouts()
         self._given = _from_url(engine)
 
-    async def register(self) -> int:
-        """Make this process known as a new worker; return its id, which is never used again."""
+    async def register(self, serves: Iterable[str] = ()) -> int:
+        """Make this process known as a new worker; return its id, which is never used again.
+
+        Args:
+            serves: The triggers of its stages, for whoever asks what a document waits for.
+        """
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": importlib.metadata.version("statemachine-pipeline"),
+            "serves": list(serves),
         }
         with answering("registering a worker"):
             async with self._engine.connect() as connection:

@@ -136,7 +136,7 @@ class Drive:
         standing = await self._store.standing(claim) if asks else NOTHING
         facts = self._facts(claim, bound)
         others = {b.state for b in self._stages} - {bound.state}
-        taken = self._slots.take(others)
+        taken = self._slots.take(others, document.tenant)
         decision = resume(
             self._stages,
             document.state,
@@ -173,7 +173,8 @@ class Drive:
         elapsed = time.monotonic() - started
         self._note_fault(bound, outcome)
         facts = await self._facts_with_key(claim, bound, outcome)
-        taken = self._slots.take(self._stages.after(bound.state) - {bound.state})
+        following = self._stages.after(bound.state) - {bound.state}
+        taken = self._slots.take(following, claim.document.tenant)
         try:
             return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
         except Exception as error:  # noqa: BLE001 - a user's product may fail to tell its hash

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Self
 
 from loguru import logger
 
+from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import CHORE_SECONDS, all_ended, end, every, first_of
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat, Liveness
 from statemachine_pipeline.runner.outages import Outage, pause
+from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.runner.heartbeat import Liveness
     from statemachine_pipeline.stages import Bound, Stages
 
     Until = Callable[[Drive, int], Awaitable[None]]
@@ -61,6 +65,7 @@ class Runner:
         prepare: Awaited once before the first claim: checks the schema.
         after_load: Awaited when ``run_until_idle`` has found nothing more to do.
         store: The database.
+        pauses: What nobody claims for now.
         workers: Registration and heartbeat.
         withdrawals: Documents that have to go from stores outside the database.
         stages: The lifecycle and its hooks.
@@ -79,6 +84,7 @@ class Runner:
         prepare: Callable[[], Awaitable[None]],
         after_load: Callable[[], Awaitable[Mapping[str, int]]],
         store: Store,
+        pauses: Pauses,
         workers: Workers,
         withdrawals: Withdrawals,
         stages: Stages,
@@ -88,8 +94,10 @@ class Runner:
         documents: int | None,
     ) -> None:
         self._prepare, self._after_load = prepare, after_load
-        self._store, self._workers, self._stages = store, workers, stages
+        self._store, self._pauses, self._workers = store, pauses, workers
+        self._stages = stages
         self._served = tuple(served)
+        self._triggers = [bound.trigger for bound in self._served]
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.slots for bound in self._served)
@@ -101,6 +109,7 @@ class Runner:
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
         self._outage = Outage()
+        self._turns, self._pausing = Turns(), Pausing(pauses, self._served)
         self.worker: int | None = None
         self._background: asyncio.Task[None] | None = None
 
@@ -115,6 +124,8 @@ class Runner:
 
     async def run_until_idle(self) -> Mapping[str, int]:
         """Run until no served stage has anything left, deferred documents included.
+
+        A pause with an end is waited for, and logged; documents behind one without are left.
 
         Returns:
             How many documents stand in each state.
@@ -151,7 +162,7 @@ class Runner:
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            worker: int | None = await self._workers.register()
+            worker: int | None = await self._workers.register(self._triggers)
             while worker is not None:
                 self._fenced.clear()
                 if await self._work_as_one(worker, until):
@@ -162,7 +173,7 @@ class Runner:
         """Get another id once the database answers; None when told to stop meanwhile."""
         while not self._stopping.is_set():
             try:
-                return await self._workers.register()
+                return await self._workers.register(self._triggers)
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
                 wait = pause(POLL_SECONDS_LAST, self._outage.failures)
@@ -182,7 +193,9 @@ class Runner:
         heartbeat.start()
         settling = Settling(self._store)
         settling.start()
-        performer = Performer(self._store, self._withdrawals, Accesses(), self._served)
+        performer = Performer(
+            self._store, self._pauses, self._withdrawals, Accesses(), self._served
+        )
         slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
         self._slots = slots
@@ -278,7 +291,9 @@ class Runner:
                 keep = [one for task, one in self._driving.items() if not task.done()]
                 await self._workers.release(worker, keep=keep)
             claimed = await self._store.claim(
-                worker, free, self._served, documents=1 if alone else room, alone=alone
+                *(worker, free, self._served, self._turns.after),
+                documents=1 if alone else room,
+                alone=alone,
             )
             self._suspects = self._slots.alone = alone and bool(claimed)
         except DatabaseUnavailable as error:
@@ -286,6 +301,7 @@ class Runner:
             self._outage.goes_on(error)
             return False
         self._outage.ended()
+        self._turns.taken((bound.state, claim.document.tenant) for claim, bound in claimed)
         for claim, bound in claimed:
             self._begin(drive, claim, bound)
         return bool(claimed)
@@ -316,8 +332,7 @@ class Runner:
     async def _promote(self) -> None:
         if await self._store.promote():
             self._wake.set()
-        paused = await self._store.paused()
-        self._slots.paused = frozenset(b.state for b in self._served if b.trigger in paused)
+        await self._pausing.look(self._slots)
         if not self._suspects and await self._store.has_suspects(self._served):
             self._suspects = True
             self._wake.set()

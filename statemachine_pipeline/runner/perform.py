@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import json
 from collections import Counter
@@ -28,6 +29,7 @@ from statemachine_pipeline.runner.found import bounded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
@@ -54,6 +56,7 @@ class Performer:
 
     Args:
         store: For vectors that are saved request by request.
+        pauses: Told of stages that are at fault.
         withdrawals: Told before a publisher writes to a store of its own.
         accesses: The ways to the stages' providers.
         served: The stages of this runner. Each may have as many threads or child processes as it
@@ -64,11 +67,13 @@ class Performer:
     def __init__(
         self,
         store: Store,
+        pauses: Pauses,
         withdrawals: Withdrawals,
         accesses: Accesses,
         served: Sequence[Bound],
     ) -> None:
-        self._store, self._withdrawals, self._accesses = store, withdrawals, accesses
+        self._store, self._pauses = store, pauses
+        self._withdrawals, self._accesses = withdrawals, accesses
         threads = sum(b.stage.slots for b in served if b.stage.where == "thread")
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="hook")
         sizes: Counter[ProcessLimits] = Counter()
@@ -115,7 +120,9 @@ class Performer:
 
     async def _postponed(self, claim: Claim, bound: Bound, outcome: Postponed) -> Outcome:
         if outcome.code == "stage_fault":
-            await self._store.pause(bound.trigger, outcome.reason, "pipeline", outcome.after)
+            await self._pauses.fault(bound.trigger, outcome.reason, outcome.after)
+            # The pause is what keeps it waiting; whoever lifts that need not wait for this too.
+            return dataclasses.replace(outcome, after=timedelta(0))
         # From the database's clock alone: this host's may be wrong by minutes.
         waited = claim.deadline_at - bound.stage.deadline - claim.entered_at
         if outcome.code == "waiting" and waited > bound.stage.wait:

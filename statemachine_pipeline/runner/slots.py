@@ -21,6 +21,7 @@ class Slots:
         paused: States whose stages are paused: no walk goes on there.
         alone: The document in hand took a worker down. It makes one step alone; what comes after is
             for anybody, so that many such documents are soon looked through.
+        paused_for: Tenants with such states, paused for their documents alone.
     """
 
     def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
@@ -29,6 +30,7 @@ class Slots:
         self._closed = False
         self.alone = False
         self.paused: frozenset[str] = frozenset()
+        self.paused_for: frozenset[tuple[str, str]] = frozenset()
 
     def close(self) -> None:
         """Let nobody go on: documents are left ready at their next stage for other runners."""
@@ -39,14 +41,18 @@ class Slots:
         """Free slots, by the state a stage leaves."""
         return {state: max(0, count) for state, count in self._free.items()}
 
-    def take(self, states: Iterable[str]) -> frozenset[str]:
+    def take(self, states: Iterable[str], tenant: str) -> frozenset[str]:
         """Take a slot at each state that is served, has one and is not paused; return those."""
         if self._closed or self.alone:
             return frozenset()
-        taken = frozenset(s for s in states if self._free.get(s, 0) > 0 and s not in self.paused)
+        taken = frozenset(s for s in states if self._is_open(s, tenant))
         for state in taken:
             self._free[state] -= 1
         return taken
+
+    def _is_open(self, state: str, tenant: str) -> bool:
+        is_paused = state in self.paused or (tenant, state) in self.paused_for
+        return not is_paused and self._free.get(state, 0) > 0
 
     def claim(self, state: str) -> None:
         """Take a slot that a claim was made for.

@@ -154,7 +154,7 @@ async def test_a_paused_stage_is_not_claimed(engine: AsyncEngine, psql: Psql) ->
     worker = await hand(pipeline)
     claim, bound = (await worker.claim(slots=1))[0]
     await worker.settle(await worker.earn(claim, bound))
-    await worker.store.pause("finish_parse", "no key", "test", timedelta(hours=1))
+    await pipeline.operations.pause(stage="finish_parse", reason="no key", for_=timedelta(hours=1))
     found = await worker.claim()
     assert [one.stage for one, _ in found] == ["queue_parse"]
     psql.execute("UPDATE pause SET until = now()")

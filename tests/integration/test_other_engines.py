@@ -299,7 +299,13 @@ async def test_asyncpg_submits_looks_and_applies(
     await pipeline.operations.describe(sent.document_id, {"groups": ["a"]})
     assert (await pipeline.get(sent.document_id)).metadata == {"k": 1, "groups": ["a"]}
     assert (await pipeline.submit(b"new", source_uri="mem:a")).outcome == "changed"
-    assert (await pipeline.explain(sent.document_id)).lane == "ready"
+    pauses = pipeline.operations
+    paused = await pauses.pause(stage="queue_parse", reason="bills", for_=timedelta(hours=1))
+    lasting = await pauses.pause(tenant="default", reason="bills", until=LATER)
+    explained = await pipeline.explain(sent.document_id)
+    assert (explained.lane, explained.obstacles.pauses) == ("ready", (paused, lasting))
+    assert await pauses.resume(stage="queue_parse") == [paused]
+    assert await pauses.resume(tenant="default") == [lasting]
     async with AsyncSession(asyncpg_engine) as session:
         await pipeline.submit(b"gone", session=session)
         await session.rollback()

@@ -87,6 +87,30 @@ def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _scans(psql: psycopg.Connection[Any], statement: Any, values: Mapping[str, Any]) -> set[str]:
     """Execute a prepared statement, undo it, and return how each table was read."""
+    return {
+        f"{node['Node Type']} on {node.get('Relation Name')}"
+        + (f" by {node['Index Name']}" if "Index Name" in node else "")
+        for node in _nodes(_plan(psql, statement, values))
+        if "Scan" in node["Node Type"] and ("Relation Name" in node or "Index Name" in node)
+    }
+
+
+def _rows_read(
+    psql: psycopg.Connection[Any], statement: Any, values: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Execute a prepared statement, undo it; return rows read by its scans, and rows returned."""
+    plan = _plan(psql, statement, values)
+    read = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in _nodes(plan)
+        if "Relation Name" in node and "Scan" in node["Node Type"]
+    )
+    return read, plan["Actual Rows"]
+
+
+def _plan(
+    psql: psycopg.Connection[Any], statement: Any, values: Mapping[str, Any]
+) -> Mapping[str, Any]:
     dialect = PGDialect_psycopg(paramstyle="numeric_dollar")
     compiled = statement.compile(dialect=dialect)
     names = compiled.positiontup
@@ -99,12 +123,8 @@ def _scans(psql: psycopg.Connection[Any], statement: Any, values: Mapping[str, A
         arguments = ", ".join(f"%s::{kind}" for kind in types)
         query = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({arguments})"
         ((answer,),) = cursor.execute(query, given).fetchall()
-    return {
-        f"{node['Node Type']} on {node.get('Relation Name')}"
-        + (f" by {node['Index Name']}" if "Index Name" in node else "")
-        for node in _nodes(answer[0]["Plan"])
-        if "Scan" in node["Node Type"] and ("Relation Name" in node or "Index Name" in node)
-    }
+    plan: Mapping[str, Any] = answer[0]["Plan"]
+    return plan
 
 
 def _adapted(compiled: Any, name: str, value: Any, dialect: Any) -> Any:
@@ -136,6 +156,38 @@ def test_a_claim_reads_the_ready_by_their_index(
     scans = _scans(psql, claims.claim(T, places, alone=alone), values)
     assert "work_ready_idx" in _indexes(scans)
     assert not _reads_whole(scans, "work", "document")
+
+
+CLAIM = claims.claim(T, [("queue_parse", ["uploaded"])], alone=False)
+READY = "state = 'uploaded' AND lane = 'ready'"
+LAST = f"(SELECT max(document_id::text)::uuid FROM smp.work WHERE {READY})"
+TWO = f"CASE WHEN document_id = {LAST} THEN 'b' ELSE 'a' END"
+MANY = "'t' || abs(hashtext(document_id::text)) % 1000"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "paused", "claimed", "most"),
+    [
+        (TWO, None, 10, 100),
+        (TWO, "'a'", 1, 100),
+        (MANY, None, 10, 200),
+        (MANY, "'t' || generate_series(0, 499)", 10, 2500),
+    ],
+    ids=["greedy", "paused", "1,000 tenants", "500 of 1,000 paused"],
+)
+def test_a_claim_reads_what_it_takes_and_a_step_for_each_tenant(
+    psql: psycopg.Connection[Any], tenant: str, paused: str | None, claimed: int, most: int
+) -> None:
+    """A tenant with 6,600 ready documents in front costs the others one step of the index."""
+    values = {"worker": 1, "documents": 10, "free_0": 10, "deadline_0": 60.0}
+    with psql.transaction(force_rollback=True):
+        psql.execute(f"UPDATE smp.work SET tenant = {tenant} WHERE {READY}".encode())
+        if paused:
+            insert = f"INSERT INTO smp.pause (tenant, reason, by) SELECT {paused}, 'late', 'ann'"
+            psql.execute(insert.encode())
+        read, found = _rows_read(psql, CLAIM, values)
+    assert found == claimed
+    assert read < most
 
 
 def test_promoting_reads_the_due_by_their_index(psql: psycopg.Connection[Any]) -> None:

@@ -16,6 +16,7 @@ from statemachine_pipeline import sources
 from statemachine_pipeline.adapters.intake import Intake
 from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.errors import SourceRefused, StaleClaim
+from statemachine_pipeline.records import Refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -331,3 +332,23 @@ async def test_a_name_is_shown_and_never_a_path(engine: AsyncEngine, name: str) 
     sent = await pipeline_with(engine).submit(b"text", name=name)
     kept = (await pipeline_with(engine).get(sent.document_id)).name
     assert kept in {"passwd", "x.txt"}
+
+
+@pytest.mark.parametrize("limit", [-1, 2**40])
+async def test_a_page_has_a_number_of_rows(engine: AsyncEngine, limit: int) -> None:
+    """A number that is none is named, and none of the driver's errors leaves."""
+    pipeline = pipeline_with(engine)
+    assert await pipeline.documents(limit=0) == []
+    for asked in (pipeline.documents(limit=limit), pipeline.operations.events(limit=limit)):
+        with pytest.raises(ValueError, match=f"limit={limit} is no number of rows; use 0 to"):
+            await asked
+
+
+@pytest.mark.parametrize("tenant", ["", " ", "\t", "a\x00b", "\ud800"], ids=ascii)
+async def test_a_tenant_has_a_name_that_can_be_printed(engine: AsyncEngine, tenant: str) -> None:
+    """Here as on the command line."""
+    pipeline = pipeline_with(engine)
+    with pytest.raises(SourceRefused, match=r"tenant .* is blank|that cannot be printed"):
+        await pipeline.submit(b"text", tenant=tenant)
+    (refused,) = await pipeline.operations.submit_many([b"text"], tenant=tenant)
+    assert isinstance(refused, Refused)

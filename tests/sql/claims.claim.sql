@@ -1,41 +1,70 @@
-WITH stage_1 AS MATERIALIZED
-(SELECT found.document_id AS document_id, %(deadline_1)s AS deadline
-FROM unnest(%(states_1)s::TEXT[]) AS place(state)
-JOIN LATERAL (SELECT w.document_id AS document_id
-FROM smp.work AS w
-WHERE w.lane = 'ready' AND w.state = place.state AND NOT w.alone
-ORDER BY w.priority, w.run_at, w.document_id
-LIMIT %(free_1)s::INTEGER
-FOR NO KEY UPDATE SKIP LOCKED) AS found ON true
-WHERE NOT (EXISTS (SELECT *
-FROM smp.pause
-WHERE smp.pause.stage = %(stage_1)s::VARCHAR AND smp.pause.until > statement_timestamp()))
-LIMIT %(free_1)s::INTEGER),
-stage_0 AS MATERIALIZED
-(SELECT found.document_id AS document_id, %(deadline_0)s AS deadline
-FROM unnest(%(states_0)s::TEXT[]) AS place(state)
-JOIN LATERAL (SELECT w.document_id AS document_id
-FROM smp.work AS w
-WHERE w.lane = 'ready' AND w.state = place.state AND NOT w.alone
-ORDER BY w.priority, w.run_at, w.document_id
-LIMIT %(free_0)s::INTEGER
-FOR NO KEY UPDATE SKIP LOCKED) AS found ON true
-WHERE NOT (EXISTS (SELECT *
-FROM smp.pause
-WHERE smp.pause.stage = %(stage_2)s::VARCHAR AND smp.pause.until > statement_timestamp()))
-LIMIT %(free_0)s::INTEGER),
-picked AS
-(SELECT stage_1.document_id AS document_id, stage_1.deadline AS deadline
-FROM stage_1
+WITH place AS
+(SELECT given.stage AS stage, given.states AS states, given.free AS free, given.deadline AS deadline, given.after AS after
+FROM (VALUES (%(param_2)s::VARCHAR, %(param_3)s::TEXT[], %(free_1)s::INTEGER, %(deadline_1)s, %(after_1)s::VARCHAR), (%(param_4)s::VARCHAR, %(param_5)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR)) AS given (stage, states, free, deadline, after)),
+picked AS MATERIALIZED
+(SELECT leg.document_id AS document_id
+FROM place
+JOIN LATERAL (SELECT found.document_id AS document_id
+FROM unnest(place.states) AS at(state)
+JOIN LATERAL (WITH RECURSIVE turn(tenant, lap, number, closed) AS
+(SELECT place.after COLLATE "C" AS tenant, 0 AS lap, 0 AS number, true AS closed
 UNION ALL
-SELECT stage_0.document_id AS document_id, stage_0.deadline AS deadline
-FROM stage_0
+SELECT following.tenant AS tenant, following.lap AS lap, turn.number + CASE WHEN closed.it THEN 0 ELSE 1 END AS anon_1, closed.it AS it
+FROM turn
+JOIN LATERAL ((SELECT w.tenant AS tenant, turn.lap AS lap
+FROM smp.work AS w
+WHERE w.lane = 'ready' AND w.state = at.state AND NOT w.alone AND w.tenant > turn.tenant
+ORDER BY w.tenant
+LIMIT 1)
+UNION ALL (SELECT w.tenant AS tenant, 1
+FROM smp.work AS w
+WHERE turn.lap = 0 AND w.lane = 'ready' AND w.state = at.state AND NOT w.alone
+ORDER BY w.tenant
+LIMIT 1)
+LIMIT 1) AS following ON true
+JOIN LATERAL (SELECT EXISTS (SELECT *
+FROM smp.pause AS p
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant = following.tenant AND (p.stage IS NULL OR p.stage = place.stage)) AS it) AS closed ON true
+WHERE turn.number < 32 AND (following.lap = 0 OR following.tenant <= place.after)),
+first AS MATERIALIZED
+(SELECT one.document_id AS document_id
+FROM turn
+JOIN LATERAL (SELECT w.document_id AS document_id
+FROM smp.work AS w
+WHERE w.lane = 'ready' AND w.state = at.state AND NOT w.alone AND w.tenant = turn.tenant
+ORDER BY w.priority, w.run_at, w.document_id
+LIMIT CASE WHEN (place.free > 1) THEN greatest(1, place.free / (SELECT count(*) AS count_1
+FROM turn
+WHERE NOT turn.closed)) ELSE 1 END
+FOR NO KEY UPDATE SKIP LOCKED) AS one ON true
+WHERE NOT turn.closed
+LIMIT place.free)
+SELECT first.document_id AS document_id
+FROM first
+UNION ALL (SELECT more.document_id AS document_id
+FROM turn
+JOIN LATERAL (SELECT w.document_id AS document_id
+FROM smp.work AS w
+WHERE w.lane = 'ready' AND w.state = at.state AND NOT w.alone AND w.tenant = turn.tenant AND w.document_id != ALL (array((SELECT first.document_id
+FROM first)))
+ORDER BY w.priority, w.run_at, w.document_id
+LIMIT place.free
+FOR NO KEY UPDATE SKIP LOCKED) AS more ON true
+WHERE NOT turn.closed
+LIMIT CASE WHEN ((SELECT count(*) AS count_1
+FROM turn
+WHERE NOT turn.closed) > 1) THEN place.free - (SELECT count(*) AS count_2
+FROM first) ELSE 0 END)) AS found ON true
+LIMIT place.free) AS leg ON true
+WHERE place.free > 0 AND NOT (SELECT EXISTS (SELECT *
+FROM smp.pause AS p
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant IS NULL AND p.stage = place.stage) AS anon_2)
 LIMIT %(documents)s::INTEGER),
 claimed AS
 (UPDATE smp.work
-SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT max(picked.deadline) AS max_1
-FROM picked
-WHERE picked.document_id = smp.work.document_id) * interval '1 second')
+SET lane=%(param_1)s::VARCHAR, claim_seq=nextval('smp.claim_seq'), attempt=(smp.work.attempt + %(attempt_1)s::SMALLINT), worker=%(worker)s::BIGINT, deadline_at=(clock_timestamp() + (SELECT max(place.deadline) AS max_1
+FROM place
+WHERE smp.work.state = ANY (place.states)) * interval '1 second')
 WHERE smp.work.document_id = ANY (array((SELECT picked.document_id
 FROM picked))) AND smp.work.lane = 'ready' AND (EXISTS (SELECT *
 FROM smp.worker

@@ -607,6 +607,25 @@ def test_hops_see_the_facts_of_the_stage_they_follow() -> None:
     assert (decision.state, decision.lane, decision.input_sha256) == ("third", "claimed", "out")
 
 
+def test_where_there_is_no_hook_guards_see_the_stage_that_led_there() -> None:
+    """Not whichever was run last: an earlier stage may have been run anew, and this one hopped."""
+    stages = stages_of(OddLifecycle, go=work, end=work)
+    led = Earned(
+        stage="go",
+        input_sha256="bytes",
+        fingerprint="hook",
+        output_sha256="out",
+        kind="other",
+        reported={"left": 0},
+    )
+    other = dataclasses.replace(led, stage="end", input_sha256="out", reported={"left": 3})
+    older = dataclasses.replace(other, output_sha256="older")
+    for last in (other, older):
+        earned = {"go": led, "end": last}
+        decision = walk("second", earned, "out", stages=stages, admitted={"third"})
+        assert hops(decision) == ["on"]
+
+
 def test_a_guard_is_asked_again_on_what_was_counted_then() -> None:
     """A product whose guard would refuse today is not hopped over."""
     lost = {"store_chunks": {"facts": {"chunks_expected": 2, "chunks_stored": 1}}}

@@ -19,6 +19,7 @@ from statemachine_pipeline.errors import (
     LifecycleMismatch,
     MissingExtra,
     NotHeard,
+    PauseRefused,
     PipelineError,
     PoolerInTheWay,
     QuestionNotEmbedded,
@@ -59,6 +60,10 @@ SENTENCES = [
     (
         SearchRefused("limit", 0, "1 to 1000 passages can be asked for"),
         "search cannot use limit: 0; 1 to 1000 passages can be asked for",
+    ),
+    (
+        PauseRefused("no stage 'parse'", "there are finish_parse, finalize"),
+        "cannot pause or resume: no stage 'parse'; there are finish_parse, finalize",
     ),
     (
         SchemaMissing("smp", "revision none"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from statemachine import State
 from statemachine_pipeline.explain import explain
 from statemachine_pipeline.letters import DeadLetter
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
+from statemachine_pipeline.obstacles import Obstacles, Pause
 from statemachine_pipeline.records import Document, Explanation
 from statemachine_pipeline.stages import Stage, Stages, by_hand
 
@@ -244,3 +245,90 @@ def test_the_options_know_a_twin() -> None:
     for owner, is_duplicate in ((OWNER, True), (None, False)):
         found = explained("parse_complete", lane="ready", owner=owner)
         assert {o.trigger: o.is_open for o in found.options}["mark_duplicate"] is is_duplicate
+
+
+PAUSE = Pause(
+    stage="finish_parse",
+    tenant=None,
+    fault=True,
+    reason="no key",
+    by="pipeline",
+    until=NOON,
+    since=NOON - timedelta(minutes=5),
+)
+PAUSED = (
+    "stage finish_parse is paused by pipeline since 2026-03-01 11:55:00 UTC, until 2026-03-01 "
+    "12:00:00 UTC: no key"
+)
+TAKEN_OVER = "its documents are taken over once it counts as dead"
+OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
+
+
+@pytest.mark.parametrize(
+    ("lane", "obstacles", "waits_for", "said"),
+    [
+        ("ready", {}, ("worker",), ""),
+        ("ready", {"serving": 2}, ("worker",), ""),
+        ("ready", {"serving": 0}, ("worker",), "no worker is alive"),
+        ("ready", {"pauses": (PAUSE,), "serving": 2}, ("resume",), PAUSED),
+        ("ready", {"closed": (OPEN,)}, ("provider",), OPEN),
+        (
+            "deferred",
+            {"pauses": (PAUSE,), "closed": (OPEN,), "serving": 0, "silent_seconds": 3.0},
+            ("time", "resume", "provider", "worker"),
+            f"{PAUSED}; {OPEN}; no live worker takes finish_parse",
+        ),
+        ("claimed", {"holder_silent_seconds": 19.9}, (), ""),
+        (
+            "claimed",
+            {"holder_silent_seconds": 40.2, "pauses": (PAUSE,)},
+            ("rescue",),
+            f"worker 7 has been silent for 40 s; {TAKEN_OVER}",
+        ),
+        (
+            "claimed",
+            {"holder_is_dead": True},
+            ("rescue",),
+            "worker 7 is dead; whoever lives takes its documents over",
+        ),
+        ("held", {"serving": 0}, ("person",), ""),
+    ],
+    ids=[
+        *("free", "served", "nobody", "paused", "closed", "all of it"),
+        *("beating", "silent", "dead", "held"),
+    ],
+)
+def test_whatever_is_in_the_way_is_said(
+    lane: Any, obstacles: dict[str, Any], waits_for: tuple[str, ...], said: str
+) -> None:
+    """'It comes to rest, or anyone can see exactly what it waits for'."""
+    plain = explained("parse_queued", lane=lane, worker=7)
+    found = explained("parse_queued", lane=lane, worker=7, obstacles=Obstacles(**obstacles))
+    assert found.waits_for == waits_for
+    assert found.obstacles == Obstacles(**obstacles)
+    assert found.sentence == "; ".join(filter(None, (plain.sentence, said)))
+
+
+def test_what_is_paused_is_named() -> None:
+    """A stage, a tenant, or both."""
+    named = [
+        dataclasses.replace(PAUSE, stage=stage, tenant=tenant).place
+        for stage, tenant in (("s", None), (None, "t"), ("s", "t"))
+    ]
+    assert named == ["stage s", "tenant t", "stage s for tenant t"]
+
+
+def test_the_stage_behind_is_what_a_document_waits_for() -> None:
+    """Where there is nothing to earn, and where hooks are known by their triggers alone."""
+    stored = Stages(
+        DocumentLifecycle.graph,
+        dict.fromkeys(DocumentLifecycle.graph.forward_triggers()),
+        earned=["finish_parse", "store_embeddings"],
+    )
+    for stages in (STAGES, stored):
+        found = [
+            explained(state, lane="ready", stages=stages).stages
+            for state in ("uploaded", "parse_queued", "chunks_stored", "embedding_in_progress")
+        ]
+        assert found == [("finish_parse",)] * 2 + [("store_embeddings",)] * 2
+    assert explained("complete").stages == ()

@@ -30,8 +30,8 @@ NEAREST = {"embedder": 1, "dimensions": 256}
 NARROW = ("contains", "matches", "groups", "documents", "chunk_contains", "chunk_matches")
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "claims.claim": {
-        "": {"places": PLACES, "alone": False},
-        ".alone": {"places": PLACES, "alone": True},
+        "": {"stages": PLACES, "alone": False},
+        ".alone": {"stages": PLACES, "alone": True},
     },
     "claims.extend": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
     "claims.hold": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
@@ -45,7 +45,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "search.size": {"": {}, ".narrow": {"narrow": NARROW}},
     "keys.owners": {"": {"lock": False}, ".lock": {"lock": True}},
 }
-NO_STATEMENTS = {"rows"}
+NO_STATEMENTS = {"rows", "turns"}
 _CLAUSES = re.compile(
     r"(?<!DELETE)(?<!OUTER)(?<!DO UPDATE) "
     r"(?=(?:FROM|WHERE|ORDER BY|GROUP BY|LIMIT|FOR NO KEY|FOR SHARE|FOR UPDATE|SET|VALUES|"

@@ -17,6 +17,7 @@ from statemachine_pipeline.database.statements.rows import (
     rows,
     seconds,
 )
+from statemachine_pipeline.database.statements.turns import closed_at, places, ready_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,31 +88,33 @@ _PRODUCT = (
 )
 
 
-def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool) -> Any:
+def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool) -> Any:
     """Take ready documents for each stage, at most as many as it has free slots.
 
-    Each stage is one ordered index probe a state, so a backlog elsewhere costs nothing; LIMIT
-    cannot be a column, hence one parameter a stage. MATERIALIZED keeps the planner from running a
-    locking probe twice.
+    Every stage is asked in a round of its tenants, by ordered index probes, so a backlog elsewhere
+    costs nothing. MATERIALIZED keeps the planner from running a locking probe twice.
 
     Args:
         t: The tables.
-        places: For each stage its name and the states that lead to it. Stage ``n`` reads the
-            parameters ``free_<n>`` and ``deadline_<n>`` (seconds); all together give at most
-            ``documents`` rows.
+        stages: For each stage its name and the states that lead to it; see ``turns.places`` for
+            its parameters. All together give at most ``documents`` rows.
         alone: Take documents that took a worker down, instead of the others.
     """
-    legs = [
-        _probe(t, number, stage, states, alone=alone)
-        for number, (stage, states) in enumerate(places)
-    ]
+    place = places(stages)
+    leg = ready_in_turn(t, place, alone=alone)
     # What is nearest to its end comes first; later probes are not even made once enough is found.
-    most = sa.bindparam("documents", type_=sa.Integer)
-    picked = sa.union_all(*(sa.select(leg) for leg in reversed(legs))).limit(most).cte("picked")
+    picked = (
+        sa.select(leg.c.document_id)
+        .select_from(place.join(leg, sa.true()))
+        .where(place.c.free > sa.literal_column("0"), sa.not_(_closed(t, place)))
+        .limit(sa.bindparam("documents", type_=sa.Integer))
+        .cte("picked")
+        .prefix_with("MATERIALIZED")
+    )
     me = sa.bindparam("worker", type_=sa.BigInteger)
-    # Where ways fork behind a waiting state, two stages may pick the same document.
-    deadline = sa.select(sa.func.max(picked.c.deadline)).where(
-        picked.c.document_id == t.work.c.document_id
+    # Where ways fork behind a waiting state, two stages lead there and may pick one document.
+    deadline = sa.select(sa.func.max(place.c.deadline)).where(
+        t.work.c.state == sa.any_(place.c.states)
     )
     claimed = (
         sa.update(t.work)
@@ -138,37 +141,12 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     )
 
 
-def _probe(t: Tables, number: int, stage: str, states: Sequence[str], *, alone: bool) -> Any:
-    """Find ready documents of one stage, unless it is paused, and lock them."""
-    free = sa.bindparam(f"free_{number}", type_=sa.Integer)
-    own = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
-    place = own.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
-    waiting = t.work.alias("w")
-    found = (
-        sa.select(waiting.c.document_id)
-        .where(
-            waiting.c.lane == LANE_READY,
-            waiting.c.state == place.c.state,
-            waiting.c.alone if alone else sa.not_(waiting.c.alone),
-        )
-        .order_by(waiting.c.priority, waiting.c.run_at, waiting.c.document_id)
-        .limit(free)
-        .with_for_update(key_share=True, skip_locked=True)
-        .lateral("found")
-    )
-    paused = sa.exists().where(
-        t.pause.c.stage == stage, t.pause.c.until > sa.func.statement_timestamp()
-    )
-    leg = (
-        sa.select(
-            found.c.document_id,
-            sa.bindparam(f"deadline_{number}", type_=sa.Double).label("deadline"),
-        )
-        .select_from(place.join(found, sa.true()))
-        .where(~paused)
-        .limit(free)
-    )
-    return leg.cte(f"stage_{number}").prefix_with("MATERIALIZED")
+def _closed(t: Tables, place: Any) -> Any:
+    """Tell whether nobody may claim at a place now, whatever the tenant.
+
+    Asked place by place: as a join it could change their order.
+    """
+    return sa.select(closed_at(t, place.c.stage)).scalar_subquery()
 
 
 def _held_columns(t: Tables) -> list[Any]:
@@ -508,35 +486,4 @@ def suspects(t: Tables) -> Any:
             t.work.c.alone,
             t.work.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
         )
-    )
-
-
-def pause(t: Tables) -> Any:
-    """Stop claims for a stage until a time; the later pause wins."""
-    stored = insert(t.pause).values(
-        stage=sa.bindparam("stage"),
-        reason=sa.bindparam("reason"),
-        by=sa.bindparam("by"),
-        until=clock() + seconds(sa.bindparam("pause_seconds", type_=sa.Double)),
-    )
-    return stored.on_conflict_do_update(
-        index_elements=["stage"],
-        set_={name: stored.excluded[name] for name in ("reason", "by", "until")} | {"at": clock()},
-    )
-
-
-def paused(t: Tables) -> Any:
-    """Name the stages that are paused now."""
-    return (
-        sa.select(t.pause.c.stage)
-        .where(t.pause.c.until > sa.func.statement_timestamp())
-        .order_by(t.pause.c.stage)
-    )
-
-
-def outstanding(t: Tables) -> Any:
-    """Count documents at ``states`` that wait for a worker, now or later, or are with one."""
-    return sa.select(sa.func.count()).where(
-        t.work.c.lane != "held",
-        t.work.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
     )

@@ -140,6 +140,16 @@ def try_again(t: Tables) -> Any:
     )
 
 
+def pending(t: Tables) -> Any:
+    """Read where one document still has to go from."""
+    p = t.placement
+    return (
+        sa.select(p.c.stage, p.c.withdraw_at, p.c.last_error)
+        .where(p.c.document_id == sa.bindparam("document", type_=ID), p.c.withdraw_at.is_not(None))
+        .order_by(p.c.stage)
+    )
+
+
 def waiting(t: Tables) -> Any:
     """Count the documents that still have to go, by stage, with the longest and the last error."""
     p = t.placement

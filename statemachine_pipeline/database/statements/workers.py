@@ -16,7 +16,7 @@ def register(t: Tables) -> Any:
     """Make a worker known; its id is never used again."""
     return (
         sa.insert(t.worker)
-        .values(**{name: sa.bindparam(name) for name in ("host", "pid", "version")})
+        .values(**{name: sa.bindparam(name) for name in ("host", "pid", "version", "serves")})
         .returning(t.worker.c.id)
     )
 
@@ -62,6 +62,15 @@ def declare_dead(t: Tables) -> Any:
         .cte("stale")
     )
     return sa.update(k).where(k.c.id == stale.c.id).values(dead_at=clock()).returning(k.c.id)
+
+
+def known(t: Tables) -> Any:
+    """List workers, with the seconds since each last beat."""
+    k = t.worker
+    silent = sa.extract("epoch", clock() - k.c.beat_at)
+    return sa.select(
+        k.c.id, k.c.serves, k.c.draining, k.c.dead_at, sa.cast(silent, sa.Double).label("silent")
+    ).order_by(k.c.id)
 
 
 def bury(t: Tables) -> Any:

@@ -1,0 +1,105 @@
+"""Verbs that stop workers from taking documents, and let them go on."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.ending import OK, UsageError
+from statemachine_pipeline.cli.moving import who
+from statemachine_pipeline.cli.opening import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.obstacles import Pause
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+async def pause(
+    target: Target,
+    *,
+    stage: str | None,
+    tenant: str | None,
+    reason: str,
+    duration: str | None,
+    until: datetime | None,
+    as_json: bool,
+) -> int:
+    """Pause a stage, a tenant, or a stage for a tenant."""
+    for_ = None if duration is None else duration_of(duration)
+    # A time without a zone is what the clock on this wall says.
+    end = until.astimezone(UTC) if until else None
+    async with opened(target, "stored") as pipeline:
+        made = await pipeline.operations.pause(
+            stage=stage, tenant=tenant, reason=reason, until=end, for_=for_, by=who()
+        )
+    _print([made], as_json=as_json)
+    return OK
+
+
+async def resume(target: Target, *, stage: str | None, tenant: str | None, as_json: bool) -> int:
+    """Lift the pauses of exactly this stage and tenant."""
+    async with opened(target, "stored") as pipeline:
+        lifted = await pipeline.operations.resume(stage=stage, tenant=tenant)
+        left = [] if lifted else await pipeline.operations.pauses()
+    if as_json:
+        for one in lifted:
+            output.emit(one)
+    for one in lifted:
+        output.say(f"resumed: {one.place}, paused by {one.by}: {one.reason}")
+    if not lifted:
+        others = ", ".join(one.place for one in left)
+        output.say(f"nothing was paused under this name{f'; paused: {others}' if others else ''}")
+    return OK
+
+
+async def pauses(target: Target, *, as_json: bool) -> int:
+    """Print what is paused."""
+    async with opened(target, "stored") as pipeline:
+        current = await pipeline.operations.pauses()
+    _print(current, as_json=as_json)
+    if not current:
+        output.say("nothing is paused")
+    return OK
+
+
+def _print(found: Sequence[Pause], *, as_json: bool) -> None:
+    if as_json:
+        for one in found:
+            output.emit(one)
+    elif found:
+        rows = [
+            (
+                one.stage or "every stage",
+                one.tenant or "everybody",
+                f"{one.since:%Y-%m-%d %H:%M:%S}",
+                f"{one.until:%Y-%m-%d %H:%M:%S}" if one.until else "resumed",
+                one.by,
+                one.reason,
+            )
+            for one in found
+        ]
+        headings = ("STAGE", "TENANT", "SINCE (UTC)", "UNTIL (UTC)", "BY", "REASON")
+        output.table(headings, rows)
+
+
+def duration_of(text: str) -> timedelta:
+    """Read a duration such as 30s, 15m, 2h, 1.5h or 3d.
+
+    Raises:
+        UsageError: It is none, or is nothing at all.
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", text.strip())
+    try:
+        duration = timedelta(**{_UNITS[found[2]]: float(found[1])}) if found else timedelta(0)
+        if duration > timedelta(0):
+            datetime.now(UTC) + duration  # it ends within what a calendar holds
+            return duration
+    except OverflowError:
+        pass
+    raise UsageError(f"--for wants a duration such as 30s, 15m, 2h or 3d, got {text!r}")

@@ -1,0 +1,68 @@
+"""What stands in a document's way beside its own row: pauses, providers, silent workers, stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.database.statements import pauses, placements, workers
+from statemachine_pipeline.obstacles import Obstacles, Pause, Withdrawal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from statemachine_pipeline.database.tables import Tables
+
+    Read = Callable[[Any, dict[str, Any]], Awaitable[Sequence[Any]]]
+
+ALIVE_SECONDS = 60.0
+"""Who was silent for so long counts as dead by default, should nobody be there to declare it."""
+
+
+async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obstacles:
+    """Look up what is in the way of one document.
+
+    Args:
+        read: Executes a statement.
+        t: The tables.
+        row: Its document with its work row.
+        awaited: The stages it is at or waits for.
+    """
+    gone = [
+        Withdrawal(stage=one.stage, since=one.withdraw_at, last_error=one.last_error)
+        for one in await read(placements.pending(t), {"document": row.id})
+    ]
+    if row.lane is None:
+        return Obstacles(withdrawals=tuple(gone))
+    fleet = await read(workers.known(t), {})
+    holder = next((one for one in fleet if one.id == row.worker), None)
+    return Obstacles(
+        pauses=tuple(
+            to_pause(one)
+            for one in await read(pauses.current(t), {})
+            if one.tenant in {None, row.tenant} and (one.stage is None or one.stage in awaited)
+        ),
+        alone=row.lane != "claimed" and row.crashes > 0,
+        holder_silent_seconds=holder.silent if holder else None,
+        holder_is_dead=row.worker is not None and (holder is None or holder.dead_at is not None),
+        serving=sum(1 for one in fleet if _serves(one, awaited)),
+        silent_seconds=min((one.silent for one in fleet if one.dead_at is None), default=None),
+        withdrawals=tuple(gone),
+    )
+
+
+def _serves(worker: Any, awaited: Sequence[str]) -> bool:
+    lives = worker.dead_at is None and worker.silent < ALIVE_SECONDS
+    return lives and not worker.draining and not set(worker.serves).isdisjoint(awaited)
+
+
+def to_pause(row: Any) -> Pause:
+    """Return a pause as it was read."""
+    return Pause(
+        stage=row.stage,
+        tenant=row.tenant,
+        fault=row.fault,
+        reason=row.reason,
+        by=row.by,
+        until=row.until,
+        since=row.at,
+    )

@@ -1,0 +1,82 @@
+"""What may stand in a document's way beside its own lane: values, no logic. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Awaited = Literal[
+    "worker", "time", "person", "resume", "provider", "idle_worker", "rescue", "withdrawal"
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why nobody claims for a stage, for a tenant, or for a stage and one tenant.
+
+    Attributes:
+        stage: The trigger that the stage earns; None for every stage.
+        tenant: Whose documents; None for everybody's.
+        fault: Made by the pipeline itself, since the stage could not work for any document.
+        by: Who made it.
+        until: When it ends by itself (UTC); None until somebody resumes.
+        since: When it was made (UTC).
+    """
+
+    stage: str | None
+    tenant: str | None
+    fault: bool
+    reason: str
+    by: str
+    until: datetime | None
+    since: datetime
+
+    @property
+    def place(self) -> str:
+        """What is paused, for people."""
+        whose = None if self.tenant is None else f"tenant {self.tenant}"
+        what = None if self.stage is None else f"stage {self.stage}"
+        return " for ".join(part for part in (what, whose) if part)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """A document that still has to go from a store outside the database.
+
+    Attributes:
+        stage: The trigger that the store's publisher earns.
+        since: Since when it has to go (UTC).
+        last_error: Why the last try failed, if one did.
+    """
+
+    stage: str
+    since: datetime
+    last_error: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacles:
+    """What stands in a document's way beside its own lane; nothing by default.
+
+    Attributes:
+        pauses: Those that hold for it, oldest first.
+        closed: A sentence for each provider that its stage may not ask now.
+        alone: It took a worker down, so it waits for one that has nothing else in hand.
+        holder_silent_seconds: Since the last beat of the worker that holds it.
+        holder_is_dead: Whether that worker was declared dead or is gone.
+        serving: How many live workers take its stage; None where that was not looked up.
+        silent_seconds: Since the last beat of any worker; None when there is no worker at all.
+        withdrawals: Where it still has to go from.
+    """
+
+    pauses: tuple[Pause, ...] = ()
+    closed: tuple[str, ...] = ()
+    alone: bool = False
+    holder_silent_seconds: float | None = None
+    holder_is_dead: bool = False
+    serving: int | None = None
+    silent_seconds: float | None = None
+    withdrawals: tuple[Withdrawal, ...] = ()

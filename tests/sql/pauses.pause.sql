@@ -1,0 +1,4 @@
+INSERT INTO smp.pause (stage, tenant, fault, reason, by, until)
+VALUES (%(stage)s::VARCHAR, %(tenant)s::VARCHAR COLLATE "C", %(fault)s, %(reason)s::VARCHAR, %(by)s::VARCHAR, coalesce(clock_timestamp() + %(for_seconds)s * interval '1 second', %(until)s::TIMESTAMP WITH TIME ZONE))
+ON CONFLICT (tenant, stage, fault) DO UPDATE SET reason = excluded.reason, by = excluded.by, until = CASE WHEN smp.pause.fault THEN greatest(smp.pause.until, excluded.until) ELSE excluded.until END, at = CASE WHEN (smp.pause.fault AND (smp.pause.until IS NULL OR smp.pause.until > statement_timestamp())) THEN smp.pause.at ELSE clock_timestamp() END
+RETURNING smp.pause.tenant, smp.pause.stage, smp.pause.fault, smp.pause.reason, smp.pause.by, smp.pause.until, smp.pause.at, smp.pause.until IS NULL OR smp.pause.until > statement_timestamp() AS in_force;
