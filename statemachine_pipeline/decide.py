@@ -74,7 +74,7 @@ class Failed:
 class Postponed:
     """Nobody's fault: the attempt is given back and the document looked at again later."""
 
-    code: Literal["waiting", "rate_limited", "stage_fault"]
+    code: Literal["waiting", "rate_limited", "provider_closed", "stage_fault"]
     reason: str
     after: timedelta
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.documents import Documents, Submission
     from statemachine_pipeline.database.feed import Feed
     from statemachine_pipeline.database.objects import Objects
+    from statemachine_pipeline.database.providers import Providers, ProviderStanding
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.records import Submitted
 
@@ -45,6 +46,7 @@ class Operations:
         ready: Awaited before the first statement on an own connection: checks the schema.
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
+        providers: The services that stages ask.
     """
 
     def __init__(
@@ -55,9 +57,10 @@ class Operations:
         ready: Callable[[], Awaitable[None]],
         objects: Objects | None,
         store_limit_bytes: int | None,
+        providers: Providers,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
-        self._ready = ready
+        self._ready, self._providers = ready, providers
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -154,6 +157,15 @@ class Operations:
         if self._objects is None:
             raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
         return await self._objects.sweep(older_than)
+
+    async def breakers(self) -> list[ProviderStanding]:
+        """Return how every provider stands that a worker ever named: its breaker and its budget.
+
+        Returns:
+            In order of their names.
+        """
+        await self._ready()
+        return await self._providers.standings()
 
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.

@@ -22,6 +22,7 @@ from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
+from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
@@ -193,6 +194,7 @@ class Pipeline:
             self._ready,
             self._objects,
             self._store_limit_bytes,
+            Providers(self.engine, self._tables),
         )
 
     @property
@@ -473,6 +475,7 @@ class Pipeline:
             ),
             workers=Workers(engine, self._tables),
             withdrawals=self.withdrawals,
+            providers=Providers(engine, self._tables),
             stages=stages,
             served=stages.served(triggers),
             drain=drain,

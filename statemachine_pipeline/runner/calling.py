@@ -26,6 +26,7 @@ from statemachine_pipeline.hooks import (
     StageFault,
     Wait,
 )
+from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, ChildTimedOut, HookRaised
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def call_user(  # noqa: C901, PLR0911 - a table of what may be raised
         return Failed(code=name, reason=f"the hook raised {name}", detail=_detail(error))
 
 
-def _told(signal: Signal) -> Outcome:
+def _told(signal: Signal) -> Outcome:  # noqa: PLR0911 - a table of signals
     match signal:
         case Retry(reason=reason, after=after):
             return Failed(code="retry", reason=_storable(reason), after=after)
@@ -87,6 +88,8 @@ def _told(signal: Signal) -> Outcome:
             return Failed(code=_storable(code), reason=_storable(reason), permanent=True)
         case RateLimited(after=after):
             return Postponed(code="rate_limited", reason=str(signal), after=after)
+        case ProviderClosed(reason=reason, after=after):
+            return Postponed(code="provider_closed", reason=_storable(reason), after=after)
         case StageFault(reason=reason):
             return Postponed(code="stage_fault", reason=_storable(reason), after=STAGE_FAULT_PAUSE)
         case Wait(poll_after=after):

@@ -41,3 +41,15 @@ async def end(tasks: Sequence[asyncio.Task[Any]], patience: float = 0.0) -> None
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def say_why(task: asyncio.Task[None]) -> None:
+    """Log what ended a runner in the background; leaving its context raises it too."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.opt(exception=error).error("the runner in the background ended")
+
+
+async def all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Return when all of them have ended, however they did."""
+    if tasks:
+        await asyncio.wait(tasks)

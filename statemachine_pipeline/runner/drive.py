@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 NOTHING = Standing(earned={}, present={}, owners={})
 RECONNECT_SECONDS = 0.5
+_CLOSING = {"stage_fault", "provider_closed"}
 
 
 class Drive:
@@ -154,7 +155,7 @@ class Drive:
         started = time.monotonic()
         outcome = await self._performer.perform(claim, bound)
         elapsed = time.monotonic() - started
-        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
+        if isinstance(outcome, Postponed) and outcome.code in _CLOSING:
             self._slots.paused |= {bound.state}
         facts = await self._facts_with_key(claim, bound, outcome)
         taken = self._slots.take(self._stages.after(bound.state) - {bound.state})

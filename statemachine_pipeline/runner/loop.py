@@ -19,10 +19,11 @@ from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.resilience.access import Accesses
-from statemachine_pipeline.runner.chores import CHORE_SECONDS, end, every
+from statemachine_pipeline.runner.chores import CHORE_SECONDS, all_ended, end, every, say_why
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
 from statemachine_pipeline.runner.perform import Performer
+from statemachine_pipeline.runner.probing import Probing
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.runner.wake import listen
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.providers import Providers
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
@@ -83,6 +85,7 @@ class Runner:
         store: The database.
         workers: Registration and heartbeat.
         withdrawals: Documents that have to go from stores outside the database.
+        providers: What the fleet knows of the services that stages ask.
         stages: The lifecycle and its hooks.
         served: The stages this runner takes.
         drain: How long hooks may go on after ``stop``.
@@ -101,6 +104,7 @@ class Runner:
         store: Store,
         workers: Workers,
         withdrawals: Withdrawals,
+        providers: Providers,
         stages: Stages,
         served: Sequence[Bound],
         drain: timedelta,
@@ -111,6 +115,7 @@ class Runner:
         self._store, self._workers, self._stages = store, workers, stages
         self._served = tuple(served)
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
+        self._providers = providers
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.concurrency for bound in self._served)
         self._wake = asyncio.Event()
@@ -151,7 +156,7 @@ class Runner:
     async def __aenter__(self) -> Self:
         await self._prepare()
         self._background = asyncio.create_task(self.run())
-        self._background.add_done_callback(_say_why)
+        self._background.add_done_callback(say_why)
         return self
 
     async def __aexit__(
@@ -201,14 +206,16 @@ class Runner:
         settling = Settling(self._store)
         settling.start()
         threads = sum(b.stage.concurrency for b in self._served if b.stage.where == "thread")
+        asked = {b.stage.provider for b in self._served if b.stage.provider}
+        self._accesses = accesses = Accesses(self._providers, worker, asked)
         performer = Performer(
-            *(self._store, self._withdrawals, Accesses()),
+            *(self._store, self._withdrawals, accesses),
             threads=max(1, threads),
             children=os.cpu_count() or 1,
         )
-        slots = Slots(self._served, self._wake.set)
+        self._slots = slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
-        self._slots = slots
+        self._probing = Probing(self._store, self._stages, accesses, slots, self._served, worker)
         ended = asyncio.Event()
         listening = asyncio.create_task(listen(self._workers, self._wake.set))
         again: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
@@ -218,6 +225,8 @@ class Runner:
         )
         chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
+            with contextlib.suppress(DatabaseUnavailable):
+                await accesses.look()
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:
@@ -226,6 +235,7 @@ class Runner:
             await end(chores, patience=CHORE_SECONDS)
             await settling.close()
             await performer.close()
+            await accesses.close()
             with contextlib.suppress(DatabaseUnavailable):
                 await self._workers.leave(worker)
             await asyncio.to_thread(heartbeat.stop)
@@ -284,19 +294,22 @@ class Runner:
             claimed = await self._store.claim(
                 worker, free, self._served, documents=1 if alone else room, alone=alone
             )
-            self._suspects = alone and bool(claimed)
+            begin = functools.partial(self._begin, drive)
+            tried = not (alone and claimed) and await self._probing.probe(begin, suspect=alone)
+            self._suspects = alone and (tried or bool(claimed))
         except DatabaseUnavailable:
             drive.lost_answers = True
             return False
         for claim, bound in claimed:
             self._begin(drive, claim, bound)
-        return bool(claimed)
+        return tried or bool(claimed)
 
-    def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> None:
+    def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> asyncio.Task[None]:
         self._slots.claim(bound.state)
         task = asyncio.create_task(drive.run(claim, bound))
         self._driving[task] = claim.document.id
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         document = self._driving.pop(task)
@@ -312,7 +325,7 @@ class Runner:
         self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
-        waiting = asyncio.create_task(_all_ended(list(self._driving)))
+        waiting = asyncio.create_task(all_ended(list(self._driving)))
         stops = [asyncio.create_task(event.wait()) for event in (self._aborting, self._fenced)]
         await asyncio.wait(
             {waiting, *stops}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED
@@ -322,9 +335,8 @@ class Runner:
     async def _promote(self) -> None:
         if await self._store.promote():
             self._wake.set()
-        paused = await self._store.paused()
-        self._slots.paused = frozenset(b.state for b in self._served if b.trigger in paused)
-        if not self._suspects and await self._store.has_suspects(self._served):
+        worthwhile = await self._probing.look()
+        if not self._suspects and await self._store.has_suspects(worthwhile):
             self._suspects = True
             self._wake.set()
 
@@ -335,14 +347,3 @@ class Runner:
                 self._wake.set()
 
         return rescue
-
-
-def _say_why(task: asyncio.Task[None]) -> None:
-    """Log what ended a runner in the background; leaving its context raises it too."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.opt(exception=error).error("the runner in the background ended")
-
-
-async def _all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import itertools
 import json
@@ -110,7 +111,7 @@ class Performer:
         async with asyncio.timeout(deadline) as limit:
             if bound.stage.kind == "embedder":
                 return await self._embed(claim, bound, limit)
-            async with self._accesses.of(bound.stage.provider).request():
+            async with self._accesses.of(bound.stage.provider).request(limit=limit):
                 return await self._once(claim, bound, deadline)
 
     async def _once(self, claim: Claim, bound: Bound, deadline: float) -> Done:
@@ -140,7 +141,9 @@ class Performer:
             return await self._children.call(function, argument, timeout_seconds=deadline)
         if where == "thread":
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, function, argument)
+            # A thread has no context of its own, and hooks report what answers said by theirs.
+            run = contextvars.copy_context().run
+            return await loop.run_in_executor(self._threads, run, function, argument)
         value = function(argument)
         return await value if inspect.isawaitable(value) else value
 
@@ -151,7 +154,7 @@ class Performer:
         waiting = iter(missing)
         for size in _batches(embedder, [text for _, text in missing]):
             batch = list(itertools.islice(waiting, size))
-            async with self._accesses.of(stage.provider).request():
+            async with self._accesses.of(stage.provider).request(limit=limit):
                 values = await embedder.embed([text for _, text in batch])
             checked = _checked(claim, embedder.dimensions, [id_ for id_, _ in batch], values)
             await self._store.save_vectors(claim, checked, stage.deadline)

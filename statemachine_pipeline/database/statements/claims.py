@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
+from statemachine_pipeline.database.statements.levels import is_shut
 from statemachine_pipeline.database.statements.rows import (
     ID,
     LANE_CLAIMED,
@@ -19,7 +21,7 @@ from statemachine_pipeline.database.statements.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from statemachine_pipeline.database.tables import Tables
 
@@ -58,6 +60,8 @@ SETTLED = {
 What is usual is left out of a record and reads as NULL: both sides parse half as much.
 """
 
+NO_PROVIDERS: Mapping[str, str] = MappingProxyType({})
+
 STEPS = {
     "offset": sa.Integer,
     "trigger": sa.Text,
@@ -82,7 +86,14 @@ _PRODUCT = (
 )
 
 
-def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool) -> Any:
+def claim(
+    t: Tables,
+    places: Sequence[tuple[str, Sequence[str]]],
+    *,
+    alone: bool,
+    providers: Mapping[str, str] = NO_PROVIDERS,
+    probing: bool = False,
+) -> Any:
     """Take ready documents for each stage, at most as many as it has free slots.
 
     Each stage is one ordered index probe a state, so a backlog elsewhere costs nothing; LIMIT
@@ -95,15 +106,18 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
             parameters ``free_<n>`` and ``deadline_<n>`` (seconds); all together give at most
             ``documents`` rows.
         alone: Take documents that took a worker down, instead of the others.
+        providers: Whom stages ask, by stage: nothing is taken for one that is shut.
+        probing: This worker holds the probe of a provider, so that it is not shut for it.
     """
+    holder = _me() if probing else None
     legs = [
-        _probe(t, number, stage, states, alone=alone)
+        _probe(t, number, stage, states, alone=alone, asks=providers.get(stage), holder=holder)
         for number, (stage, states) in enumerate(places)
     ]
     # What is nearest to its end comes first; later probes are not even made once enough is found.
     most = sa.bindparam("documents", type_=sa.Integer)
     picked = sa.union_all(*(sa.select(leg) for leg in reversed(legs))).limit(most).cte("picked")
-    me = sa.bindparam("worker", type_=sa.BigInteger)
+    me = _me()
     # Where ways fork behind a waiting state, two stages may pick the same document.
     deadline = sa.select(sa.func.max(picked.c.deadline)).where(
         picked.c.document_id == t.work.c.document_id
@@ -133,8 +147,21 @@ def claim(t: Tables, places: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     )
 
 
-def _probe(t: Tables, number: int, stage: str, states: Sequence[str], *, alone: bool) -> Any:
-    """Find ready documents of one stage, unless it is paused, and lock them."""
+def _me() -> Any:
+    return sa.bindparam("worker", type_=sa.BigInteger)
+
+
+def _probe(
+    t: Tables,
+    number: int,
+    stage: str,
+    states: Sequence[str],
+    *,
+    alone: bool,
+    asks: str | None = None,
+    holder: Any = None,
+) -> Any:
+    """Find ready documents of one stage, unless it is paused or whom it asks is shut; lock them."""
     free = sa.bindparam(f"free_{number}", type_=sa.Integer)
     own = sa.func.unnest(sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)))
     place = own.table_valued(sa.column("state", sa.Text)).render_derived(name="place")
@@ -163,6 +190,8 @@ def _probe(t: Tables, number: int, stage: str, states: Sequence[str], *, alone: 
         .where(~paused)
         .limit(free)
     )
+    if asks is not None:
+        leg = leg.where(~is_shut(t, sa.literal(asks, sa.Text), worker=holder))
     return leg.cte(f"stage_{number}").prefix_with("MATERIALIZED")
 
 
