@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         same_bytes,
     )
     from statemachine_pipeline.pipeline import Pipeline
+    from statemachine_pipeline.providers import Breaker, Budget, Provider, report
     from statemachine_pipeline.records import Child, Chunk, Facts, Incoming, ParsedText, Source
     from statemachine_pipeline.stages import Stage, by_hand
 
@@ -66,6 +67,7 @@ _HOME = {
         "Wait",
     ),
     "statemachine_pipeline.stages": ("Stage", "by_hand"),
+    "statemachine_pipeline.providers": ("Provider", "Budget", "Breaker", "report"),
     "statemachine_pipeline.adapters.fallback": ("first_of",),
     "statemachine_pipeline.pipeline": ("Pipeline",),
     "statemachine_pipeline.errors": ("PipelineError",),
@@ -96,6 +98,10 @@ __all__ = [  # noqa: RUF022 - in story order
     "Wait",
     "Stage",
     "by_hand",
+    "Provider",
+    "Budget",
+    "Breaker",
+    "report",
     "first_of",
     "Pipeline",
     "Incoming",

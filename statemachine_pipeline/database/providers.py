@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.statements import providers
+from statemachine_pipeline.database.statements import budgets, providers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -258,7 +258,7 @@ class Providers:
             **_named("told", correction.told),
             **_named("left", correction.left),
         }
-        rows = await self._all(providers.take, **given)
+        rows = await self._all(budgets.take, **given)
         if not rows:
             free = Turn(is_taken=True, wait=timedelta(0), ahead=timedelta(0))
             return Lease(turns=(free,) * len(tokens), more=Amounts(), limits=Amounts())
