@@ -141,7 +141,8 @@ class FleetBreaker:
         if state == pybreaker.STATE_OPEN:
             count = self._provider.breaker.failures
             tried = f"the request that tried it failed: {self._why}"
-            failed = f"{count} failed requests in a row, the last: {self._why}"
+            several = f"{count} requests in a row failed, the last: "
+            failed = (several if count > 1 else "a request failed: ") + self._why
             reason = self._reason = tried if self._probe == "used" else failed
             self._due = time.monotonic() + self._provider.breaker.open_for.total_seconds()
         self._probe = "none"
