@@ -22,6 +22,7 @@ from statemachine_pipeline.adapters.embedding_apis import APIS, Limits
 from statemachine_pipeline.adapters.tokens import BytesAsTokens
 from statemachine_pipeline.adapters.waits import asked_wait
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault
+from statemachine_pipeline.providers import report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -239,11 +240,14 @@ class OpenAIEmbedder:
         body = {**self._api.body(self.model, texts, self._asked), **purpose.fields}
         response = await self._post(body)
         if response.status_code != httpx.codes.OK:
+            report(headers=response.headers)
             raise self._signal(response)
         try:
             answer = response.json()
         except (ValueError, RecursionError):
+            report(headers=response.headers)
             raise Retry(f"{self._url.host} answered with something that is no JSON") from None
+        report(tokens=_counted(answer), headers=response.headers)
         try:
             vectors = self._api.vectors(answer)
         except (LookupError, TypeError, ValueError) as error:
@@ -322,6 +326,13 @@ class _Refused(Exception):
     def __init__(self, complaint: Complaint) -> None:
         self.complaint = complaint
         super().__init__(complaint.status)
+
+
+def _counted(answer: Any) -> int | None:
+    """Return how many tokens the service says it read; None when it does not."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) else None
 
 
 def _address(base_url: str, path: str) -> httpx.URL:

@@ -588,6 +588,7 @@ async def test_documents_wait_without_a_charge_and_complete_once_it_is_back(
         for probes in (1, 2):
             psql.execute("UPDATE asks.breaker SET until = now() - interval '1 second'")
             await until(psql, "SELECT until > now() FROM asks.breaker")
+            await until(psql, "SELECT bool_and(lane <> 'claimed') FROM asks.work")
             assert service.asked == 2 + probes
         assert len(await attempts(psql)) == 2
         service.is_down = False
