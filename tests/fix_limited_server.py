@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 KINDS = ("requests", "tokens")
+LITTLE = 0.15
+"""Of a limit; a careful client never takes the last tenth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +82,18 @@ class LimitedServer:
             for kind, amount in amounts.items():
                 self._levels[kind] -= amount
 
-    def used(self, since: float, until: float) -> int:
-        """Return the tokens that were let through in a time of the monotonic clock."""
-        return sum(e.tokens for e in self.books if since <= e.at < until and e.status == 200)
+    @property
+    def is_in_demand(self) -> bool:
+        """Whether little more is left of a limit than flows in."""
+        with self._lock:
+            self._refill()
+            return any(self._levels[kind] < limit * LITTLE for kind, limit in self.limits.items())
+
+    def rate(self, since: float) -> float:
+        """Return the tokens a second that were let through since a time of the monotonic clock."""
+        let = [e for e in self.books if e.at >= since and e.status == 200]
+        # Each stands for the time before it, in which its tokens flowed in.
+        return sum(e.tokens for e in let[1:]) / (let[-1].at - let[0].at)
 
     def refused(self, since: float = 0.0) -> list[Entry]:
         """Return what was answered with 429."""

@@ -21,7 +21,15 @@ VARIABLES = {
 }
 """Every variable the package reads; a new one without a sentence here stops the generator."""
 
-SETTINGS = ("stages.Stage", "retry.Policy", "runner.loop.Liveness", "adapters.reading.Reading")
+SETTINGS = (
+    "stages.Stage",
+    "providers.Provider",
+    "providers.Budget",
+    "providers.Breaker",
+    "retry.Policy",
+    "runner.loop.Liveness",
+    "adapters.reading.Reading",
+)
 _NAME = re.compile(r"(?:SMP|PG|PGCONNECT|LD)_[A-Z_]+|DATABASE_URL")
 _OTHERS = {"PG_VERSION", "PG_GRANDPARENT_PID"}
 """A file of PostgreSQL's, and what the embedded server's own start sets for it."""

@@ -37,10 +37,12 @@ class Charge:
     Attributes:
         tokens: Charged for it.
         is_counted: Whether the budget knows of it; without limits nothing is counted.
+        is_first: Others wait for it, to learn how many tokens a request takes.
     """
 
     tokens: float
     is_counted: bool
+    is_first: bool = False
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -74,6 +76,7 @@ class LeasedBudget:
         self._told = Amounts()
         self._busy_until = 0.0
         self._usual = 0.0
+        self._first: asyncio.Future[None] | None = None
 
     @property
     def _is_counted(self) -> bool:
@@ -84,13 +87,30 @@ class LeasedBudget:
         """Wait until a request may be made.
 
         Args:
-            tokens: How many it will count; 0 takes about as many as those before it.
+            tokens: How many it will count; 0 takes about as many as those before it, and the first
+                goes alone.
 
         Raises:
             RateLimited: What others took lasts longer than ``Budget.hold``.
             StageFault: It is larger than the whole budget.
             DatabaseUnavailable: The budget could not be asked.
         """
+        if tokens or self._limits.tokens is None:
+            return await self._take(tokens)
+        if self._first is not None:
+            await asyncio.shield(self._first)
+            return await self._take(tokens)
+        self._first = first = asyncio.get_running_loop().create_future()
+        try:
+            charge = await self._take(tokens)
+        except BaseException:
+            self._first = None
+            first.set_result(None)
+            raise
+        charge.is_first = True
+        return charge
+
+    async def _take(self, tokens: int) -> Charge:
         wanted = self._wanted(tokens)
         if not self._is_counted:
             return Charge(wanted, is_counted=False)
@@ -132,6 +152,9 @@ class LeasedBudget:
 
     def refund(self, charge: Charge) -> None:
         """Put back what a request was charged that was not made."""
+        if charge.is_first and self._first is not None:
+            self._first.set_result(None)
+            self._first = None
         if charge.is_counted:
             self._put_back(1.0, charge.tokens)
 
@@ -156,6 +179,8 @@ class LeasedBudget:
         if tokens is not None:
             known = self._usual or tokens
             self._usual = known + _USUAL_WEIGHT * (tokens - known)
+        if charge.is_first and self._first is not None:
+            self._first.set_result(None)
         if charge.is_counted:
             used = charge.tokens if tokens is None else tokens
             self._put_back(1.0 - requests, charge.tokens - used)

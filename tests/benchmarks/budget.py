@@ -43,10 +43,11 @@ from statemachine_pipeline import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOKENS_A_SECOND, REQUESTS_A_SECOND = 10_000, 100
-WORDS = 300, 700
+TOKENS_A_SECOND, REQUESTS_A_SECOND = 6_000, 100
+WORDS = 1_000, 2_000
 ENOUGH = 0.97
 START_SECONDS = 60
+SETTLES = 0.5
 
 
 class Asking(Lifecycle):
@@ -105,7 +106,7 @@ def pipeline_of(url: str, address: str, minute: float) -> Pipeline:
         requests=int(REQUESTS_A_SECOND * minute),
         per=timedelta(seconds=minute),
     )
-    stage = Stage(Service(address), provider=Provider("limited", budget=budget))
+    stage = Stage(Service(address), provider=Provider("limited", budget=budget), concurrency=3)
     return Pipeline(url, lifecycle=Asking, hooks={"ask": stage}, schema="asks")
 
 
@@ -139,26 +140,29 @@ def working(url: str, address: str, minute: float, count: int) -> Iterator[None]
 
 
 def measure(url: str, *, minute: float, minutes: float, workers: int = 4) -> Measured:
-    """Let workers ask for ``minutes`` after a warm-up of one, and read the server's books."""
-    warm, seconds = minute, minute * minutes
+    """Let workers ask for ``minutes`` once they are warm, and read the server's books.
+
+    They are warm when all that may be used at once has been, and a little later, when each worker
+    knows how many tokens its requests take.
+    """
+    seconds = minute * minutes
     # What may be used at once, and what flows in until the end; some more than is needed.
     mean = sum(WORDS) / 2
-    documents = int(TOKENS_A_SECOND * (minute + warm + seconds + 4) / mean * 1.2)
+    documents = int(TOKENS_A_SECOND * (minute + seconds) / mean * 2)
     asyncio.run(submit(url, documents))
     limits = {"tokens": TOKENS_A_SECOND * minute, "requests": REQUESTS_A_SECOND * minute}
     with LimitedServer(**limits, minute=minute) as server:
         with working(url, server.address, minute, workers):
             begun = time.monotonic()
-            while not server.books:
+            while not server.is_in_demand:
                 if time.monotonic() > begun + START_SECONDS:
-                    raise TimeoutError(f"no request within {START_SECONDS} s")
+                    raise TimeoutError(f"less was asked for in {START_SECONDS} s than is allowed")
                 time.sleep(0.01)
-            first = server.books[0].at
-            time.sleep(max(0.0, first + warm + seconds - time.monotonic()))
-        since = first + warm
+            since = time.monotonic() + minute * SETTLES
+            time.sleep(minute * SETTLES + seconds)
         late = server.refused(since)
         return Measured(
-            share=server.used(since, since + seconds) / (TOKENS_A_SECOND * seconds),
+            share=server.rate(since) / TOKENS_A_SECOND,
             refused=len(late),
             refused_at_first=len(server.refused()) - len(late),
         )
@@ -168,7 +172,7 @@ def main() -> int:
     """Measure, or be one of the workers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minute", type=float, default=60.0, help="seconds that a minute has")
-    parser.add_argument("--minutes", type=float, default=2.0, help="how long, after a warm-up of 1")
+    parser.add_argument("--minutes", type=float, default=2.0, help="how long, once warm")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--database", help="else an embedded server is started")
     parser.add_argument("--work", nargs=2, metavar=("URL", "ADDRESS"), help=argparse.SUPPRESS)
