@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import psycopg
 import pybreaker
 import pytest
 from fix_pipelines import HashEmbedder, Hooks, hand, pipeline_with, running, until
+from typer.testing import CliRunner
 
 from statemachine_pipeline import (
     Breaker,
@@ -27,6 +29,7 @@ from statemachine_pipeline import (
     State,
     Wait,
 )
+from statemachine_pipeline.cli import app
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import DatabaseUnavailable
@@ -670,3 +673,31 @@ def test_a_stage_wants_a_provider_and_no_name() -> None:
         PipelineError, match="'somebody' is no Provider; say Provider\\('somebody'\\)"
     ):
         Stage(Somebody(), provider="somebody")  # type: ignore[arg-type]
+
+
+def test_the_command_line_shows_breakers_and_budgets(
+    database_url: str, psql: psycopg.Connection[Any]
+) -> None:
+    """State, since and until when, why, and what is left; ``--json`` has the changes too."""
+    psql.execute(
+        "INSERT INTO breaker (provider, state, reason, opened_at, until) VALUES"
+        " ('down', 'open', 'it failed', now(), now() + interval '1 minute');"
+        "INSERT INTO breaker (provider) VALUES ('fine');"
+        "INSERT INTO breaker_change (provider, state, reason, worker)"
+        " VALUES ('down', 'open', 'it failed', 7);"
+        "INSERT INTO budget (provider, tokens_limit, per_seconds, hold_seconds)"
+        " VALUES ('down', 2000, 60, 10), ('fine', NULL, 60, 10)"
+    )
+    command = ["--database", database_url, "providers"]
+    shown = CliRunner().invoke(app, command).stdout.splitlines()
+    listed = CliRunner().invoke(app, [*command, "--json"]).stdout.splitlines()
+
+    assert [line.split()[:2] for line in shown] == [
+        ["PROVIDER", "BREAKER"],
+        ["down", "open"],
+        ["fine", "closed"],
+    ]
+    assert "1,800 of 2,000  it failed" in shown[1]
+    down = json.loads(listed[0])
+    assert down["tokens"] == {"limit": 2000.0, "level": 1800.0}
+    assert [(c["state"], c["worker"]) for c in down["changes"]] == [("open", 7)]

@@ -210,6 +210,14 @@ async def test_the_database_refuses_a_budget_that_makes_no_sense(
         psql.execute(f"UPDATE budget SET {change}")  # type: ignore[arg-type]
 
 
+async def test_leases_at_the_same_moment_are_all_counted(fleet: Fleet) -> None:
+    """Each sees what the one before it left, however many wait for the row."""
+    turns = await asyncio.gather(*(fleet.lease(10) for _ in range(200)))
+
+    assert turns == [[(True, 0.0)]] * 200
+    assert fleet.levels() == (700, 7_000)
+
+
 # One worker.
 
 
