@@ -2,9 +2,9 @@
 
 pybreaker is fed after each request, in a block without any await. So no lock is held while a
 provider is asked, and what says nothing about the provider (a cancelled hook, a 429, one bad
-document) is not fed at all: pybreaker would take what it excludes for a success. It never begins
-to try again by itself, since it would go by this machine's clock and let every caller through:
-the one probe of the fleet is taken from the database.
+document) is not fed at all: pybreaker would take what it excludes for a success. Open, it is never
+asked, since it would go by this machine's clock and let every caller through: the one probe of the
+fleet is taken from the database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.providers import Providers, View
     from statemachine_pipeline.providers import Provider
 
-NEVER_SECONDS: Final = 100 * 365 * 24 * 3600.0
 SHORTEST: Final = timedelta(seconds=1)
 _SERVER_ERRORS: Final = range(500, 600)
 _PASSING: Final = {408, 425}
@@ -63,7 +62,6 @@ class FleetBreaker:
         self._provider, self._store, self._worker = provider, store, worker
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=provider.breaker.failures,
-            reset_timeout=NEVER_SECONDS,
             listeners=[_Listener(self)],
             name=provider.name,
             throw_new_error_on_trip=False,

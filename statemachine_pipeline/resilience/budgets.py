@@ -152,11 +152,13 @@ class LeasedBudget:
 
     def refund(self, charge: Charge) -> None:
         """Put back what a request was charged that was not made."""
-        if charge.is_first and self._first is not None:
-            self._first.set_result(None)
-            self._first = None
+        self._let_others_go(charge)
         if charge.is_counted:
             self._put_back(1.0, charge.tokens)
+
+    def _let_others_go(self, charge: Charge) -> None:
+        if charge.is_first and self._first is not None:
+            self._first.set_result(None)
 
     def settle(
         self,
@@ -179,8 +181,7 @@ class LeasedBudget:
         if tokens is not None:
             known = self._usual or tokens
             self._usual = known + _USUAL_WEIGHT * (tokens - known)
-        if charge.is_first and self._first is not None:
-            self._first.set_result(None)
+        self._let_others_go(charge)
         if charge.is_counted:
             used = charge.tokens if tokens is None else tokens
             self._put_back(1.0 - requests, charge.tokens - used)
