@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.database.providers import Amounts, Correction
 from statemachine_pipeline.hooks import RateLimited, StageFault
+from statemachine_pipeline.resilience.headers import amounts_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,7 +193,7 @@ class LeasedBudget:
             self._ask()
 
     def _learn(self, headers: Mapping[str, str]) -> None:
-        told, left = _amounts(headers, "limit"), _amounts(headers, "remaining")
+        told, left = amounts_in(headers, "limit"), amounts_in(headers, "remaining")
         if told not in {Amounts(), self._told}:
             self._told = told
             self._correct(Correction(told=told))
@@ -337,17 +338,3 @@ def _bounded(used: Amounts, limits: Amounts) -> Amounts:
     return Amounts(
         requests=block(used.requests, limits.requests), tokens=block(used.tokens, limits.tokens)
     )
-
-
-def _amounts(headers: Mapping[str, str], what: str) -> Amounts:
-    """Read what ``x-ratelimit-<what>-*`` say; what is no number above or at zero counts as unsaid.
-
-    Source: https://platform.openai.com/docs/guides/rate-limits
-    """
-
-    def number(kind: str) -> float | None:
-        text = str(headers.get(f"x-ratelimit-{what}-{kind}", "")).strip()
-        found = float(text) if text.isascii() and text.isdigit() else None
-        return None if found == 0.0 and what == "limit" else found
-
-    return Amounts(requests=number("requests"), tokens=number("tokens"))
