@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from statemachine_pipeline.limits import ProcessLimits
     from statemachine_pipeline.pipeline import Pipeline
+    from statemachine_pipeline.providers import Breaker, Budget, Provider, report
     from statemachine_pipeline.records import Child, Chunk, Facts, Incoming, ParsedText, Source
     from statemachine_pipeline.stages import Stage, by_hand
 
@@ -70,6 +71,7 @@ _HOME = {
     "statemachine_pipeline.stages": ("Stage", "by_hand"),
     "statemachine_pipeline.batching": ("Batch",),
     "statemachine_pipeline.limits": ("ProcessLimits",),
+    "statemachine_pipeline.providers": ("Provider", "Budget", "Breaker", "report"),
     "statemachine_pipeline.adapters.fallback": ("first_of",),
     "statemachine_pipeline.pipeline": ("Pipeline",),
     "statemachine_pipeline.errors": ("PipelineError",),
@@ -102,6 +104,10 @@ __all__ = [  # noqa: RUF022 - in story order
     "by_hand",
     "Batch",
     "ProcessLimits",
+    "Provider",
+    "Budget",
+    "Breaker",
+    "report",
     "first_of",
     "Pipeline",
     "Incoming",

@@ -84,7 +84,7 @@ class Postponed:
         detail: What else is known, such as an exception's message; erased with the document.
     """
 
-    code: Literal["waiting", "rate_limited", "stage_fault"]
+    code: Literal["waiting", "rate_limited", "provider_closed", "stage_fault"]
     reason: str
     after: timedelta
     detail: str | None = None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.letters import DeadLetters
     from statemachine_pipeline.database.objects import Objects
     from statemachine_pipeline.database.pauses import Pauses
+    from statemachine_pipeline.database.providers import Providers, ProviderStanding
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.letters import DeadLetter, DeadLetterGroup
     from statemachine_pipeline.obstacles import Pause
@@ -55,6 +56,7 @@ class Operations:
         ready: Awaited before the first statement on an own connection: checks the schema.
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
+        providers: The services that stages ask.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class Operations:
         ready: Callable[[], Awaitable[None]],
         objects: Objects | None,
         store_limit_bytes: int | None,
+        providers: Providers,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
         self._letters, self._pauses, self._ready = letters, pauses, ready
+        self._providers = providers
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -313,6 +317,15 @@ class Operations:
         """Return the pauses in force, oldest first."""
         await self._ready()
         return await self._pauses.current()
+
+    async def breakers(self) -> list[ProviderStanding]:
+        """Return how every provider stands that a worker ever named: its breaker and its budget.
+
+        Returns:
+            In order of their names.
+        """
+        await self._ready()
+        return await self._providers.standings()
 
     async def events(self, *, after: str | None = None, limit: int = 500) -> list[Event]:
         """Return a page of events that follow a cursor, over all documents.

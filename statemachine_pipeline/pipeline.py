@@ -23,6 +23,7 @@ from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
+from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
@@ -207,6 +208,7 @@ class Pipeline:
             self._ready,
             self._objects,
             self._store_limit_bytes,
+            Providers(self.engine, self._tables),
         )
 
     @property
@@ -490,6 +492,7 @@ class Pipeline:
             pauses=self._pauses,
             workers=Workers(engine, self._tables, self._timeouts),
             withdrawals=self.withdrawals,
+            providers=Providers(engine, self._tables),
             stages=stages,
             served=stages.served(triggers),
             drain=drain,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Breaker:
     """When a provider counts as down.
 
+    Failures are what may pass by itself: ``Retry``, timeouts, lost connections, statuses 5xx. A
+    request that was refused, limited or stopped neither counts nor breaks the row.
+
     Attributes:
         failures: Failed requests in a row, of one worker, that open the breaker for the fleet.
         open_for: How long nobody asks; then one request of one worker tries.
@@ -36,11 +39,15 @@ class Breaker:
 class Budget:
     """What a provider lets the whole fleet ask for.
 
+    Where the provider's headers tell lower limits, those count; they are taken to be for ``per``.
+    Programs with different numbers for one provider all go by those of the newest start.
+
     Attributes:
         requests: Most requests in ``per``; None bounds them not, until an answer's headers do.
         tokens: Most tokens in ``per``; None bounds them not, until an answer's headers do.
         per: The time that the two are for.
-        hold: Longest wait within an attempt; a longer one gives the attempt back.
+        hold: Longest wait within an attempt behind what others took; a longer one gives the
+            attempt back. The time in which a large request's own share flows in comes on top.
     """
 
     requests: int | None = None
@@ -93,9 +100,10 @@ def under_way(request: Request) -> Iterator[None]:
 
 
 def report(*, tokens: int | None = None, headers: Mapping[str, str] | None = None) -> None:
-    """Tell the budget of a stage's provider what an answer said; for hooks that ask a service.
+    """Tell the budget of a stage's provider what an answer said, once for each answer.
 
-    Without a provider, and outside of hooks, nothing happens.
+    For hooks that ask a service, on the event loop or in a thread. Without a provider, outside of
+    hooks, and in child processes (``run="process"``), which reach no database, nothing happens.
 
     Args:
         tokens: How many the provider counted, from its ``usage``.

@@ -18,13 +18,13 @@ from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.hooks import Chunker, Embedder, Parser, Publisher
 from statemachine_pipeline.limits import ProcessLimits
+from statemachine_pipeline.providers import Provider
 from statemachine_pipeline.retry import Backoff, Exponential, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from statemachine_pipeline.graph import Graph
-    from statemachine_pipeline.providers import Provider
 
 Kind = Literal["parser", "chunker", "embedder", "publisher", "function"]
 Where = Literal["loop", "thread", "process"]
@@ -136,6 +136,11 @@ class Stage:
         if self._is_async and self.where != "loop":
             raise DefinitionError(
                 f"stage {_name(self.hook)}: it is async, so it cannot run in a {self.where}"
+            )
+        if self.provider is not None and not isinstance(self.provider, Provider):
+            raise DefinitionError(
+                f"stage {_name(self.hook)}: provider={self.provider!r} is no Provider; say "
+                f"Provider({str(self.provider)!r}) once and give it to every stage that asks it"
             )
         if self.limits is not None and self.where != "process":
             raise DefinitionError(

@@ -86,6 +86,93 @@ def upgrade() -> None:
         comment="Stages, tenants, or stages for one tenant that nobody claims for, and why",
     )
     op.create_table(
+        "breaker",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), server_default="closed", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("probe_worker", sa.BigInteger(), nullable=True),
+        sa.Column("probe_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint(
+            "state IN ('closed', 'open', 'half_open')", name=op.f("breaker_state_known")
+        ),
+        sa.CheckConstraint(
+            "(state = 'closed') = (reason IS NULL) AND (state = 'closed') = (opened_at IS NULL)"
+            " AND (state = 'closed') = (until IS NULL)",
+            name=op.f("breaker_open_for_a_reason_until"),
+        ),
+        sa.CheckConstraint(
+            "(state = 'half_open') = (probe_worker IS NOT NULL)"
+            " AND (state = 'half_open') = (probe_until IS NOT NULL)",
+            name=op.f("breaker_half_open_for_one_probe"),
+        ),
+        sa.PrimaryKeyConstraint("provider", name=op.f("breaker_pkey")),
+        comment="Whether each provider is asked, and which worker tries one that was down",
+    )
+    op.create_table(
+        "breaker_change",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("worker", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["provider"],
+            ["breaker.provider"],
+            name=op.f("breaker_change_breaker_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("breaker_change_pkey")),
+        comment="The newest changes of each provider's breaker, and which worker made them",
+    )
+    op.create_index(
+        op.f("breaker_change_provider_id_idx"), "breaker_change", ["provider", "id"], unique=False
+    )
+    op.create_table(
+        "budget",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("requests_limit", sa.Double(), nullable=True),
+        sa.Column("requests_told", sa.Double(), nullable=True),
+        sa.Column("requests_level", sa.Double(), nullable=True),
+        sa.Column("tokens_limit", sa.Double(), nullable=True),
+        sa.Column("tokens_told", sa.Double(), nullable=True),
+        sa.Column("tokens_level", sa.Double(), nullable=True),
+        sa.Column("per_seconds", sa.Double(), nullable=False),
+        sa.Column("hold_seconds", sa.Double(), nullable=False),
+        sa.Column(
+            "levels_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("blocked_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("taken_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "coalesce(requests_limit, 1) > 0 AND coalesce(requests_told, 1) > 0"
+            " AND coalesce(tokens_limit, 1) > 0 AND coalesce(tokens_told, 1) > 0",
+            name=op.f("budget_limits_above_zero"),
+        ),
+        sa.CheckConstraint(
+            "per_seconds > 0 AND hold_seconds >= 0", name=op.f("budget_times_make_sense")
+        ),
+        sa.PrimaryKeyConstraint("provider", name=op.f("budget_pkey")),
+        postgresql_with={"fillfactor": "50"},
+        comment="What each provider lets the fleet ask for, and how much of it is left",
+    )
+    op.create_table(
         "restore",
         sa.Column("offset", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column(
@@ -674,6 +761,10 @@ def downgrade() -> None:
     op.drop_table("transition")
     op.drop_table("restore")
     op.drop_table("pause")
+    op.drop_table("budget")
+    op.drop_index(op.f("breaker_change_provider_id_idx"), table_name="breaker_change")
+    op.drop_table("breaker_change")
+    op.drop_table("breaker")
     op.drop_table("lifecycle")
     op.drop_table("embedder")
     for function in ("refuse_change", "refuse_delete_of_kept_history", "refuse_history_ahead"):

@@ -21,6 +21,7 @@ from statemachine_pipeline.adapters.connections import Connections
 from statemachine_pipeline.adapters.embedding_apis import APIS
 from statemachine_pipeline.batching import Limits, estimated_tokens
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault
+from statemachine_pipeline.providers import report
 from statemachine_pipeline.waits import asked_wait
 
 if TYPE_CHECKING:
@@ -237,11 +238,14 @@ class OpenAIEmbedder:
         body = {**self._api.body(self.model, texts, self._asked), **purpose.fields}
         response = await self._post(body)
         if response.status_code != httpx.codes.OK:
+            report(headers=response.headers)
             raise self._signal(response)
         try:
             answer = response.json()
         except (ValueError, RecursionError):
+            report(headers=response.headers)
             raise Retry(f"{self._url.host} answered with something that is no JSON") from None
+        report(tokens=_counted(answer), headers=response.headers)
         try:
             vectors = self._api.vectors(answer)
         except (LookupError, TypeError, ValueError) as error:
@@ -320,6 +324,13 @@ class _Refused(Exception):
     def __init__(self, complaint: Complaint) -> None:
         self.complaint = complaint
         super().__init__(complaint.status)
+
+
+def _counted(answer: Any) -> int | None:
+    """Return how many tokens the service says it read; None when it does not."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) else None
 
 
 def _address(base_url: str, path: str) -> httpx.URL:

@@ -1,4 +1,4 @@
-"""Verbs that only look: status, list, show, search, graph."""
+"""Verbs that only look: status, providers, list, show, search, graph."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.database.providers import Share
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.records import Document, Hit
@@ -43,6 +44,37 @@ async def status(target: Target, *, tenant: str | None, as_json: bool) -> int:
                 f"the first since {one.since:%Y-%m-%d %H:%M:%S} UTC{error}"
             )
     return OK
+
+
+async def providers(target: Target, *, as_json: bool) -> int:
+    """Print how the services stand that stages ask: their breakers and budgets."""
+    async with opened(target, "stored") as pipeline:
+        found = await pipeline.operations.breakers()
+    if as_json:
+        for one in found:
+            output.emit(one)
+        return OK
+    rows = [
+        (
+            one.provider,
+            one.state,
+            f"{one.since:%Y-%m-%d %H:%M:%S}" if one.since else "-",
+            f"{one.until:%Y-%m-%d %H:%M:%S}" if one.until else "-",
+            _left(one.requests),
+            _left(one.tokens),
+            one.reason
+            or (f"blocked until {one.blocked_until:%H:%M:%S}" if one.blocked_until else ""),
+        )
+        for one in found
+    ]
+    headings = ("PROVIDER", "BREAKER", "SINCE (UTC)", "UNTIL (UTC)", "REQUESTS", "TOKENS", "REASON")
+    output.table(headings, rows)
+    return OK
+
+
+def _left(share: Share | None) -> str:
+    """Return what is left of a limit; below zero it is promised already."""
+    return "-" if share is None else f"{share.level:,.0f} of {share.limit:,.0f}"
 
 
 async def listing(

@@ -207,6 +207,21 @@ def status(
     ending.run(looking.status(target, tenant=tenant, as_json=json))
 
 
+@app.command()
+def providers(
+    *,
+    context: typer.Context,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Show the services that stages ask: whether they are, why not, and what may be used now."""
+    from statemachine_pipeline.cli import ending, looking
+
+    ending.run(looking.providers(_target(context, app, database, schema), as_json=json))
+
+
 @app.command("list")
 def list_documents(
     *,

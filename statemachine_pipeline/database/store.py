@@ -67,7 +67,7 @@ class Store:
         self._settlement = Settlement(engine, t, stages, patience)
         self._patience = {"patience": milliseconds(patience)}
         self.vectors = VectorBuffer(engine, t, patience)
-        self._claims: dict[tuple[tuple[str, ...], bool], Any] = {}
+        self._claims: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
 
     async def claim(
         self,
@@ -78,6 +78,7 @@ class Store:
         *,
         documents: int,
         alone: bool = False,
+        probing: bool = False,
     ) -> list[tuple[Claim, Bound]]:
         """Take ready documents, at most ``free[state]`` for the stage that leaves ``state``.
 
@@ -88,11 +89,15 @@ class Store:
             after: By the state that a stage leaves, the tenant behind whom its round begins.
             documents: Most documents in all; those nearest to their end come first.
             alone: Take documents that took a worker down, instead.
+            probing: This worker holds the probe of the provider that ``served`` asks.
         """
-        key = (tuple(bound.state for bound in served), alone)
+        key = (tuple(bound.state for bound in served), alone, probing)
         if key not in self._claims:
             places = [(b.trigger, self._stages.leading_to(b)) for b in served]
-            self._claims[key] = claims.claim(self._t, places, alone=alone)
+            providers = {b.trigger: b.stage.provider.name for b in served if b.stage.provider}
+            self._claims[key] = claims.claim(
+                self._t, places, alone=alone, providers=providers, probing=probing
+            )
         values: dict[str, Any] = {"worker": worker, "documents": documents}
         for number, bound in enumerate(served):
             # No more than may be taken at all: of that each tenant gets its share.

@@ -43,6 +43,9 @@ class Tables:
         self.text_owner = _text_owner(self.metadata)
         self.duplicate_of = _duplicate_of(self.metadata)
         self.pause = _pause(self.metadata)
+        self.breaker = _breaker(self.metadata)
+        self.breaker_change = _breaker_change(self.metadata)
+        self.budget = _budget(self.metadata)
         self.restore = _restore(self.metadata)
         self.placement = _placement(self.metadata)
         self.parsed_document = _parsed_document(self.metadata)
@@ -418,6 +421,81 @@ def _pause(metadata: sa.MetaData) -> sa.Table:
         sa.CheckConstraint("stage IS NOT NULL OR tenant IS NOT NULL", name="of_something"),
         sa.CheckConstraint("NOT fault OR until IS NOT NULL", name="faults_end"),
         comment="Stages, tenants, or stages for one tenant that nobody claims for, and why",
+    )
+
+
+def _breaker(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "breaker",
+        metadata,
+        _text("provider", primary_key=True),
+        _text("state", server_default="closed"),
+        _text("reason", nullable=True),
+        _time("opened_at", nullable=True, default=False),
+        _time("until", nullable=True, default=False),
+        sa.Column("probe_worker", sa.BigInteger),
+        _time("probe_until", nullable=True, default=False),
+        _time("at"),
+        sa.CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state_known"),
+        sa.CheckConstraint(
+            "(state = 'closed') = (reason IS NULL) AND (state = 'closed') = (opened_at IS NULL)"
+            " AND (state = 'closed') = (until IS NULL)",
+            name="open_for_a_reason_until",
+        ),
+        sa.CheckConstraint(
+            "(state = 'half_open') = (probe_worker IS NOT NULL)"
+            " AND (state = 'half_open') = (probe_until IS NOT NULL)",
+            name="half_open_for_one_probe",
+        ),
+        comment="Whether each provider is asked, and which worker tries one that was down",
+    )
+
+
+def _breaker_change(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "breaker_change",
+        metadata,
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column(
+            "provider",
+            sa.Text,
+            sa.ForeignKey("breaker.provider", ondelete="CASCADE"),
+            nullable=False,
+        ),
+        _text("state"),
+        _text("reason", nullable=True),
+        sa.Column("worker", sa.BigInteger, nullable=False),
+        _time("at"),
+        sa.Index(None, "provider", "id"),
+        comment="The newest changes of each provider's breaker, and which worker made them",
+    )
+
+
+def _budget(metadata: sa.MetaData) -> sa.Table:
+    above_zero = " AND ".join(
+        f"coalesce({kind}_{what}, 1) > 0"
+        for kind in ("requests", "tokens")
+        for what in ("limit", "told")
+    )
+    return sa.Table(
+        "budget",
+        metadata,
+        _text("provider", primary_key=True),
+        sa.Column("requests_limit", sa.Double),
+        sa.Column("requests_told", sa.Double),
+        sa.Column("requests_level", sa.Double),
+        sa.Column("tokens_limit", sa.Double),
+        sa.Column("tokens_told", sa.Double),
+        sa.Column("tokens_level", sa.Double),
+        sa.Column("per_seconds", sa.Double, nullable=False),
+        sa.Column("hold_seconds", sa.Double, nullable=False),
+        _time("levels_at"),
+        _time("blocked_until", nullable=True, default=False),
+        _time("taken_until", nullable=True, default=False),
+        sa.CheckConstraint(above_zero, name="limits_above_zero"),
+        sa.CheckConstraint("per_seconds > 0 AND hold_seconds >= 0", name="times_make_sense"),
+        postgresql_with={"fillfactor": "50"},
+        comment="What each provider lets the fleet ask for, and how much of it is left",
     )
 
 

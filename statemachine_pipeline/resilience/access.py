@@ -1,52 +1,198 @@
-"""One runner's way to the providers of its stages."""
+"""One runner's way to the providers of its stages: the one place where they are asked."""
 
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.failures import classify
+from statemachine_pipeline.hooks import RateLimited, Signal
 from statemachine_pipeline.providers import under_way
+from statemachine_pipeline.resilience.breakers import FleetBreaker, ending_of, said_by
+from statemachine_pipeline.resilience.budgets import LeasedBudget
+from statemachine_pipeline.symptoms import symptoms
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    import asyncio
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from statemachine_pipeline.database.providers import Providers, View
     from statemachine_pipeline.providers import Provider
+    from statemachine_pipeline.resilience.budgets import Charge
 
 
 class Access:
     """One runner's way to one provider.
 
     Args:
-        provider: Which one; None for stages that ask nobody.
+        provider: Which one.
+        store: What the fleet knows of it.
+        worker: Who asks.
+
+    Attributes:
+        provider: Which one.
+        breaker: This runner's side of its breaker.
+        budget: This runner's part of its budget.
     """
 
-    def __init__(self, provider: Provider | None) -> None:
-        self._provider = provider
+    def __init__(self, provider: Provider, store: Providers, worker: int) -> None:
+        self.provider = provider
+        self.breaker = FleetBreaker(provider, store, worker)
+        self.budget = LeasedBudget(provider, store)
 
     @contextlib.asynccontextmanager
-    async def request(self, *, tokens: int = 0) -> AsyncIterator[None]:
+    async def request(
+        self, *, tokens: int = 0, limit: asyncio.Timeout | None = None
+    ) -> AsyncIterator[None]:
         """Wait until the provider may be asked, then run the block as one request to it.
 
+        What the block raises tells the breaker how the provider does, and a 429 blocks the budget.
+        Everything passes through, but for a failure while the provider was known to be down.
+
         Args:
-            tokens: How many it will count, as far as is known before.
+            tokens: How many it will count, as far as is known before; 0 takes about as many as
+                those before it.
+            limit: The deadline around the block: a request that it stops has failed.
+
+        Raises:
+            ProviderClosed: The provider is down; give the attempt back.
+            RateLimited: Its budget is used up for longer than may be waited.
+            StageFault: The request is larger than the whole budget.
+            DatabaseUnavailable: The budget could not be asked.
         """
+        is_probe = self.breaker.admit()
+        try:
+            charge = await self.budget.take(tokens)
+        except BaseException:
+            if is_probe:
+                await self.breaker.give_probe_back()
+            raise
+        if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
+            self.budget.refund(charge)
+            raise self.breaker.refusal()
+        request = _Request()
+        try:
+            with under_way(request):
+                yield
+        except BaseException as error:
+            late = limit is not None and limit.expired()
+            self._settle(request, charge, error)
+            ending, why = ending_of(error, is_late=late), said_by(error)
+            if await self.breaker.hear(ending, why, is_probe=is_probe):
+                raise self.breaker.refusal() from error
+            raise
+        self._settle(request, charge, None)
+        await self.breaker.hear("succeeded", "", is_probe=is_probe)
+
+    def _settle(self, request: _Request, charge: Charge, error: BaseException | None) -> None:
+        self.budget.settle(
+            charge,
+            requests=max(request.answers, 1),
+            tokens=request.tokens,
+            headers=request.headers,
+            blocked=_asked_wait(error),
+        )
+
+    def follow(self, view: View, version: int) -> None:
+        """Take over what the fleet knows; ``version`` is the breaker's before it was asked."""
+        self.breaker.follow(view, version)
+        self.budget.follow(view)
+
+    async def close(self) -> None:
+        """Tell the fleet what it does not know yet, and give back what was not used."""
+        await self.breaker.write()
+        await self.breaker.give_probe_back()
+        await self.budget.close()
+
+
+class FreeAccess:
+    """The way of stages that ask nobody."""
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        *,
+        tokens: int = 0,
+        limit: asyncio.Timeout | None = None,
+    ) -> AsyncIterator[None]:
+        """Run the block at once."""
         with under_way(_Request()):
             yield
 
 
 class Accesses:
-    """One runner's ways to all providers of its stages."""
+    """One runner's ways to all providers of its stages.
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, Access] = {}
+    Args:
+        store: What the fleet knows of them.
+        worker: Who asks.
+        providers: Those of its stages.
 
-    def of(self, provider: Provider | None) -> Access:
+    Attributes:
+        due: Those whose breaker lets one request through, if nobody makes it yet.
+    """
+
+    def __init__(self, store: Providers, worker: int, providers: Iterable[Provider]) -> None:
+        self._store = store
+        self._by_name = {p.name: Access(p, store, worker) for p in providers}
+        self._free = FreeAccess()
+        self._is_known = False
+        self.due: tuple[Access, ...] = ()
+
+    def of(self, provider: Provider | None) -> Access | FreeAccess:
         """Return the way to a provider, the same for all stages that name it."""
-        if provider is None:
-            return Access(None)
-        return self._by_name.setdefault(provider.name, Access(provider))
+        return self._free if provider is None else self._by_name[provider.name]
+
+    async def _make_known(self) -> None:
+        for access in self._by_name.values():
+            await self._store.know(access.provider)
+        self._is_known = True
+
+    async def look(self) -> frozenset[str]:
+        """Learn how the providers stand; return the names of those that are not to be asked now.
+
+        The first look makes them known to the fleet, with this program's numbers.
+        """
+        if not self._by_name:
+            return frozenset()
+        if not self._is_known:
+            await self._make_known()
+        for access in self._by_name.values():
+            await access.breaker.write()
+        versions = {name: access.breaker.version for name, access in self._by_name.items()}
+        views = await self._store.look(versions)
+        for view in views:
+            self._by_name[view.provider].follow(view, versions[view.provider])
+        self.due = tuple(self._by_name[view.provider] for view in views if view.is_due)
+        return frozenset(v.provider for v in views if v.state != "closed" or v.is_used_up)
+
+    async def close(self) -> None:
+        """Tell the fleet what it does not know yet, and give back what was not used."""
+        for access in self._by_name.values():
+            await access.close()
+
+
+def _asked_wait(error: BaseException | None) -> timedelta | None:
+    """Return how long the provider wants to be left alone, if that is what an error says."""
+    if error is None or isinstance(error, Signal):
+        return error.after if isinstance(error, RateLimited) else None
+    verdict = classify(symptoms(error, datetime.now(UTC)))
+    return verdict.wait if verdict.kind == "rate_limited" else None
 
 
 class _Request:
+    """What the answers to one request said; hooks in threads tell it from there."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.tokens: int | None = None
+        self.headers: Mapping[str, str] = {}
+
     def report(self, *, tokens: int | None, headers: Mapping[str, str]) -> None:
-        """Correct the budget by what the provider counted."""
+        """Add what one answer said."""
+        self.answers += 1
+        if tokens is not None:
+            self.tokens = (self.tokens or 0) + tokens
+        if headers:
+            self.headers = headers

@@ -24,6 +24,7 @@ from statemachine_pipeline.hooks import (
     Wait,
 )
 from statemachine_pipeline.redaction import frames, message_of, redacted
+from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
 from statemachine_pipeline.symptoms import leaves, symptoms
 
@@ -160,7 +161,7 @@ def _crashed(error: ChildCrashed) -> Crashed:
     return Crashed(reason=str(error), code=error.code, detail=detail, is_contained=True)
 
 
-def _told(signal: Signal, stage: Stage) -> Outcome:
+def _told(signal: Signal, stage: Stage) -> Outcome:  # noqa: PLR0911 - a table of signals
     match signal:
         case Retry(reason=reason, after=after):
             return Failed(code="retry", reason=_public(reason), after=after)
@@ -168,6 +169,8 @@ def _told(signal: Signal, stage: Stage) -> Outcome:
             return Failed(code=_public(code) or "rejected", reason=_public(reason), permanent=True)
         case RateLimited(after=after):
             return Postponed(code="rate_limited", reason=str(signal), after=after)
+        case ProviderClosed(reason=reason, after=after):
+            return Postponed(code="provider_closed", reason=_public(reason), after=after)
         case StageFault(reason=reason):
             return Postponed(code="stage_fault", reason=_public(reason), after=stage.fault_pause)
         case Wait(poll_after=after):

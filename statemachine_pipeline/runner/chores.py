@@ -55,6 +55,12 @@ async def end(tasks: Sequence[asyncio.Task[Any]], patience: float = 0.0) -> None
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def say_why(task: asyncio.Task[None]) -> None:
+    """Log what ended a runner in the background; leaving its context raises it too."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.opt(exception=error).error("the runner in the background ended")
+
+
 async def first_of(*waits: Coroutine[Any, Any, object], seconds: float) -> None:
     """Return when one of these has ended, or the time is over; the others are stopped."""
     tasks = [asyncio.create_task(wait) for wait in waits]

@@ -171,7 +171,7 @@ class Drive:
         started = time.monotonic()
         outcome = await self._perform(claim, bound)
         elapsed = time.monotonic() - started
-        self._note_fault(bound, outcome)
+        self._note_closing(bound, outcome)
         facts = await self._facts_with_key(claim, bound, outcome)
         following = self._stages.after(bound.state) - {bound.state}
         taken = self._slots.take(following, claim.document.tenant)
@@ -182,9 +182,13 @@ class Drive:
             outcome = Failed(code=name, reason=f"the hash of its product raised {name}")
             return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
 
-    def _note_fault(self, bound: Bound, outcome: Outcome) -> None:
-        if isinstance(outcome, Postponed) and outcome.code == "stage_fault":
-            self._slots.paused |= {bound.state}
+    def _note_closing(self, bound: Bound, outcome: Outcome) -> None:
+        """Let no other walk go on to a stage that was closed just now."""
+        match outcome:
+            case Postponed(code="stage_fault"):
+                self._slots.paused |= {bound.state}
+            case Postponed(code="provider_closed"):
+                self._slots.shut |= {bound.state}
 
     async def _perform(self, claim: Claim, bound: Bound) -> Outcome:
         if self._is_ending:
@@ -301,7 +305,7 @@ class Drive:
 
     async def _failed(self, proposal: Proposal, bound: Bound, error: ProductFailed) -> Proposal:
         outcome = await self._performer.judge(proposal.claim, bound, error.cause)
-        self._note_fault(bound, outcome)
+        self._note_closing(bound, outcome)
         failed = self._propose(
             proposal.claim,
             bound,

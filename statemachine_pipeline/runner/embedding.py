@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.vectors import VectorBuffer
     from statemachine_pipeline.hooks import Claim
-    from statemachine_pipeline.resilience.access import Access
+    from statemachine_pipeline.resilience.access import Access, FreeAccess
     from statemachine_pipeline.stages import Bound
 
 LAST_SHARED_ATTEMPT = 2
@@ -68,7 +68,7 @@ class Batcher:
         access: The way to its provider.
     """
 
-    def __init__(self, buffer: VectorBuffer, bound: Bound, access: Access) -> None:
+    def __init__(self, buffer: VectorBuffer, bound: Bound, access: Access | FreeAccess) -> None:
         self._buffer, self._stage, self._access = buffer, bound.stage, access
         self._embedder = bound.stage.hook
         self._queue = Queue(bound.stage.request_limits)

@@ -17,12 +17,20 @@ from loguru import logger
 from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.resilience.access import Accesses
-from statemachine_pipeline.runner.chores import CHORE_SECONDS, all_ended, end, every, first_of
+from statemachine_pipeline.runner.chores import (
+    CHORE_SECONDS,
+    all_ended,
+    end,
+    every,
+    first_of,
+    say_why,
+)
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat, Liveness
 from statemachine_pipeline.runner.outages import Outage, pause
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
+from statemachine_pipeline.runner.probing import Probing
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.runner.wake import listen
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.database.pauses import Pauses
+    from statemachine_pipeline.database.providers import Providers
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
@@ -68,6 +77,7 @@ class Runner:
         pauses: What nobody claims for now.
         workers: Registration and heartbeat.
         withdrawals: Documents that have to go from stores outside the database.
+        providers: What the fleet knows of the services that stages ask.
         stages: The lifecycle and its hooks.
         served: The stages this runner takes.
         drain: How long hooks may go on after ``stop``.
@@ -87,6 +97,7 @@ class Runner:
         pauses: Pauses,
         workers: Workers,
         withdrawals: Withdrawals,
+        providers: Providers,
         stages: Stages,
         served: Sequence[Bound],
         drain: timedelta,
@@ -99,6 +110,7 @@ class Runner:
         self._served = tuple(served)
         self._triggers = [bound.trigger for bound in self._served]
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
+        self._providers = providers
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.slots for bound in self._served)
         self._wake = asyncio.Event()
@@ -143,7 +155,7 @@ class Runner:
     async def __aenter__(self) -> Self:
         await self._prepare()
         self._background = asyncio.create_task(self.run())
-        self._background.add_done_callback(_say_why)
+        self._background.add_done_callback(say_why)
         return self
 
     async def __aexit__(
@@ -193,12 +205,12 @@ class Runner:
         heartbeat.start()
         settling = Settling(self._store)
         settling.start()
-        performer = Performer(
-            self._store, self._pauses, self._withdrawals, Accesses(), self._served
-        )
-        slots = Slots(self._served, self._wake.set)
+        asked = {b.stage.provider for b in self._served if b.stage.provider}
+        self._accesses = accesses = Accesses(self._providers, worker, asked)
+        performer = Performer(self._store, self._pauses, self._withdrawals, accesses, self._served)
+        self._slots = slots = Slots(self._served, self._wake.set)
         drive = Drive(self._store, self._stages, slots, performer, settling)
-        self._slots = slots
+        self._probing = Probing(self._store, self._stages, accesses, slots, self._served, worker)
         ended = asyncio.Event()
         listening = asyncio.create_task(listen(self._workers, self._wake.set))
         again: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
@@ -208,6 +220,8 @@ class Runner:
         )
         chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
+            with contextlib.suppress(DatabaseUnavailable):
+                await accesses.look()
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:
@@ -217,6 +231,7 @@ class Runner:
             async with contextlib.AsyncExitStack() as ends:
                 ends.push_async_callback(asyncio.to_thread, heartbeat.stop)
                 ends.push_async_callback(self._leave, worker)
+                ends.push_async_callback(self._close, accesses)
                 ends.push_async_callback(performer.close)
                 ends.push_async_callback(settling.close, CHORE_SECONDS)
                 ends.push_async_callback(end, chores, patience=CHORE_SECONDS)
@@ -229,6 +244,12 @@ class Runner:
         await end([leaving], patience=LEAVE_SECONDS)
         if not leaving.cancelled() and (error := leaving.exception()) is not None:
             logger.warning("worker {} could not leave, and will be rescued: {}", worker, error)
+
+    async def _close(self, accesses: Accesses) -> None:
+        closing = asyncio.create_task(accesses.close())
+        await end([closing], patience=LEAVE_SECONDS)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            logger.warning("what was leased of budgets could not be given back: {}", error)
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
@@ -295,7 +316,9 @@ class Runner:
                 documents=1 if alone else room,
                 alone=alone,
             )
-            self._suspects = self._slots.alone = alone and bool(claimed)
+            begin = functools.partial(self._begin, drive)
+            tried = not (alone and claimed) and await self._probing.probe(begin, suspect=alone)
+            self._suspects = self._slots.alone = alone and (tried or bool(claimed))
         except DatabaseUnavailable as error:
             drive.lost_answers = True
             self._outage.goes_on(error)
@@ -304,13 +327,14 @@ class Runner:
         self._turns.taken((bound.state, claim.document.tenant) for claim, bound in claimed)
         for claim, bound in claimed:
             self._begin(drive, claim, bound)
-        return bool(claimed)
+        return tried or bool(claimed)
 
-    def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> None:
+    def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> asyncio.Task[None]:
         self._slots.claim(bound.state)
         task = asyncio.create_task(drive.run(claim, bound))
         self._driving[task] = claim.document.id
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         document = self._driving.pop(task)
@@ -333,7 +357,8 @@ class Runner:
         if await self._store.promote():
             self._wake.set()
         await self._pausing.look(self._slots)
-        if not self._suspects and await self._store.has_suspects(self._served):
+        worthwhile = await self._probing.look()
+        if not self._suspects and await self._store.has_suspects(worthwhile):
             self._suspects = True
             self._wake.set()
 
@@ -344,9 +369,3 @@ class Runner:
                 self._wake.set()
 
         return rescue
-
-
-def _say_why(task: asyncio.Task[None]) -> None:
-    """Log what ended a runner in the background; leaving its context raises it too."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.opt(exception=error).error("the runner in the background ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import inspect
 import json
@@ -137,7 +138,7 @@ class Performer:
         async with deadline(bound.stage.deadline) as limit:
             if bound.stage.kind == "embedder":
                 return await self._batcher(bound).embed(claim, limit)
-            async with self._accesses.of(bound.stage.provider).request():
+            async with self._accesses.of(bound.stage.provider).request(limit=limit):
                 return await self._once(claim, bound)
 
     async def _once(self, claim: Claim, bound: Bound) -> Done:
@@ -167,7 +168,9 @@ class Performer:
             return await children.call(function, argument, timeout_seconds=seconds)
         if where == "thread":
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, function, argument)
+            # A thread has no context of its own, and hooks report what answers said by theirs.
+            run = contextvars.copy_context().run
+            return await loop.run_in_executor(self._threads, run, function, argument)
         value = function(argument)
         return await value if inspect.isawaitable(value) else value
 

@@ -19,6 +19,7 @@ class Slots:
 
     Attributes:
         paused: States whose stages are paused: no walk goes on there.
+        shut: States whose stages ask a provider that is down or used up: none goes on there either.
         alone: The document in hand took a worker down. It makes one step alone; what comes after is
             for anybody, so that many such documents are soon looked through.
         paused_for: Tenants with such states, paused for their documents alone.
@@ -30,6 +31,7 @@ class Slots:
         self._closed = False
         self.alone = False
         self.paused: frozenset[str] = frozenset()
+        self.shut: frozenset[str] = frozenset()
         self.paused_for: frozenset[tuple[str, str]] = frozenset()
 
     def close(self) -> None:
@@ -51,7 +53,7 @@ class Slots:
         return taken
 
     def _is_open(self, state: str, tenant: str) -> bool:
-        is_paused = state in self.paused or (tenant, state) in self.paused_for
+        is_paused = state in self.paused | self.shut or (tenant, state) in self.paused_for
         return not is_paused and self._free.get(state, 0) > 0
 
     def claim(self, state: str) -> None:

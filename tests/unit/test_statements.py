@@ -26,12 +26,15 @@ T = tables("smp")
 
 # Two stages, the second of which is led to by a state where nothing is to be earned.
 PLACES = [("queue_parse", ("uploaded",)), ("store_chunks", ("parse_validated", "pii_redacted"))]
+ASKING = {"store_chunks": "somebody"}
 NEAREST = {"embedder": 1, "dimensions": 256}
 NARROW = ("contains", "matches", "groups", "documents", "chunk_contains", "chunk_matches")
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "claims.claim": {
         "": {"stages": PLACES, "alone": False},
         ".alone": {"stages": PLACES, "alone": True},
+        ".provider": {"stages": PLACES, "alone": False, "providers": ASKING},
+        ".probing": {"stages": PLACES[1:], "alone": False, "providers": ASKING, "probing": True},
     },
     "claims.extend": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
     "claims.hold": {"": {"skip_locked": False}, ".skip_locked": {"skip_locked": True}},
@@ -45,7 +48,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "search.size": {"": {}, ".narrow": {"narrow": NARROW}},
     "keys.owners": {"": {"lock": False}, ".lock": {"lock": True}},
 }
-NO_STATEMENTS = {"rows", "turns"}
+NO_STATEMENTS = {"levels", "rows", "turns"}
 _CLAUSES = re.compile(
     r"(?<!DELETE)(?<!OUTER)(?<!DO UPDATE) "
     r"(?=(?:FROM|WHERE|ORDER BY|GROUP BY|LIMIT|FOR NO KEY|FOR SHARE|FOR UPDATE|SET|VALUES|"

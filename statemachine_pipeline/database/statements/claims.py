@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
+from statemachine_pipeline.database.statements.levels import is_shut
 from statemachine_pipeline.database.statements.rows import (
     ID,
     LANE_CLAIMED,
@@ -20,7 +22,7 @@ from statemachine_pipeline.database.statements.rows import (
 from statemachine_pipeline.database.statements.turns import closed_at, places, ready_in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from statemachine_pipeline.database.tables import Tables
 
@@ -64,6 +66,8 @@ SETTLED = {
 What is usual is left out of a record and reads as NULL: both sides parse half as much.
 """
 
+NO_PROVIDERS: Mapping[str, str] = MappingProxyType({})
+
 STEPS = {
     "offset": sa.Integer,
     "trigger": sa.Text,
@@ -88,7 +92,14 @@ _PRODUCT = (
 )
 
 
-def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool) -> Any:
+def claim(
+    t: Tables,
+    stages: Sequence[tuple[str, Sequence[str]]],
+    *,
+    alone: bool,
+    providers: Mapping[str, str] = NO_PROVIDERS,
+    probing: bool = False,
+) -> Any:
     """Take ready documents for each stage, at most as many as it has free slots.
 
     Every stage is asked in a round of its tenants, by ordered index probes, so a backlog elsewhere
@@ -99,19 +110,22 @@ def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool
         stages: For each stage its name and the states that lead to it; see ``turns.places`` for
             its parameters. All together give at most ``documents`` rows.
         alone: Take documents that took a worker down, instead of the others.
+        providers: Whom stages ask, by stage: nothing is taken for one that is shut.
+        probing: This worker holds the probe of a provider, so that it is not shut for it.
     """
-    place = places(stages)
+    me = sa.bindparam("worker", type_=sa.BigInteger)
+    place = places(stages, providers)
+    closed = _closed(t, place, asking=bool(providers), holder=me if probing else None)
     leg = ready_in_turn(t, place, alone=alone)
     # What is nearest to its end comes first; later probes are not even made once enough is found.
     picked = (
         sa.select(leg.c.document_id)
         .select_from(place.join(leg, sa.true()))
-        .where(place.c.free > sa.literal_column("0"), sa.not_(_closed(t, place)))
+        .where(place.c.free > sa.literal_column("0"), sa.not_(closed))
         .limit(sa.bindparam("documents", type_=sa.Integer))
         .cte("picked")
         .prefix_with("MATERIALIZED")
     )
-    me = sa.bindparam("worker", type_=sa.BigInteger)
     # Where ways fork behind a waiting state, two stages lead there and may pick one document.
     deadline = sa.select(sa.func.max(place.c.deadline)).where(
         t.work.c.state == sa.any_(place.c.states)
@@ -141,12 +155,15 @@ def claim(t: Tables, stages: Sequence[tuple[str, Sequence[str]]], *, alone: bool
     )
 
 
-def _closed(t: Tables, place: Any) -> Any:
+def _closed(t: Tables, place: Any, *, asking: bool, holder: Any) -> Any:
     """Tell whether nobody may claim at a place now, whatever the tenant.
 
     Asked place by place: as a join it could change their order.
     """
-    return sa.select(closed_at(t, place.c.stage)).scalar_subquery()
+    closed = closed_at(t, place.c.stage)
+    if asking:
+        closed = sa.or_(closed, is_shut(t, place.c.provider, worker=holder))
+    return sa.select(closed).scalar_subquery()
 
 
 def _held_columns(t: Tables) -> list[Any]:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from statemachine_pipeline.database.statements.rows import LANE_READY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from statemachine_pipeline.database.tables import Tables
 
@@ -25,11 +25,11 @@ TENANTS = 32
 _ZERO, _ONE = (sa.literal_column(digit, sa.Integer) for digit in "01")
 
 
-def places(stages: Sequence[tuple[str, Sequence[str]]]) -> Any:
+def places(stages: Sequence[tuple[str, Sequence[str]]], providers: Mapping[str, str]) -> Any:
     """Return the stages as a table, what is nearest to its end first.
 
     Stage ``n`` reads the parameters ``free_<n>``, ``deadline_<n>`` (seconds) and ``after_<n>``, the
-    tenant behind whom its round begins.
+    tenant behind whom its round begins. Whom a stage asks is a column only if any of them asks.
     """
     columns: list[Any] = [
         sa.column("stage", sa.Text),
@@ -48,6 +48,9 @@ def places(stages: Sequence[tuple[str, Sequence[str]]]) -> Any:
         )
         for number, (stage, states) in enumerate(stages)
     ]
+    if providers:
+        columns.append(sa.column("provider", sa.Text))
+        given = [(*row, providers.get(row[0])) for row in given]
     # VALUES, whose rows the planner counts: taken for more, they would make it compile the plan.
     return sa.select(sa.values(*columns, name="given").data(given[::-1])).cte("place")
 

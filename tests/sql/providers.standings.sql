@@ -1,0 +1,7 @@
+SELECT smp.breaker.provider, smp.breaker.state, smp.breaker.reason, smp.breaker.opened_at, smp.breaker.until, smp.breaker.probe_worker, least(smp.budget.requests_limit, smp.budget.requests_told) AS requests_limit, least(smp.budget.tokens_limit, smp.budget.tokens_told) AS tokens_limit, least(least(smp.budget.requests_limit, smp.budget.requests_told) * %(least_1)s, coalesce(smp.budget.requests_level, least(smp.budget.requests_limit, smp.budget.requests_told) * %(least_1)s) + (least(smp.budget.requests_limit, smp.budget.requests_told) / CAST(smp.budget.per_seconds AS DOUBLE PRECISION)) * greatest(CAST(EXTRACT(epoch
+FROM statement_timestamp() - smp.budget.levels_at) AS DOUBLE PRECISION), %(greatest_1)s) + %(param_1)s) AS requests_level, least(least(smp.budget.tokens_limit, smp.budget.tokens_told) * %(least_2)s, coalesce(smp.budget.tokens_level, least(smp.budget.tokens_limit, smp.budget.tokens_told) * %(least_2)s) + (least(smp.budget.tokens_limit, smp.budget.tokens_told) / CAST(smp.budget.per_seconds AS DOUBLE PRECISION)) * greatest(CAST(EXTRACT(epoch
+FROM statement_timestamp() - smp.budget.levels_at) AS DOUBLE PRECISION), %(greatest_1)s) + %(param_2)s) AS tokens_level, smp.budget.per_seconds, greatest(CAST(EXTRACT(epoch
+FROM smp.budget.taken_until - statement_timestamp()) AS DOUBLE PRECISION), %(greatest_2)s) AS ahead, CASE WHEN (smp.budget.blocked_until > statement_timestamp()) THEN smp.budget.blocked_until END AS blocked_until
+FROM smp.breaker
+JOIN smp.budget ON smp.budget.provider = smp.breaker.provider
+ORDER BY smp.breaker.provider;
