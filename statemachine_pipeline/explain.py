@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
-from statemachine_pipeline.obstacles import Obstacles
+from statemachine_pipeline.obstacles import TIME, Obstacles
 from statemachine_pipeline.records import Explanation, Facts
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _unserved(awaited: tuple[str, ...], silent: float | None) -> str:
 
 
 def _time(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M:%S %Z}"
+    return f"{when:{TIME}}"
 
 
 def _resting(

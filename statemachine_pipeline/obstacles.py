@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+TIME: Final = "%Y-%m-%d %H:%M:%S %Z"
+"""How times are told to people."""
 
 Awaited = Literal[
     "worker", "time", "person", "resume", "provider", "idle_worker", "rescue", "withdrawal"

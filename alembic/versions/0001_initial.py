@@ -253,7 +253,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("serves", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column(
+            "serves",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'::jsonb"),
+            nullable=False,
+        ),
         sa.Column("dead_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
         postgresql_with={"fillfactor": "50"},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.database.statements import pauses, placements, workers
-from statemachine_pipeline.obstacles import Obstacles, Pause, Withdrawal
+from statemachine_pipeline.database.statements import pauses, placements, providers, workers
+from statemachine_pipeline.obstacles import TIME, Obstacles, Pause, Withdrawal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from statemachine_pipeline.database.tables import Tables
 
@@ -34,6 +34,7 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
     if row.lane is None:
         return Obstacles(withdrawals=tuple(gone))
     fleet = await read(workers.known(t), {})
+    asked = {worker.serves.get(stage) for worker in fleet for stage in awaited}
     holder = next((one for one in fleet if one.id == row.worker), None)
     return Obstacles(
         pauses=tuple(
@@ -41,7 +42,13 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
             for one in await read(pauses.current(t), {})
             if one.tenant in {None, row.tenant} and (one.stage is None or one.stage in awaited)
         ),
-        alone=row.lane != "claimed" and row.crashes > 0,
+        closed=tuple(
+            sentence
+            for one in await read(providers.standings(t), {})
+            if one.provider in asked
+            for sentence in _closed(one)
+        ),
+        alone=row.lane != "claimed" and row.alone,
         holder_silent_seconds=holder.silent if holder else None,
         holder_is_dead=row.worker is not None and (holder is None or holder.dead_at is not None),
         serving=sum(1 for one in fleet if _serves(one, awaited)),
@@ -53,6 +60,22 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
 def _serves(worker: Any, awaited: Sequence[str]) -> bool:
     lives = worker.dead_at is None and worker.silent < ALIVE_SECONDS
     return lives and not worker.draining and not set(worker.serves).isdisjoint(awaited)
+
+
+def _closed(provider: Any) -> Iterator[str]:
+    """Say why nobody asks a provider now."""
+    name = provider.provider
+    if provider.state == "half_open":
+        yield f"provider {name!r} was down ({provider.reason}), and one request tries it again"
+    elif provider.state == "open":
+        yield f"provider {name!r} is not asked until {provider.until:{TIME}}: {provider.reason}"
+    if provider.blocked_until is not None:
+        yield f"provider {name!r} wants to be left alone until {provider.blocked_until:{TIME}}"
+    elif provider.is_used_up:
+        yield (
+            f"the budget of provider {name!r} is used up: what was let through takes all of it "
+            f"for {provider.ahead:.0f} s"
+        )
 
 
 def to_pause(row: Any) -> Pause:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, REGCONFIG, TSVECTOR, UUID
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB, REGCONFIG, TSVECTOR, UUID
 
 VERSION_TABLE = "alembic_version"
 CLAIM_SEQUENCE = "claim_seq"
@@ -293,7 +293,8 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _time("started_at"),
         _time("beat_at"),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
-        sa.Column("serves", ARRAY(sa.Text), nullable=False, server_default="{}"),
+        # Stages by their triggers, each with the provider that it asks or null.
+        sa.Column("serves", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         _time("dead_at", nullable=True, default=False),
         postgresql_with={"fillfactor": "50"},
         comment="Running and recently dead workers, and when each last gave a sign of life",

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import secrets
 import socket
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -19,12 +20,14 @@ from statemachine_pipeline.database.timeouts import Timeouts, Watch, cut
 from statemachine_pipeline.errors import DatabaseUnavailable, NotHeard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
+
+NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
 
 class Workers:
@@ -41,17 +44,18 @@ class Workers:
         self._t, self._timeouts = t, timeouts or Timeouts()
         self._given = _from_url(engine)
 
-    async def register(self, serves: Iterable[str] = ()) -> int:
+    async def register(self, serves: Mapping[str, str | None] = NOTHING) -> int:
         """Make this process known as a new worker; return its id, which is never used again.
 
         Args:
-            serves: The triggers of its stages, for whoever asks what a document waits for.
+            serves: The triggers of its stages with the providers that they ask, if any; for whoever
+                wants to know what a document waits for.
         """
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": importlib.metadata.version("statemachine-pipeline"),
-            "serves": list(serves),
+            "serves": dict(serves),
         }
         with answering("registering a worker"):
             async with self._engine.connect() as connection:

@@ -108,7 +108,9 @@ class Runner:
         self._store, self._pauses, self._workers = store, pauses, workers
         self._stages = stages
         self._served = tuple(served)
-        self._triggers = [bound.trigger for bound in self._served]
+        self._serves = {
+            b.trigger: b.stage.provider.name if b.stage.provider else None for b in self._served
+        }
         self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
         self._providers = providers
         self._drain, self._liveness = drain.total_seconds(), liveness
@@ -174,7 +176,7 @@ class Runner:
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            worker: int | None = await self._workers.register(self._triggers)
+            worker: int | None = await self._workers.register(self._serves)
             while worker is not None:
                 self._fenced.clear()
                 if await self._work_as_one(worker, until):
@@ -185,7 +187,7 @@ class Runner:
         """Get another id once the database answers; None when told to stop meanwhile."""
         while not self._stopping.is_set():
             try:
-                return await self._workers.register(self._triggers)
+                return await self._workers.register(self._serves)
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
                 wait = pause(POLL_SECONDS_LAST, self._outage.failures)

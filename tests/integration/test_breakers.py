@@ -660,7 +660,7 @@ async def test_only_a_document_that_took_a_worker_down_can_try_too(
     async with running(pipeline):
         await until(psql, "SELECT state = 'open' FROM asks.breaker")
         service.is_down = False
-        psql.execute("UPDATE asks.work SET crashes = 1, run_at = now()")
+        psql.execute("UPDATE asks.work SET crashes = 1, alone = true, run_at = now()")
         psql.execute("UPDATE asks.breaker SET until = now() - interval '1 second'")
         (rested,) = await pipeline.wait(document, timeout=timedelta(seconds=20))
 

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.cli import app
+from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.workers import Workers
+from statemachine_pipeline.providers import Budget, Provider
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     Psql = psycopg.Connection[Any]
 
 SILENT = "UPDATE worker SET beat_at = now() - %s * interval '1 second' WHERE id = %s"
+
+ELSEWHERE = """UPDATE worker SET serves = '{"finalize": null}'"""
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ async def _submit(pipeline: Pipeline, tenant: str = "a") -> UUID:
 async def _serving(pipeline: Pipeline, *triggers: str) -> Hand:
     """Register a worker that says what it takes, as a runner does."""
     made = await hand(pipeline)
-    made.worker = await made.workers.register(triggers)
+    made.worker = await made.workers.register(dict.fromkeys(triggers))
     return made
 
 
@@ -99,7 +103,11 @@ async def test_a_pause_is_told_where_documents_stand_before_its_stage(
         (340, "", "no worker is alive: the last sign of life was 340 s ago"),
         (340, "UPDATE worker SET dead_at = now()", "no worker is alive"),
         (0, "UPDATE worker SET draining = true", "no live worker takes queue_parse"),
-        (0, "UPDATE worker SET serves = '{finalize}'", "no live worker takes queue_parse"),
+        (
+            0,
+            "UPDATE worker SET serves = '{\"finalize\": null}'",
+            "no live worker takes queue_parse",
+        ),
         (0, "", None),
     ],
     ids=["none", "silent", "dead", "draining", "elsewhere", "alive"],
@@ -161,7 +169,7 @@ async def test_a_suspect_waits_for_a_worker_with_nothing_in_hand(
     """It took a worker down before."""
     document = await _submit(pipeline)
     await _serving(pipeline, "queue_parse")
-    psql.execute("UPDATE work SET crashes = 1")
+    psql.execute("UPDATE work SET crashes = 1, alone = true")
     found = await pipeline.explain(document)
     assert found.waits_for == ("idle_worker", "worker")
     assert "it took a worker down before" in found.sentence
@@ -202,8 +210,31 @@ async def test_a_deleted_document_tells_where_it_still_has_to_go_from(
     )
 
 
+async def test_a_closed_provider_is_named(pipeline: Pipeline, psql: Psql) -> None:
+    """'Waiting for what, until when', also for a document that nobody has claimed yet."""
+    document = await _submit(pipeline)
+    worker = await hand(pipeline)
+    await worker.workers.register({"queue_parse": "ocr", "finalize": "store"})
+    providers = Providers(pipeline.engine, pipeline._tables)
+    for name in ("ocr", "store"):
+        await providers.know(Provider(name, budget=Budget(requests=1)))
+    assert (await pipeline.explain(document)).obstacles.closed == ()
+    await providers.open("ocr", worker.worker, "5 requests failed", timedelta(hours=1))
+    await providers.open("store", worker.worker, "gone", timedelta(hours=1))
+    found = await pipeline.explain(document)
+    assert found.waits_for == ("provider",)
+    (until,) = psql.execute("SELECT until FROM breaker WHERE provider = 'ocr'").fetchone() or []
+    said = f"provider 'ocr' is not asked until {until:%Y-%m-%d %H:%M:%S} UTC: 5 requests failed"
+    assert found.obstacles.closed == (said,)
+    assert found.sentence.endswith(f"; {said}")
+    psql.execute("UPDATE budget SET blocked_until = now() + interval '1 minute'")
+    assert len((await pipeline.explain(document)).obstacles.closed) == 2
+
+
 async def test_workers_are_registered_with_what_they_take(engine: AsyncEngine, psql: Psql) -> None:
     """For whoever looks at the table."""
     pipeline = pipeline_with(engine)
-    await Workers(engine, pipeline._tables).register(["finalize", "queue_parse"])
-    assert psql.execute("SELECT serves FROM worker").fetchone() == (["finalize", "queue_parse"],)
+    await Workers(engine, pipeline._tables).register({"finalize": None, "queue_parse": "ocr"})
+    assert psql.execute("SELECT serves FROM worker").fetchone() == (
+        {"finalize": None, "queue_parse": "ocr"},
+    )

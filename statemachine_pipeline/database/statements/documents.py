@@ -317,6 +317,7 @@ def one(t: Tables) -> Any:
             w.c.lane,
             w.c.attempt,
             w.c.crashes,
+            w.c.alone,
             w.c.worker,
             w.c.deadline_at,
             w.c.run_at,

@@ -95,6 +95,7 @@ def standings(t: Tables) -> Any:
             ),
             u.c.per_seconds,
             ahead(t, now).label("ahead"),
+            sa.func.coalesce(is_used_up(t), sa.false()).label("is_used_up"),
             sa.case((u.c.blocked_until > now, u.c.blocked_until)).label("blocked_until"),
         )
         .join(u, u.c.provider == b.c.provider)
