@@ -55,7 +55,7 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -87,6 +87,13 @@ class Proxy:
     def freezes(self) -> bool:
         """Whether new connections are frozen from their beginning."""
         return self._freezes
+
+    async def _end(self) -> None:
+        """End what serves connections before its loop does."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
