@@ -94,6 +94,7 @@ class Proxy:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.01)  # closed transports end in later rounds of the loop
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -118,9 +119,12 @@ class Proxy:
             back = await asyncio.open_connection(str(host), int(str(port)))
         line = _Line(self, (reader, writer), back)
         self._lines.add(line)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await line.run()
-        self._lines.discard(line)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await line.run()
+        finally:
+            line.close()
+            self._lines.discard(line)
 
     def taken(self, wanted: str, sql: str) -> bool:
         """Tell whether a statement is one to cut at, and if so, forget that."""
