@@ -55,7 +55,7 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -88,6 +88,14 @@ class Proxy:
         """Whether new connections are frozen from their beginning."""
         return self._freezes
 
+    async def _end(self) -> None:
+        """End what serves connections before its loop does."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.01)  # closed transports end in later rounds of the loop
+
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
@@ -111,9 +119,12 @@ class Proxy:
             back = await asyncio.open_connection(str(host), int(str(port)))
         line = _Line(self, (reader, writer), back)
         self._lines.add(line)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await line.run()
-        self._lines.discard(line)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await line.run()
+        finally:
+            line.close()
+            self._lines.discard(line)
 
     def taken(self, wanted: str, sql: str) -> bool:
         """Tell whether a statement is one to cut at, and if so, forget that."""

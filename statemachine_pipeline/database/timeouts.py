@@ -260,7 +260,14 @@ def connecting(url: str, timeouts: Timeouts) -> dict[str, Any]:
 
 
 def _begin(connection: Connection, statement: str) -> None:
-    connection.exec_driver_sql(statement)
+    # Past SQLAlchemy, whose execution of this costs as much as the rest of a short transaction.
+    # Should it fail, SQLAlchemy has to see that: it then drops the whole pool, and not one of it.
+    try:
+        cursor = connection.connection.cursor()
+        cursor.execute(statement)
+        cursor.close()
+    except Exception:  # noqa: BLE001 - the second try raises it as SQLAlchemy does
+        connection.exec_driver_sql(statement)
 
 
 def _touch(connection: Connection, *_: object) -> None:

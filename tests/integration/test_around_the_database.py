@@ -292,7 +292,7 @@ async def test_an_attempt_waits_for_a_lock_without_keeping_a_connection(
     hooks = Hooks()
     hooks.queue_parse.block()
     narrow = create_async_engine(database_url, pool_size=1, max_overflow=0)
-    pipeline = Pipeline(narrow, hooks=vars(hooks), timeouts=Timeouts(lock=timedelta(seconds=0.2)))
+    pipeline = Pipeline(narrow, hooks=vars(hooks), timeouts=Timeouts(lock=timedelta(seconds=0.5)))
     locked = (await pipeline.submit(b"one", source_uri="mem:a")).document_id
     async with running(pipeline):
         await hooks.queue_parse.begun()
