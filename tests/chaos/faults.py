@@ -168,10 +168,7 @@ class ServerRestarted(_Fault):
     """
 
     def __init__(self, mode: str, seconds: float) -> None:
-        away = program.LIVENESS.dead_after.total_seconds()
-        # Nobody could say that it lives meanwhile.
-        charges = {"crashed"} if seconds > 0.5 * away else ()
-        super().__init__(f"server restarted ({mode})", charges=charges, repeats=1)
+        super().__init__(f"server restarted ({mode})", repeats=1)
         self._signal = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]
         self._seconds = seconds
 
