@@ -90,16 +90,19 @@ class WorkerStopped(_Fault):
         super().__init__("worker stopped, then continued", charges={"crashed"}, repeats=1)
 
     def inject(self, fleet: Fleet) -> None:
-        """Stop it until others have taken what it held."""
+        """Stop it until others are at work on what it held."""
         self._victim = _busiest(fleet)
         self._victim.send_signal(signal.SIGSTOP)
         time.sleep(0.2)  # what it had sent before is answered
-        held = fleet.held(self._victim)
+        self._frozen = fleet.held(self._victim)
+        held = "SELECT document_id FROM smp.work WHERE claim_seq = ANY(%s)"
+        documents = [document for (document,) in fleet.ask(held, self._frozen)]
         lost = "SELECT count(*) FROM smp.work WHERE claim_seq = ANY(%s)"
-        gone = "SELECT count(*) FROM smp.worker WHERE pid = %s AND dead_at IS NULL"
-        fleet.until(lambda: fleet.one(gone, self._victim.pid) == 0, "the stopped worker is dead")
-        fleet.until(lambda: fleet.one(lost, held) == 0, "what it held is taken from it")
-        self._frozen = held
+        fleet.until(lambda: fleet.one(lost, self._frozen) == 0, "what it held is taken from it")
+        again = "SELECT count(*) FROM smp.work WHERE document_id = ANY(%s) AND lane <> 'claimed'"
+        fleet.until(
+            lambda: fleet.one(again, documents) < max(len(documents), 1), "others go on with it"
+        )
 
     def heal(self, fleet: Fleet) -> None:
         """Let it go on, with claims that are no longer its own."""
