@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 EMBED = "store_embeddings"
 KILL_EVERY_SECONDS = 0.05
-MOST_CHARGED = 2 * program.EMBEDDINGS_AT_ONCE + program.FAILURES
-"""Of one worker: what it asks for, and what it claims before it knows that its breaker opened."""
+MOST_CHARGED = program.FAILURES * program.INPUTS
+"""Attempts of one worker: those in the requests that fail before its breaker opens."""
 
 
 class Fault(Protocol):

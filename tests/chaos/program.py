@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.records import Source
 
 DIMENSIONS = 8
-EMBEDDINGS_AT_ONCE = 8
-FAILURES = 3
+FAILURES, INPUTS = 3, 4
 LIVENESS = Liveness(
     beat=timedelta(seconds=0.5), dead_after=timedelta(seconds=3), grace=timedelta(seconds=5)
 )
@@ -131,7 +130,7 @@ def hooks(service: str) -> dict[str, object]:
         "model-1",
         dimensions=DIMENSIONS,
         base_url=f"{service}/v1",
-        limits=Limits(inputs=4),
+        limits=Limits(inputs=INPUTS),
         timeouts=Timeouts(connect=0.5, read=1.5, total=2.0),
     )
     provider = Provider(
@@ -143,9 +142,7 @@ def hooks(service: str) -> dict[str, object]:
         "audit": audit,
         "store_chunks": Paragraphs(),
         # A service that is away for seconds, beside backoff that may draw nothing.
-        "store_embeddings": Stage(
-            embedder, provider=provider, concurrency=EMBEDDINGS_AT_ONCE, attempts=10
-        ),
+        "store_embeddings": Stage(embedder, provider=provider, concurrency=8, attempts=10),
     }
 
 
