@@ -30,7 +30,6 @@ from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.lifecycle import same_bytes
 from statemachine_pipeline.providers import Breaker, Provider
 from statemachine_pipeline.records import Chunk, ParsedText
-from statemachine_pipeline.runner.loop import Liveness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 8
 FAILURES, INPUTS = 3, 4
-LIVENESS = Liveness(
-    beat=timedelta(seconds=0.5), dead_after=timedelta(seconds=3), grace=timedelta(seconds=5)
-)
 LEDGER = "CREATE TABLE ledger (document uuid, claim_seq bigint)"
 REFUSE, HOARD = "refuse", "hoard"
 _BLOCK_BYTES = 2**26
