@@ -39,7 +39,8 @@ def run(fleet: fleets.Fleet, draw: random.Random, seconds: float) -> list[scenar
     reports = []
     while (passed := time.monotonic() - begun) < seconds:
         fault = drawn(draw)
-        print(f"{passed:7.1f} s  {fault.name} ...", end="\r", flush=True)
+        if sys.stdout.isatty():
+            print(f"{passed:7.1f} s  {fault.name} ...", end="\r", flush=True)
         try:
             report = scenario.strike(fleet, fault)
         except proof.Broken as broken:
