@@ -50,6 +50,9 @@ class Fault(Protocol):
     def heal(self, fleet: Fleet) -> None:
         """End it; return when everything is there again."""
 
+    def tend(self, fleet: Fleet) -> None:
+        """Do what a person does again and again until all documents rest."""
+
     def prove(self, fleet: Fleet) -> None:
         """Check what this fault alone promises, once all documents rest."""
 
@@ -61,6 +64,9 @@ class _Fault:
     charges: Collection[str] = ()
     repeats: int = 0
     most_charged: int | None = None
+
+    def tend(self, fleet: Fleet) -> None:
+        """Leave it to the fleet."""
 
     def prove(self, fleet: Fleet) -> None:
         """Promise nothing of its own."""
@@ -240,10 +246,13 @@ class ServiceIll(_Fault):
         time.sleep(self._seconds)
 
     def heal(self, fleet: Fleet) -> None:
-        """Let it answer well, and lift a pause that the stage took, as whoever mended it would."""
+        """Let it answer well."""
         fleet.service.recovers()
-        fleet.ask("DELETE FROM smp.pause")
-        fleet.ask("UPDATE smp.work SET run_at = now() WHERE lane = 'deferred'")
+
+    def tend(self, fleet: Fleet) -> None:
+        """Lift the pause that the stage took; what was under way may have brought another one."""
+        if fleet.ask("DELETE FROM smp.pause RETURNING stage"):
+            fleet.ask("UPDATE smp.work SET run_at = now() WHERE lane = 'deferred'")
 
 
 class MemoryHoarded(_Fault):

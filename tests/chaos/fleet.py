@@ -35,6 +35,8 @@ OURS = "chaos"
 MARK = "CHAOS_FLEET"
 TENANTS = ("north", "south")
 PACE_SECONDS = 0.05
+MOST_IN_FLIGHT = 30
+"""No more are submitted while so many are at work, however slow the machine is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +59,18 @@ class Stream:
 
     What the database does not answer is submitted again under the same name.
 
+    Args:
+        url: The database.
+        service: The address of the embedding service.
+        crowded: Asked before each document, off the event loop; none is submitted while it says so.
+
     Attributes:
         sent: Every document that was accepted.
         failures: What ``submit`` raised and should not have.
     """
 
-    def __init__(self, url: str, service: str) -> None:
-        self._url, self._service = url, service
+    def __init__(self, url: str, service: str, crowded: Callable[[], bool]) -> None:
+        self._url, self._service, self._crowded = url, service, crowded
         self._numbers = itertools.count(1)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -92,7 +99,8 @@ class Stream:
         try:
             async with program.pipeline(self._url, self._service) as pipeline:
                 while not self._stop.is_set() or self._extra:
-                    await self._submit(pipeline, next(self._numbers))
+                    if self._extra or not await asyncio.to_thread(self._crowded):
+                        await self._submit(pipeline, next(self._numbers))
                     await asyncio.sleep(PACE_SECONDS)
         except BaseException as error:
             self.failures.append(error)
@@ -158,7 +166,7 @@ class Fleet:
             self.url = self.server.url
             asyncio.run(self._migrate())
             self.ask(program.LEDGER)
-            self.stream = Stream(self.url, self.service.address)
+            self.stream = Stream(self.url, self.service.address, self._is_crowded)
             stack.callback(self._kill)
             stack.callback(self.stream.stop)
             for _ in range(self._size):
@@ -172,6 +180,11 @@ class Fleet:
     async def _migrate(self) -> None:
         async with program.pipeline(self.url, self.service.address) as pipeline:
             await pipeline.migrate()
+
+    def _is_crowded(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):  # away, which submit has to bear
+            return bool(self.one("SELECT count(*) FROM smp.work") >= MOST_IN_FLIGHT)
+        return False
 
     def _kill(self) -> None:
         for worker in self.workers:

@@ -68,7 +68,7 @@ class Report:
         )
 
 
-def strike(fleet: Fleet, fault: Fault, *, warm: int = 10) -> Report:
+def strike(fleet: Fleet, fault: Fault, *, warm: int = 5) -> Report:
     """Let one fault happen to a fleet at work, and prove that every promise was kept.
 
     Args:
@@ -95,7 +95,7 @@ def strike(fleet: Fleet, fault: Fault, *, warm: int = 10) -> Report:
         fleet.stream.stop()
     proof.demand(not fleet.stream.failures, "submit raises nothing else", fleet.stream.failures)
     sent = {id_: one for id_, one in fleet.stream.sent.items() if id_ not in before}
-    _rest(fleet, sent)
+    _rest(fleet, fault, sent)
     charged = _prove(fleet, fault, sent, begun)
     repeated = _embedded(fault, sent, fleet.service.embedded - embedded)
     first, last = _recovery(fleet, fault, healed)
@@ -129,11 +129,15 @@ def _now(fleet: Fleet) -> datetime:
     return found
 
 
-def _rest(fleet: Fleet, sent: Mapping[uuid.UUID, Sent]) -> None:
+def _rest(fleet: Fleet, fault: Fault, sent: Mapping[uuid.UUID, Sent]) -> None:
     """Wait until nothing is at work any more, then compare where documents stand."""
-    left = "SELECT count(*) FROM smp.work"
+
+    def nothing_left() -> bool:
+        fault.tend(fleet)
+        return fleet.one("SELECT count(*) FROM smp.work") == 0
+
     try:
-        fleet.until(lambda: fleet.one(left) == 0, "every document rests", REST_SECONDS)
+        fleet.until(nothing_left, "every document rests", REST_SECONDS)
     except proof.Broken as broken:
         stuck = fleet.ask(
             "SELECT w.*, d.last_error FROM smp.work w JOIN smp.document d ON d.id = w.document_id "
