@@ -8,18 +8,21 @@
 #   make test-versions    the tests of the engine on other PostgreSQL and Python versions found here
 #   make retrieval CORPUS=folder    how often search finds what answers a question
 #   make services CORPUS=folder    the same through S3 and an embedding service, killed and resumed
+#   make soak SECONDS=600 [SEED=n]    faults at random on a fleet at work, and the proof after each
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
 VENV ?= .venv
 CORPUS ?=
+SECONDS ?= 600
+SEED ?=
 
 BIN := $(VENV)/bin
 RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-versions check docs bench corpus retrieval services wheel clean
+.PHONY: demo test test-versions check docs bench soak corpus retrieval services wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -45,6 +48,9 @@ docs: $(DEVELOPABLE)
 
 bench: $(DEVELOPABLE)
 	$(BIN)/python tests/benchmarks/bench.py
+
+soak: $(DEVELOPABLE)
+	$(BIN)/python tests/chaos/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }

@@ -17,7 +17,7 @@ import json
 import random
 import struct
 import threading
-from collections import deque
+from collections import Counter, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,11 +43,40 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """One answer; a body that is no text becomes JSON."""
+    """One answer; a body that is no text becomes JSON.
+
+    Attributes:
+        breaks_off: Half of the body is sent, then the connection ends.
+    """
 
     status: int
     body: Any = ""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    breaks_off: bool = False
+
+
+class Trouble:
+    """What is wrong with a service: every request is treated so, until it ``passes``.
+
+    Args:
+        said: The answer of everyone who asks.
+        late: Nobody gets it before the trouble has passed.
+    """
+
+    def __init__(self, said: Said, *, late: bool = False) -> None:
+        self._said = said
+        self._passed = threading.Event()
+        if not late:
+            self._passed.set()
+
+    def passes(self) -> None:
+        """Let those go who still wait for an answer."""
+        self._passed.set()
+
+    def answer(self) -> Said:
+        """Return what is said to one request."""
+        self._passed.wait(PATIENCE_SECONDS)
+        return self._said
 
 
 def drawn(dimensions: int) -> Vectorise:
@@ -79,6 +108,7 @@ class EmbeddingServer:
         key: What ``Authorization: Bearer`` must hold; None lets everyone in.
         most_inputs: What TEI calls the client batch size; more are refused with 413.
         bad: Texts that contain this are refused with 400, and their whole request.
+        embedded: How often each text was answered by a vector.
     """
 
     def __init__(self, vectorise: Vectorise | None = None, port: int = 0) -> None:
@@ -88,11 +118,17 @@ class EmbeddingServer:
         self.key: str | None = None
         self.most_inputs = 2_048
         self.bad: str | None = None
+        self.embedded: Counter[str] = Counter()
+        self._trouble: Trouble | None = None
+        self._is_up = True
         self._next: deque[Said] = deque()
         self._mangle: Callable[[Any], Any] = lambda answer: answer
         self._open = threading.Event()
         self._open.set()
         self._begun = threading.Event()
+        self._listen(port)
+
+    def _listen(self, port: int) -> None:
         handler = type("Handler", (_Handler,), {"service": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
@@ -130,15 +166,51 @@ class EmbeddingServer:
         """Return once a request waits since ``block``."""
         assert await asyncio.to_thread(self._begun.wait, PATIENCE_SECONDS)
 
+    def ails(self, trouble: Trouble) -> None:
+        """Treat every request so, until ``recovers``."""
+        self._trouble = trouble
+
+    def recovers(self) -> None:
+        """Answer as before any trouble."""
+        if self._trouble is not None:
+            self._trouble.passes()
+        self._trouble = None
+
+    def goes_down(self) -> None:
+        """Refuse connections, and break those that are kept, until ``comes_up``."""
+        self._is_up = False
+        self._close()
+
+    def comes_up(self) -> None:
+        """Listen again, at the same address."""
+        self._listen(self._server.server_port)
+        self._is_up = True
+        self._thread.start()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers at all."""
+        return self._is_up
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.go_on()
+        self.recovers()
+        if self._is_up:
+            self._close()
+
+    def _close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def treat(self, path: str, body: dict[str, Any], headers: Mapping[str, str]) -> Said:
+        """Answer one request, unless there is trouble."""
+        trouble = self._trouble
+        return self.answer(path, body, headers) if trouble is None else trouble.answer()
 
     def answer(self, path: str, body: dict[str, Any], headers: Mapping[str, str]) -> Said:
         """Return what is said to one request."""
@@ -160,6 +232,7 @@ class EmbeddingServer:
             return Said(413, {"error": found, "error_type": "Validation"})
         if self.bad is not None and any(self.bad in text for text in texts):
             return Said(400, {"error": {"message": "bad input", "param": "input"}})
+        self.embedded.update(texts)
         return Said(200, self._mangle(shape(body, self._vectorise(texts))))
 
 
@@ -197,13 +270,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        said = self.service.answer(self.path, body, self.headers)  # type: ignore[arg-type]
+        if not self.service.is_up:
+            self.close_connection = True
+            return
+        said = self.service.treat(self.path, body, self.headers)  # type: ignore[arg-type]
         text = said.body if isinstance(said.body, str) else json.dumps(said.body)
         self.send_response(said.status)
         for name, value in {**said.headers, "Content-Length": len(text.encode())}.items():
             self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(text.encode())
+        sent = text.encode()
+        self.wfile.write(sent[: len(sent) // 2] if said.breaks_off else sent)
+        self.close_connection |= said.breaks_off
 
     def handle(self) -> None:
         try:

@@ -7,6 +7,7 @@ claim and are refused with ``StaleClaim`` once it is gone.
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
@@ -20,14 +21,20 @@ from statemachine_pipeline.database.standing import chain, present, to_earned
 from statemachine_pipeline.database.statements import claims, content, pauses, workers
 from statemachine_pipeline.database.statements.rows import milliseconds, parameters
 from statemachine_pipeline.database.vectors import VectorBuffer
-from statemachine_pipeline.decide import Crashed, Decision, Standing, decide
+from statemachine_pipeline.decide import (
+    Crashed,
+    Decision,
+    Outcome,
+    Postponed,
+    Standing,
+    decide,
+)
 from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.hooks import Claim
 from statemachine_pipeline.records import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -266,13 +273,19 @@ class Store:
         document = to_document(row)
         policy = self._stages.policy_at(document.state)
         lost = row.known is None or row.dead_at is not None
-        reason = f"worker {row.worker} " + ("died" if lost else "did not stop at the deadline")
+        outcome: Outcome = Crashed(
+            reason=f"worker {row.worker} " + ("died" if lost else "did not stop at the deadline")
+        )
+        if lost and row.unheard:
+            # An outage longer than the dead limit would cost every document in hand a crash.
+            reason = f"the database server restarted, and worker {row.worker} was not heard since"
+            outcome = Postponed(code="waiting", reason=reason, after=timedelta(0))
 
         def decision(facts: Facts) -> Decision:
             return decide(
                 self._stages,
                 document.state,
-                Crashed(reason=reason),
+                outcome,
                 facts,
                 policy=policy,
                 draw=random.random(),  # noqa: S311 - jitter, not a secret

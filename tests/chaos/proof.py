@@ -64,6 +64,24 @@ ORDER BY names
 """
 
 
+class Broken(AssertionError):
+    """A promise does not hold.
+
+    Attributes:
+        promise: Which one.
+    """
+
+    def __init__(self, promise: str, detail: object = "") -> None:
+        self.promise = promise
+        super().__init__(f"{promise}\n{detail}" if detail else promise)
+
+
+def demand(holds: bool, promise: str, detail: object = "") -> None:
+    """Raise unless a promise holds."""
+    if not holds:
+        raise Broken(promise, detail)
+
+
 def one(connection: psycopg.Connection[Any], sql: str) -> Any:
     """Return the only value of a query."""
     row = connection.execute(sql).fetchone()  # type: ignore[arg-type]
@@ -98,7 +116,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
     begun = time.monotonic()
     while not condition():
         if time.monotonic() - begun > seconds:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise Broken(f"not within {seconds} s: {what}")
         time.sleep(0.02)
     return time.monotonic() - begun
 

@@ -1,15 +1,17 @@
 """One worker as a program, to be killed and stopped: ``python worker.py URL MODE``.
 
 ``MODE`` is ``shipped`` for real documents, ``services`` for the same with bytes on S3 and vectors
-from a service, which ``SERVICE`` and the variables of S3 name, or ``counted`` for hooks that do
-nothing but one, whose product writes a row that shows how often it was written. Ends when nothing
-is left to do.
+from a service, which ``SERVICE`` and the variables of S3 name, ``counted`` for hooks that do
+nothing but one, whose product writes a row that shows how often it was written, or ``audited`` for
+``program.py``. Ends when nothing is left to do, the last one at SIGTERM.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +22,8 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import noop
+import program
+from loguru import logger
 
 from statemachine_pipeline import Done, Pipeline, Stage
 from statemachine_pipeline.adapters.openai import OpenAIEmbedder
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 LIVENESS = Liveness(
     beat=timedelta(seconds=0.4), dead_after=timedelta(seconds=2), grace=timedelta(seconds=5)
 )
+STEADY = dataclasses.replace(LIVENESS, dead_after=timedelta(seconds=3))
+"""For fleets that live on: on a loaded machine nobody is to be called dead who is not."""
+
 COUNTER = "CREATE TABLE counter (document uuid, stage text, claim_seq bigint)"
 
 
@@ -65,9 +72,21 @@ def pipeline(url: str, mode: str) -> Pipeline:
 
 
 async def work(url: str, mode: str) -> None:
-    """Be one worker until nothing is left."""
+    """Be one worker until nothing is left, or until told to drain."""
+    if mode == "audited":
+        await serve(url)
+        return
     async with pipeline(url, mode) as own:
         await own.runner(liveness=LIVENESS).run_until_idle()
+
+
+async def serve(url: str) -> None:
+    """Be a worker of the user's program; say on stderr what goes wrong."""
+    logger.enable("statemachine_pipeline")
+    async with program.pipeline(url) as own:
+        runner = own.runner(liveness=STEADY)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.stop)
+        await runner.run()
 
 
 if __name__ == "__main__":

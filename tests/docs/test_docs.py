@@ -81,6 +81,26 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
             assert re.search(rf"(def|class) {test}\b", source), f"{file} has no {test}"
 
 
+def test_every_fault_names_a_test_that_exists() -> None:
+    """Each row of the table of failures ends with links to its proofs, parameters included."""
+    page = ROOT / "docs" / "explanation" / "failures.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    faults = [line for line in rows if not line.startswith("| fault |")]
+
+    assert len(faults) > 30
+    for fault in faults:
+        proofs = re.findall(
+            r"\[`(?P<test>\w+)(?:\[(?P<case>[\w-]+)\])?`\]\((?P<file>[^)]+\.py)\)",
+            fault.split(" | ")[3],
+        )
+        assert proofs, f"no test is linked for {fault[:60]!r}"
+        for test, case, file in proofs:
+            source = (page.parent / file).read_text()
+            assert re.search(rf"def {test}\b", source), f"{file} has no {test}"
+            known = source + (ROOT / "tests" / "chaos" / "faults.py").read_text()
+            assert not case or f'"{case}":' in known, f"{test} has no case {case}"
+
+
 def test_the_readme_shows_the_shortest_example_word_for_word() -> None:
     """The program on the first screen is examples/shortest.py, at most 25 lines long."""
     program = next(b for b in blocks(ROOT / "README.md") if b.language == "python").body

@@ -115,7 +115,7 @@ async def test_a_document_that_took_a_worker_down_is_claimed_alone(
     """Its next worker holds nothing else, so that it takes no bystanders with it."""
     pipeline = pipeline_with(engine)
     ids = await _submit(pipeline, 3)
-    psql.execute("UPDATE work SET crashes = 1, alone = true, alone = true WHERE document_id = %s", [ids[1]])
+    psql.execute("UPDATE work SET crashes = 1, alone = true WHERE document_id = %s", [ids[1]])
     worker = await hand(pipeline)
     assert await worker.store.has_suspects(pipeline._known_stages.served(None))
     assert ids[1] not in {claim.document.id for claim, _ in await worker.claim()}
@@ -140,7 +140,7 @@ async def test_a_runner_takes_suspects_when_it_holds_nothing_else(
 
     pipeline = pipeline_with(engine, queue_parse=look)
     ids = await _submit(pipeline, 6)
-    psql.execute("UPDATE work SET crashes = 1, alone = true, alone = true WHERE document_id = ANY(%s)", [ids[:2]])
+    psql.execute("UPDATE work SET crashes = 1, alone = true WHERE document_id = ANY(%s)", [ids[:2]])
     assert await completed(pipeline, *ids) == ["complete"] * 6
     assert {group for group in together if group & set(ids[:2])} == {
         frozenset({suspect}) for suspect in ids[:2]

@@ -421,9 +421,17 @@ def overdue(t: Tables) -> Any:
     """
     w, k = t.work, t.worker
     passed = w.c.deadline_at + seconds(sa.bindparam("grace", type_=sa.Double))
+    # Known before the server last started and not heard of since: nobody could say that it lives.
+    restart = sa.func.pg_postmaster_start_time()
+    unheard = sa.and_(k.c.started_at < restart, k.c.beat_at < restart)
     late = (
         sa.select(
-            w.c.document_id, w.c.claim_seq, w.c.deadline_at, k.c.dead_at, k.c.id.label("known")
+            w.c.document_id,
+            w.c.claim_seq,
+            w.c.deadline_at,
+            k.c.dead_at,
+            k.c.id.label("known"),
+            unheard.label("unheard"),
         )
         .outerjoin(k, k.c.id == w.c.worker)
         .where(
@@ -437,7 +445,12 @@ def overdue(t: Tables) -> Any:
     )
     return (
         sa.select(
-            *_held_columns(t), *_document_columns(t), late.c.dead_at, late.c.known, _patience()
+            *_held_columns(t),
+            *_document_columns(t),
+            late.c.dead_at,
+            late.c.known,
+            late.c.unheard,
+            _patience(),
         )
         .select_from(
             w.join(t.document, t.document.c.id == w.c.document_id).join(
