@@ -251,8 +251,7 @@ class ServiceIll(_Fault):
 
     def tend(self, fleet: Fleet) -> None:
         """Lift the pause that the stage took; what was under way may have brought another one."""
-        if fleet.ask("DELETE FROM smp.pause RETURNING stage"):
-            fleet.ask("UPDATE smp.work SET run_at = now() WHERE lane = 'deferred'")
+        fleet.ask("DELETE FROM smp.pause RETURNING stage")
 
 
 class MemoryHoarded(_Fault):

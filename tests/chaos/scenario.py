@@ -188,9 +188,7 @@ def _prove(
     )
     free = {code: count for code, count in spent.items() if code not in fault.charges}
     proof.demand(not free, "no attempt is spent on what is nobody's fault", free)
-    # Only where breakers are shared by the fleet do they bound what an outage costs.
-    shared = fleet.one("SELECT to_regclass('smp.breaker') IS NOT NULL")
-    if shared and fault.most_charged is not None:
+    if fault.most_charged is not None:
         most = fault.most_charged * len(fleet.workers)
         proof.demand(sum(spent.values()) <= most, f"an outage costs at most {most} attempts", spent)
     return spent
