@@ -177,8 +177,10 @@ class Stage:
 
     @property
     def request_limits(self) -> Limits:
-        """What one request of its embedder may hold."""
-        return self.batch.within(limits_of(self.hook))
+        """What one request of its embedder may hold: no more than its provider's whole budget."""
+        limits = self.batch.within(limits_of(self.hook))
+        allowed = self.provider.budget.tokens if self.provider else None
+        return dataclasses.replace(limits, tokens=min(limits.tokens, allowed or limits.tokens))
 
     @property
     def stores_elsewhere(self) -> bool:

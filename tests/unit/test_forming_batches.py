@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from statemachine_pipeline import Batch, Stage
 from statemachine_pipeline.batching import Limits
 from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.providers import Budget, Provider
 from statemachine_pipeline.resilience.batches import Line, Queue, Text
 
 ID = uuid.UUID(int=0)
@@ -163,6 +164,9 @@ def test_a_batch_takes_what_the_embedder_takes_or_less() -> None:
     hook = Model()
     assert Stage(hook).request_limits == Limits(inputs=64, tokens=300_000)
     assert Stage(hook, batch=Batch(inputs=9, tokens=8)).request_limits == Limits(inputs=9, tokens=8)
+    small, large = (Provider("p", budget=Budget(tokens=count)) for count in (1_000, 400_000))
+    assert Stage(hook, provider=small).request_limits == Limits(inputs=64, tokens=1_000)
+    assert Stage(hook, provider=large).request_limits == Limits(inputs=64, tokens=300_000)
     hook.limits = Limits(inputs=7, tokens=6)  # type: ignore[attr-defined]
     assert Stage(hook).request_limits == hook.limits  # type: ignore[attr-defined]
 
