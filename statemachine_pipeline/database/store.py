@@ -19,7 +19,7 @@ from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.standing import chain, present, to_earned
 from statemachine_pipeline.database.statements import claims, content, pauses, workers
-from statemachine_pipeline.database.statements.rows import milliseconds, parameters
+from statemachine_pipeline.database.statements.rows import leading, milliseconds, parameters
 from statemachine_pipeline.database.vectors import VectorBuffer
 from statemachine_pipeline.decide import (
     Crashed,
@@ -305,19 +305,14 @@ class Store:
 
         Those behind a pause without an end wait for a person.
         """
-        leads = (
-            {"state": state, "stage": bound.trigger}
-            for bound in served
-            for state in self._stages.leading_to(bound)
-        )
-        return int(await self._ask(pauses.outstanding(self._t), parameters("served", leads)))
+        return int(await self._ask(pauses.outstanding(self._t), served))
 
     async def has_suspects(self, served: Sequence[Bound]) -> bool:
         """Tell whether documents wait at served stages that took a worker down."""
-        states = sorted({state for b in served for state in self._stages.leading_to(b)})
-        return bool(await self._ask(claims.suspects(self._t), {"states": states}))
+        return bool(await self._ask(claims.suspects(self._t), served))
 
-    async def _ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
+    async def _ask(self, statement: Any, served: Sequence[Bound]) -> Any:
+        given = leading((state, b.trigger) for b in served for state in self._stages.leading_to(b))
         with answering("looking at the queue"):
             async with self._autocommit.connect() as connection:
                 return (await connection.execute(statement, given)).scalar_one()

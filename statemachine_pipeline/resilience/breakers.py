@@ -191,12 +191,14 @@ class FleetBreaker:
         wanted = pybreaker.STATE_CLOSED if view.state == "closed" else pybreaker.STATE_OPEN
         self._set(wanted)
 
-    async def take_probe(self, states: Sequence[str], lease: timedelta, *, suspect: bool) -> bool:
-        """Take the probe of the fleet, if it is due and a document waits at one of ``states``."""
+    async def take_probe(
+        self, served: Sequence[tuple[str, str]], lease: timedelta, *, suspect: bool
+    ) -> bool:
+        """Take the probe of the fleet, if it is due and a document waits; see ``Providers``."""
         name, worker = self._provider.name, self._worker
         if self._unwritten or self._probe != "none":
             return False
-        if not await self._store.take_probe(name, worker, states, lease, suspect=suspect):
+        if not await self._store.take_probe(name, worker, served, lease, suspect=suspect):
             return False
         self.version += 1
         self._set(pybreaker.STATE_HALF_OPEN)

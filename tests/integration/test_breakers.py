@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG = timedelta(hours=1)
 TWICE = Provider("somebody", breaker=Breaker(failures=2, open_for=LONG))
+WAITING = [("uploaded", "queue_parse")]
+"""Where documents wait for the provider."""
 DOWN = Retry("somebody failed")
 
 
@@ -110,7 +112,7 @@ async def opened(fleet: Fleet) -> Access:
 async def probing(fleet: Fleet, access: Access, psql: psycopg.Connection[Any]) -> bool:
     """Let a worker take the probe, once a document waits and the time has come."""
     psql.execute("UPDATE breaker SET until = now() - interval '1 second'")
-    return await access.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    return await access.breaker.take_probe(WAITING, LONG, suspect=False)
 
 
 def state(psql: psycopg.Connection[Any]) -> str:
@@ -196,7 +198,7 @@ async def test_one_request_of_the_fleet_tries_a_provider_that_was_down(
     await fleet.look(second)
 
     assert await probing(fleet, first, psql)
-    assert not await second.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    assert not await second.breaker.take_probe(WAITING, LONG, suspect=False)
     async with first.request():
         for access in (first, second):
             with pytest.raises(ProviderClosed):
@@ -422,7 +424,7 @@ async def test_nobody_tries_before_the_databases_clock_says_so(
 
     monkeypatch.setattr(pybreaker, "datetime", Later)
 
-    assert not await access.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    assert not await access.breaker.take_probe(WAITING, LONG, suspect=False)
     with pytest.raises(ProviderClosed):
         await ends(access)
     assert await probing(fleet, access, psql)
@@ -462,7 +464,7 @@ async def test_a_probe_that_says_nothing_is_given_back(
     await fails(first, error)
 
     assert state(psql) == "open"
-    assert await second.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    assert await second.breaker.take_probe(WAITING, LONG, suspect=False)
 
 
 @pytest.mark.usefixtures("waiting_document")
@@ -516,7 +518,7 @@ async def test_the_probe_of_a_worker_that_died_is_taken_over(
         psql.execute(end)
         second = await fleet.worker()
         assert (await fleet.look(second)).is_due
-        assert await second.breaker.take_probe(["uploaded"], LONG, suspect=False)
+        assert await second.breaker.take_probe(WAITING, LONG, suspect=False)
 
     assert state(psql) == "half_open"
     await ends(second)
@@ -531,6 +533,27 @@ async def test_nobody_takes_a_probe_while_no_document_waits(
 
     assert not await probing(fleet, access, psql)
     assert state(psql) == "open"
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "INSERT INTO pause (stage, reason, by) VALUES ('queue_parse', 'late', 'ann')",
+        "INSERT INTO pause (tenant, reason, by) VALUES ('default', 'late', 'ann')",
+        "UPDATE budget SET taken_until = now() + interval '1 hour'",
+    ],
+    ids=["stage", "tenant", "budget"],
+)
+@pytest.mark.usefixtures("waiting_document")
+async def test_nobody_takes_a_probe_for_documents_that_may_not_be_claimed(
+    fleet: Fleet, psql: psycopg.Connection[Any], obstacle: str
+) -> None:
+    """Paused, or asked to wait: else it would be taken and given back each second."""
+    access = await opened(fleet)
+    psql.execute(obstacle.encode())
+
+    assert not await probing(fleet, access, psql)
+    assert (await fleet.look(access)).is_due == ("budget" not in obstacle)
 
 
 @pytest.mark.parametrize("failures", [1, 3])
