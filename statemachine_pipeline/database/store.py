@@ -75,6 +75,7 @@ class Store:
         self._patience = {"patience": milliseconds(patience)}
         self.vectors = VectorBuffer(engine, t, patience)
         self._claims: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
+        self._round = -1
 
     async def claim(
         self,
@@ -106,7 +107,12 @@ class Store:
                 self._t, places, alone=alone, providers=providers, probing=probing
             )
         values: dict[str, Any] = {"worker": worker, "documents": documents}
+        self._round += 1
         for number, bound in enumerate(served):
+            # States take turns too, or the backlog of one would hold up tenants at another.
+            states = self._stages.leading_to(bound)
+            first = self._round % len(states)
+            values[f"states_{number}"] = [*states[first:], *states[:first]]
             # No more than may be taken at all: of that each tenant gets its share.
             values[f"free_{number}"] = min(free[bound.state], documents)
             values[f"after_{number}"] = after.get(bound.state, "")

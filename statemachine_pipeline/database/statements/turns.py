@@ -29,7 +29,9 @@ def places(stages: Sequence[tuple[str, Sequence[str]]], providers: Mapping[str, 
     """Return the stages as a table, what is nearest to its end first.
 
     Stage ``n`` reads the parameters ``free_<n>``, ``deadline_<n>`` (seconds) and ``after_<n>``, the
-    tenant behind whom its round begins. Whom a stage asks is a column only if any of them asks.
+    tenant behind whom its round begins; ``states_<n>`` may say in which order its states are asked:
+    the first gets the slots if it has enough for all. Whom a stage asks is a column only if any of
+    them asks.
     """
     columns: list[Any] = [
         sa.column("stage", sa.Text),
@@ -41,7 +43,7 @@ def places(stages: Sequence[tuple[str, Sequence[str]]], providers: Mapping[str, 
     given: list[Any] = [
         (
             stage,
-            list(states),
+            sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)),
             sa.bindparam(f"free_{number}", type_=sa.Integer),
             sa.bindparam(f"deadline_{number}", type_=sa.Double),
             sa.bindparam(f"after_{number}", "", sa.Text),
