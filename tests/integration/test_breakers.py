@@ -769,6 +769,31 @@ async def test_an_embedder_that_hangs_is_down_too_and_its_probe_is_not_charged(
     assert psql.execute(charged).fetchone() == (1,)
 
 
+async def test_a_probe_is_one_of_the_documents_that_a_worker_may_have_in_hand(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """And goes first: else work at other stages could keep a provider down for ever."""
+    hooks, embedder = Hooks(), Hanging()
+    stage = Stage(embedder, provider=Provider("embeddings"))
+    pipeline = pipeline_with(engine, hooks, store_embeddings=stage)
+    await pipeline.submit(b"one")
+    before = [t for t in pipeline._known_stages.earned if t not in {"store_embeddings", "finalize"}]
+    async with running(pipeline, triggers=before):
+        await until(psql, "SELECT state LIKE 'embedding%%' AND lane = 'ready' FROM work")
+    psql.execute(
+        "INSERT INTO breaker (provider, state, reason, opened_at, until)"
+        " VALUES ('embeddings', 'open', 'it failed', now(), now())"
+    )
+    await pipeline.submit(b"two")
+    hooks.queue_parse.block()
+    async with running(pipeline, documents=1, drain=timedelta(0)):
+        await until(psql, "SELECT count(*) > 0 FROM work WHERE lane = 'claimed'")
+        await until(psql, "SELECT state = 'half_open' FROM breaker")
+        await asyncio.sleep(0.5)
+        found = psql.execute("SELECT state FROM work WHERE lane = 'claimed'").fetchall()
+        assert found == [("embedding_in_progress",)]
+
+
 async def test_only_a_document_that_took_a_worker_down_can_try_too(
     engine: AsyncEngine, psql: psycopg.Connection[Any]
 ) -> None:
