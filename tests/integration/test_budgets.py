@@ -174,6 +174,18 @@ async def test_what_the_provider_tells_last_counts_whichever_worker_heard_it(fle
     assert view.limits.tokens == 4_000
 
 
+async def test_a_limit_without_end_is_none(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """It would be infinite, and every wait no number."""
+    fleet = Fleet(engine, psql, Budget(per=YEAR))
+    access = await fleet.worker()
+    await ask(access, 1, limit_tokens="9" * 400)
+    await access.close()
+    (view,) = await fleet.store.look(["somebody"])
+    assert view.limits == Amounts()
+
+
 async def test_a_remainder_below_ours_says_that_somebody_else_uses_the_key(fleet: Fleet) -> None:
     """It lowers the level, and never raises it."""
     await fleet.lease(correction=Correction(left=Amounts(requests=10.0, tokens=300.0)))
