@@ -80,9 +80,13 @@ def symptoms(error: BaseException, now: datetime) -> Symptoms:
     """Read what rules can know of an exception; never raises.
 
     Args:
-        error: Of any class, even one whose attributes raise.
+        error: Of any class, even one whose attributes raise. One that was seen in a child process
+            brings along what was seen there.
         now: The time, for answers that say until when to wait (UTC).
     """
+    seen = _attribute(error, "symptoms")
+    if isinstance(seen, Symptoms):
+        return seen
     found = None
     chain: list[BaseException] = []
     one: BaseException | None = error

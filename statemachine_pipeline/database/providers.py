@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import budgets, providers
+from statemachine_pipeline.database.statements.rows import leading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -211,7 +212,7 @@ class Providers:
         self,
         provider: str,
         worker: int,
-        states: Sequence[str],
+        served: Sequence[tuple[str, str]],
         lease: timedelta,
         *,
         suspect: bool = False,
@@ -221,11 +222,11 @@ class Providers:
         Args:
             provider: Its name.
             worker: Who takes it; when it dies, another one can.
-            states: Where documents wait for the provider.
+            served: States where documents wait for the provider, and the stage each leads to.
             lease: How long it is this worker's.
             suspect: Look at documents that took a worker down, instead of the others.
         """
-        given = {"states": list(states), "lease": lease.total_seconds(), "suspect": suspect}
+        given = {"lease": lease.total_seconds(), "suspect": suspect, **leading(served)}
         return await self._change(providers.take_probe, provider, worker, **given)
 
     async def give_probe_back(self, provider: str, worker: int) -> bool:

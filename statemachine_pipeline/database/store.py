@@ -19,7 +19,7 @@ from statemachine_pipeline.database.proposal import ProductFailed, Proposal
 from statemachine_pipeline.database.settling import Answer, Settlement
 from statemachine_pipeline.database.standing import chain, present, to_earned
 from statemachine_pipeline.database.statements import claims, content, pauses, workers
-from statemachine_pipeline.database.statements.rows import milliseconds, parameters
+from statemachine_pipeline.database.statements.rows import leading, milliseconds, parameters
 from statemachine_pipeline.database.vectors import VectorBuffer
 from statemachine_pipeline.decide import (
     Crashed,
@@ -75,6 +75,7 @@ class Store:
         self._patience = {"patience": milliseconds(patience)}
         self.vectors = VectorBuffer(engine, t, patience)
         self._claims: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
+        self._round = -1
 
     async def claim(
         self,
@@ -106,7 +107,12 @@ class Store:
                 self._t, places, alone=alone, providers=providers, probing=probing
             )
         values: dict[str, Any] = {"worker": worker, "documents": documents}
+        self._round += 1
         for number, bound in enumerate(served):
+            # States take turns too, or the backlog of one would hold up tenants at another.
+            states = self._stages.leading_to(bound)
+            first = self._round % len(states)
+            values[f"states_{number}"] = [*states[first:], *states[:first]]
             # No more than may be taken at all: of that each tenant gets its share.
             values[f"free_{number}"] = min(free[bound.state], documents)
             values[f"after_{number}"] = after.get(bound.state, "")
@@ -305,19 +311,14 @@ class Store:
 
         Those behind a pause without an end wait for a person.
         """
-        leads = (
-            {"state": state, "stage": bound.trigger}
-            for bound in served
-            for state in self._stages.leading_to(bound)
-        )
-        return int(await self._ask(pauses.outstanding(self._t), parameters("served", leads)))
+        return int(await self._ask(pauses.outstanding(self._t), served))
 
     async def has_suspects(self, served: Sequence[Bound]) -> bool:
         """Tell whether documents wait at served stages that took a worker down."""
-        states = sorted({state for b in served for state in self._stages.leading_to(b)})
-        return bool(await self._ask(claims.suspects(self._t), {"states": states}))
+        return bool(await self._ask(claims.suspects(self._t), served))
 
-    async def _ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
+    async def _ask(self, statement: Any, served: Sequence[Bound]) -> Any:
+        given = leading((state, b.trigger) for b in served for state in self._stages.leading_to(b))
         with answering("looking at the queue"):
             async with self._autocommit.connect() as connection:
                 return (await connection.execute(statement, given)).scalar_one()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,17 +10,22 @@ from typing import TYPE_CHECKING
 from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import RateLimited, Signal
 from statemachine_pipeline.providers import under_way
-from statemachine_pipeline.resilience.breakers import FleetBreaker, ending_of, said_by
-from statemachine_pipeline.resilience.budgets import LeasedBudget
-from statemachine_pipeline.symptoms import symptoms
+from statemachine_pipeline.resilience.breakers import FleetBreaker, heard_of
+from statemachine_pipeline.resilience.budgets import SHORTEST, LeasedBudget
+from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from statemachine_pipeline.database.providers import Providers, View
+    from statemachine_pipeline.failures import FailureRule
     from statemachine_pipeline.providers import Provider
+    from statemachine_pipeline.resilience.breakers import ProviderClosed
     from statemachine_pipeline.resilience.budgets import Charge
+
+
+def _never() -> bool:
+    return False
 
 
 class Access:
@@ -43,8 +49,12 @@ class Access:
 
     @contextlib.asynccontextmanager
     async def request(
-        self, *, tokens: int = 0, limit: asyncio.Timeout | None = None
-    ) -> AsyncIterator[None]:
+        self,
+        *,
+        tokens: int = 0,
+        is_late: Callable[[], bool] = _never,
+        rules: Sequence[FailureRule] = (),
+    ) -> AsyncIterator[_Request]:
         """Wait until the provider may be asked, then run the block as one request to it.
 
         What the block raises tells the breaker how the provider does, and a 429 blocks the budget.
@@ -53,7 +63,9 @@ class Access:
         Args:
             tokens: How many it will count, as far as is known before; 0 takes about as many as
                 those before it.
-            limit: The deadline around the block: a request that it stops has failed.
+            is_late: Tells whether a stop was the deadline's: a request that it stops has failed,
+                and one that still waited for its turn is given back.
+            rules: What the stage says of its exceptions.
 
         Raises:
             ProviderClosed: The provider is down; give the attempt back.
@@ -64,9 +76,11 @@ class Access:
         is_probe = self.breaker.admit()
         try:
             charge = await self.budget.take(tokens)
-        except BaseException:
+        except BaseException as error:
             if is_probe:
                 await self.breaker.give_probe_back()
+            if isinstance(error, asyncio.CancelledError) and is_late():
+                raise RateLimited(SHORTEST) from None
             raise
         if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
             self.budget.refund(charge)
@@ -74,24 +88,36 @@ class Access:
         request = _Request()
         try:
             with under_way(request):
-                yield
+                yield request
         except BaseException as error:
-            late = limit is not None and limit.expired()
-            self._settle(request, charge, error)
-            ending, why = ending_of(error, is_late=late), said_by(error)
+            self._settle(request, charge, _asked_wait(error, rules))
+            ending, why = heard_of(error, rules, is_late=is_late())
             if await self.breaker.hear(ending, why, is_probe=is_probe):
                 raise self.breaker.refusal() from error
             raise
+        if request.is_dropped:
+            self.budget.refund(charge)
+            if is_probe:
+                await self.breaker.give_probe_back()
+            return
         self._settle(request, charge, None)
         await self.breaker.hear("succeeded", "", is_probe=is_probe)
 
-    def _settle(self, request: _Request, charge: Charge, error: BaseException | None) -> None:
+    def most_tokens(self, within: timedelta) -> int | None:
+        """Return how many tokens a request may have, so that it waits for its own no longer."""
+        return self.budget.most_tokens(within)
+
+    def refusal(self) -> ProviderClosed | None:
+        """Return what a request is told while the provider is known to be down, else None."""
+        return None if self.breaker.is_closed else self.breaker.refusal()
+
+    def _settle(self, request: _Request, charge: Charge, blocked: timedelta | None) -> None:
         self.budget.settle(
             charge,
             requests=max(request.answers, 1),
             tokens=request.tokens,
             headers=request.headers,
-            blocked=_asked_wait(error),
+            blocked=blocked,
         )
 
     def follow(self, view: View, version: int) -> None:
@@ -114,11 +140,19 @@ class FreeAccess:
         self,
         *,
         tokens: int = 0,
-        limit: asyncio.Timeout | None = None,
-    ) -> AsyncIterator[None]:
+        is_late: Callable[[], bool] = _never,
+        rules: Sequence[FailureRule] = (),
+    ) -> AsyncIterator[_Request]:
         """Run the block at once."""
-        with under_way(_Request()):
-            yield
+        request = _Request()
+        with under_way(request):
+            yield request
+
+    def most_tokens(self, within: timedelta) -> None:
+        """Nobody bounds a request."""
+
+    def refusal(self) -> None:
+        """Nobody is known to be down."""
 
 
 class Accesses:
@@ -173,11 +207,15 @@ class Accesses:
             await access.close()
 
 
-def _asked_wait(error: BaseException | None) -> timedelta | None:
+def _asked_wait(error: BaseException, rules: Sequence[FailureRule]) -> timedelta | None:
     """Return how long the provider wants to be left alone, if that is what an error says."""
-    if error is None or isinstance(error, Signal):
+    return max((wait for one in leaves(error) if (wait := _wait(one, rules))), default=None)
+
+
+def _wait(error: BaseException, rules: Sequence[FailureRule]) -> timedelta | None:
+    if isinstance(error, Signal):
         return error.after if isinstance(error, RateLimited) else None
-    verdict = classify(symptoms(error, datetime.now(UTC)))
+    verdict = classify(symptoms(error, datetime.now(UTC)), rules)
     return verdict.wait if verdict.kind == "rate_limited" else None
 
 
@@ -188,6 +226,11 @@ class _Request:
         self.answers = 0
         self.tokens: int | None = None
         self.headers: Mapping[str, str] = {}
+        self.is_dropped = False
+
+    def drop(self) -> None:
+        """Say that nobody is asked after all: it counts as no request, and says nothing."""
+        self.is_dropped = True
 
     def report(self, *, tokens: int | None, headers: Mapping[str, str]) -> None:
         """Add what one answer said."""

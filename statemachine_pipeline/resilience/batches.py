@@ -60,10 +60,13 @@ class Queue:
 
     Args:
         limits: What one request may hold.
+
+    Attributes:
+        limits: The same; a provider may say later that it takes less.
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         # The tenant whose turn it is stands in front.
         self._turns: deque[str] = deque()
         self._lines: dict[str, deque[Line]] = {}
@@ -78,8 +81,8 @@ class Queue:
     def is_full(self) -> bool:
         """Whether waiting longer would not make the next request larger."""
         return (
-            self._inputs >= self._limits.inputs
-            or self._tokens >= self._limits.tokens
+            self._inputs >= self.limits.inputs
+            or self._tokens >= self.limits.tokens
             or any(line.alone for line in self.lines)
         )
 
@@ -119,8 +122,8 @@ class Queue:
         """
         taken: list[Taken] = []
         passed: list[str] = []
-        room = self._limits.tokens
-        while self._turns and len(taken) < self._limits.inputs:
+        room = self.limits.tokens
+        while self._turns and len(taken) < self.limits.inputs:
             line = self._lines[self._turns[0]][0]
             text = line.texts[0]
             if taken and text.tokens > room:

@@ -13,27 +13,36 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pybreaker
 
-from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
+from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import RateLimited, Retry, Signal, Wait
+from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from statemachine_pipeline.database.providers import Providers, View
+    from statemachine_pipeline.failures import FailureRule
     from statemachine_pipeline.providers import Provider
+    from statemachine_pipeline.symptoms import Symptoms
 
 SHORTEST: Final = timedelta(seconds=1)
 _SERVER_ERRORS: Final = range(500, 600)
 _PASSING: Final = {408, 425}
-_TOO_MANY: Final = 429
+_CALLS: Final = {
+    "TimeoutError",
+    "ConnectionError",
+    "statemachine_pipeline.runner.children.ChildTimedOut",
+}
 
 Ending = Literal["succeeded", "failed", "answered", "unknown"]
 """What the end of a request says about its provider."""
+_SAYS_MOST: Final = ("unknown", "succeeded", "answered", "failed")
 
 
 class ProviderClosed(Signal):
@@ -182,12 +191,14 @@ class FleetBreaker:
         wanted = pybreaker.STATE_CLOSED if view.state == "closed" else pybreaker.STATE_OPEN
         self._set(wanted)
 
-    async def take_probe(self, states: Sequence[str], lease: timedelta, *, suspect: bool) -> bool:
-        """Take the probe of the fleet, if it is due and a document waits at one of ``states``."""
+    async def take_probe(
+        self, served: Sequence[tuple[str, str]], lease: timedelta, *, suspect: bool
+    ) -> bool:
+        """Take the probe of the fleet, if it is due and a document waits; see ``Providers``."""
         name, worker = self._provider.name, self._worker
         if self._unwritten or self._probe != "none":
             return False
-        if not await self._store.take_probe(name, worker, states, lease, suspect=suspect):
+        if not await self._store.take_probe(name, worker, served, lease, suspect=suspect):
             return False
         self.version += 1
         self._set(pybreaker.STATE_HALF_OPEN)
@@ -235,55 +246,55 @@ class _RequestFailed(Exception):
     """What pybreaker is told instead of the error itself."""
 
 
-def ending_of(error: BaseException, *, is_late: bool = False) -> Ending:
-    """Tell what a request that raised says about its provider.
+def heard_of(
+    error: BaseException, rules: Sequence[FailureRule] = (), *, is_late: bool = False
+) -> tuple[Ending, str]:
+    """Tell what a request that raised says about its provider, and what failed in a few words.
 
     Failed is what may pass by itself: ``Retry``, timeouts, connections, statuses 5xx. A refusal of
-    one document, a defect of the hook or a stop of the worker says nothing.
+    one document, a defect of the hook or a stop of the worker says nothing. Of a group, that counts
+    which says most.
 
     Args:
-        error: What it raised.
+        error: What it raised; messages of unknown errors may quote a document, and are not told.
+        rules: What the stage says of its exceptions.
         is_late: The stage's deadline stopped it.
     """
-    ending: Ending = "unknown"
-    if isinstance(error, asyncio.CancelledError):
-        ending = "failed" if is_late else "unknown"
-    elif isinstance(error, Retry):
-        ending = "failed"
-    elif isinstance(error, RateLimited | Wait):
-        ending = "answered"
-    elif isinstance(error, Exception) and not isinstance(error, Signal | PipelineError):
-        ending = _ending_of_others(error)
-    return ending
+    heard = ((_ending(one, rules, is_late=is_late), _said_by(one)) for one in leaves(error))
+    return max(heard, key=lambda one: _SAYS_MOST.index(one[0]))
 
 
-def _ending_of_others(error: Exception) -> Ending:
-    status = status_of(error)
-    if status is not None:
-        if status == _TOO_MANY:
+def _ending(error: BaseException, rules: Sequence[FailureRule], *, is_late: bool) -> Ending:
+    match error:
+        case asyncio.CancelledError():
+            return "failed" if is_late else "unknown"
+        case Retry():
+            return "failed"
+        case RateLimited() | Wait():
             return "answered"
-        return "failed" if status in _SERVER_ERRORS or status in _PASSING else "unknown"
-    if isinstance(error, TimeoutError | ConnectionError):
+        case Signal():
+            return "unknown"
+        case Exception():
+            return _ending_of_others(symptoms(error, datetime.now(UTC)), rules)
+    return "unknown"
+
+
+def _ending_of_others(found: Symptoms, rules: Sequence[FailureRule]) -> Ending:
+    kind = classify(found, rules).kind
+    if kind != "transient":
+        return "answered" if kind == "rate_limited" else "unknown"
+    if found.status is not None:
+        return "failed" if found.status in _SERVER_ERRORS or found.status in _PASSING else "unknown"
+    if not _CALLS.isdisjoint(found.types):
         return "failed"
     # Python's own errors are defects of the hook; libraries have errors of their own for requests.
-    return "unknown" if type(error).__module__ == "builtins" else "failed"
+    return "unknown" if found.is_own or "." not in found.types[0] else "failed"
 
 
-def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that clients keep in their errors, under different names."""
-    for holder in (getattr(error, "response", None), error):
-        for name in ("status_code", "status"):
-            status = getattr(holder, name, None)
-            if isinstance(status, int):
-                return status
-    return None
-
-
-def said_by(error: BaseException) -> str:
-    """Return what failed, in a few words; messages of unknown errors may quote a document."""
+def _said_by(error: BaseException) -> str:
     if isinstance(error, Retry):
         return error.reason
     if isinstance(error, asyncio.CancelledError):
         return "the stage's deadline passed"
-    status = status_of(error)
-    return type(error).__name__ + (f" {status}" if status else "")
+    found = symptoms(error, datetime.now(UTC))
+    return found.name + (f" {found.status}" if found.status else "")

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.database.providers import Amounts, Correction
+from statemachine_pipeline.database.statements.levels import BURST
 from statemachine_pipeline.hooks import RateLimited, StageFault
 from statemachine_pipeline.resilience.headers import amounts_in
 
@@ -83,6 +84,14 @@ class LeasedBudget:
     def _is_counted(self) -> bool:
         known = self._limits.requests is not None or self._limits.tokens is not None
         return known or time.monotonic() < self._busy_until
+
+    def most_tokens(self, within: timedelta) -> int | None:
+        """Return the most tokens of a request that is to wait for its own no longer."""
+        limit = self._limits.tokens
+        if limit is None:
+            return None
+        # Of a full budget as much stays unused.
+        return max(1, int(limit * min(BURST, within / self._provider.budget.per)))
 
     async def take(self, tokens: int) -> Charge:
         """Wait until a request may be made.
@@ -196,9 +205,9 @@ class LeasedBudget:
         told, left = amounts_in(headers, "limit"), amounts_in(headers, "remaining")
         if told not in {Amounts(), self._told}:
             self._told = told
-            self._correct(Correction(told=told))
             self._soon()
-        self._correct(Correction(left=left))
+        # Told each time: another worker may have heard something else meanwhile.
+        self._correct(Correction(told=told, left=left))
 
     def _correct(self, correction: Correction) -> None:
         self._correction = _both(self._correction, correction)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.database.providers import Amounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_DIGITS: Final = 15
+"""What is longer is no limit; hundreds of them would be infinite."""
 
 
 def amounts_in(headers: Mapping[str, str], what: str) -> Amounts:
@@ -18,7 +21,8 @@ def amounts_in(headers: Mapping[str, str], what: str) -> Amounts:
 
     def number(kind: str) -> float | None:
         text = str(headers.get(f"x-ratelimit-{what}-{kind}", "")).strip()
-        found = float(text) if text.isascii() and text.isdigit() else None
+        is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+        found = float(text) if is_number else None
         return None if found == 0.0 and what == "limit" else found
 
     return Amounts(requests=number("requests"), tokens=number("tokens"))

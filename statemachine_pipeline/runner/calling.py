@@ -129,10 +129,11 @@ def _outcome(error: BaseException, stage: Stage, what: str) -> Outcome:
 
 
 def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
-    if isinstance(error, HookRaised):  # seen by the child already
-        found, message, trace = error.symptoms, redacted(error.message), error.trace
+    found = symptoms(error, datetime.now(UTC))
+    if isinstance(error, HookRaised):
+        message, trace = redacted(error.message), error.trace
     else:
-        found, message, trace = symptoms(error, datetime.now(UTC)), message_of(error), frames(error)
+        message, trace = message_of(error), frames(error)
     message = _storable(message)[:DETAIL_CHARS]
     verdict = classify(found, stage.failures)
     # A message may quote the document, and history is kept when the document is deleted.

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline import vectors
 from statemachine_pipeline.batching import estimated_tokens
-from statemachine_pipeline.errors import StaleClaim
-from statemachine_pipeline.hooks import Done, Reject, StageFault
+from statemachine_pipeline.hooks import Done, RateLimited, Reject, StageFault
 from statemachine_pipeline.records import Vectors
 from statemachine_pipeline.resilience.batches import Line, Queue, Text
+from statemachine_pipeline.resilience.budgets import SHORTEST
+from statemachine_pipeline.runner.shares import Attempt, Item, being_asked, named, reduce, stale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,35 +29,6 @@ if TYPE_CHECKING:
 
 LAST_SHARED_ATTEMPT = 2
 """A document that failed more often shares no request: whatever it does is done to itself."""
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Attempt:
-    """One document that waits for its vectors.
-
-    Attributes:
-        limit: Its deadline, which progress moves.
-        over: Set when all is saved, or with what ends the attempt.
-        left: Texts that are not saved yet.
-        requests: How many hold texts of it now.
-        error: What will end it, once none does: what is paid for is saved before.
-    """
-
-    claim: Claim
-    line: Line
-    limit: asyncio.Timeout
-    over: asyncio.Future[None]
-    left: int
-    requests: int = 0
-    error: BaseException | None = None
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether its texts are still wanted."""
-        return self.error is None and not self.over.done()
-
-
-_Item = tuple[_Attempt, Text]
 
 
 class Batcher:
@@ -71,10 +43,11 @@ class Batcher:
     def __init__(self, buffer: VectorBuffer, bound: Bound, access: Access | FreeAccess) -> None:
         self._buffer, self._stage, self._access = buffer, bound.stage, access
         self._embedder = bound.stage.hook
-        self._queue = Queue(bound.stage.request_limits)
-        self._attempts: dict[Line, _Attempt] = {}
-        self._requests: dict[asyncio.Task[None], frozenset[_Attempt]] = {}
-        self._saves: dict[asyncio.Task[None], frozenset[_Attempt]] = {}
+        self._limits = bound.stage.request_limits
+        self._queue = Queue(self._limits)
+        self._attempts: dict[Line, Attempt] = {}
+        self._requests: dict[asyncio.Task[None], frozenset[Attempt]] = {}
+        self._saves: dict[asyncio.Task[None], frozenset[Attempt]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
@@ -114,7 +87,7 @@ class Batcher:
             try:
                 tokens = int(self._embedder.count_tokens(text))
             except Reject as refused:
-                raise _named(refused, Text(chunk, index, text, 0)) from refused
+                raise named(refused, Text(chunk, index, text, 0)) from refused
             counted.append(Text(chunk, index, text, tokens))
         return counted
 
@@ -126,21 +99,43 @@ class Batcher:
             since=loop.time(),
             alone=claim.attempt > LAST_SHARED_ATTEMPT or claim.crashes > 0,
         )
-        attempt = _Attempt(claim, line, limit, loop.create_future(), left=len(texts))
+        attempt = Attempt(claim, line, limit, loop.create_future(), left=len(texts))
         self._attempts[line] = attempt
         try:
             self._queue.add(line)
             self._send()
             await attempt.over
+        except asyncio.CancelledError:
+            if limit.expired() and (said := self._said_late(attempt)) is not None:
+                raise said from None
+            raise
         finally:
             attempt.over.cancel()
             del self._attempts[line]
             self._queue.remove(line)
             self._drop_forsaken()
 
+    def _said_late(self, attempt: Attempt) -> BaseException | None:
+        """Return what ends an attempt at its deadline, if that is not the deadline itself.
+
+        Its own failure, which waited for requests of its other texts; or what gives it back, as
+        nobody was asked for it yet, or a provider that was down before.
+        """
+        if attempt.error is not None:
+            return attempt.error
+        return self._access.refusal() if attempt.asked else RateLimited(SHORTEST)
+
+    def _bound(self) -> None:
+        """Let no request be larger than its provider lets through in half of the time it has."""
+        most = self._access.most_tokens(self._stage.deadline / 2)
+        if most is not None:
+            tokens = min(most, self._limits.tokens)
+            self._queue.limits = dataclasses.replace(self._limits, tokens=tokens)
+
     def _send(self) -> None:
         """Send what is due, as far as requests may be under way; look again when more will be."""
         self._stop_timer()
+        self._bound()
         loop = asyncio.get_running_loop()
         while len(self._requests) < self._stage.batch.requests:
             oldest = self._queue.oldest
@@ -160,7 +155,7 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
 
-    def _start(self, items: list[_Item]) -> None:
+    def _start(self, items: list[Item]) -> None:
         attempts = frozenset(attempt for attempt, _ in items)
         for attempt in attempts:
             attempt.requests += 1
@@ -180,7 +175,7 @@ class Batcher:
             if all(attempt.over.done() for attempt in attempts):
                 task.cancel()
 
-    async def _work_off(self, items: list[_Item]) -> None:
+    async def _work_off(self, items: list[Item]) -> None:
         """Send one request, in halves if it is refused; whatever else is raised ends its attempts.
 
         Depth first, so that n texts with one bad among them take about twice log2(n) requests.
@@ -193,7 +188,7 @@ class Batcher:
                 if refused is None:
                     continue
                 if len(part) == 1:
-                    self._fail(part[0][0], _named(refused, part[0][1]))
+                    self._fail(part[0][0], named(refused, part[0][1]))
                     continue
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
@@ -205,16 +200,22 @@ class Batcher:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - told to whoever waits
             self._fail_all(parts, error)
 
-    async def _refusal(self, part: list[_Item]) -> Reject | None:
+    async def _refusal(self, part: list[Item]) -> Reject | None:
         """Embed and save texts as one request; return why it was refused, if it was."""
-        if not _reduce(part):
+        if not reduce(part):
             return None
-        async with self._access.request(tokens=sum(text.tokens for _, text in part)):
+        async with self._access.request(
+            tokens=sum(text.tokens for _, text in part),
+            is_late=lambda: any(attempt.limit.expired() for attempt, _ in part),
+            rules=self._stage.failures,
+        ) as request:
             # The budget may have kept it waiting.
-            if not _reduce(part):
+            if not reduce(part):
+                request.drop()
                 return None
             try:
-                values = await self._embedder.embed([text.text for _, text in part])
+                with being_asked(part):
+                    values = await self._embedder.embed([text.text for _, text in part])
             except Reject as refused:
                 return refused
         await self._keep(part, self._checked(values, len(part)))
@@ -236,15 +237,15 @@ class Batcher:
                 )
         return plain
 
-    async def _keep(self, part: Sequence[_Item], values: Sequence[list[float]]) -> None:
+    async def _keep(self, part: Sequence[Item], values: Sequence[list[float]]) -> None:
         """Save what a request brought; a vector that cannot be searched rejects its document."""
-        good: dict[_Attempt, list[tuple[Text, list[float]]]] = {}
+        good: dict[Attempt, list[tuple[Text, list[float]]]] = {}
         for (attempt, text), vector in zip(part, values, strict=True):
             if vectors.is_usable(vector):
                 good.setdefault(attempt, []).append((text, vector))
             else:
                 told = Reject("got a vector that is zero or not finite", "bad_vector")
-                self._fail(attempt, _named(told, text))
+                self._fail(attempt, named(told, text))
         saved = [attempt for attempt in good if not attempt.over.done()]
         finished = [(one.claim, self._vectors(one, good[one])) for one in saved]
         late = [one for one in self._attempts.values() if one not in good and self._is_late(one)]
@@ -263,9 +264,9 @@ class Batcher:
                 # Gone, or locked by somebody else's transaction: its neighbours do not wait for it.
                 self._save_apart(attempt, claim, kept)
             else:
-                self._fail(attempt, _stale(claim))
+                self._fail(attempt, stale(claim))
 
-    def _is_late(self, attempt: _Attempt) -> bool:
+    def _is_late(self, attempt: Attempt) -> bool:
         """Tell whether a document that only waits has half of its time behind it.
 
         Where others make progress, waiting for them is no reason to be timed out.
@@ -275,7 +276,7 @@ class Batcher:
         waits = attempt.goes_on and not attempt.requests
         return waits and when is not None and when - asyncio.get_running_loop().time() < half
 
-    def _vectors(self, attempt: _Attempt, pairs: Iterable[tuple[Text, list[float]]]) -> Vectors:
+    def _vectors(self, attempt: Attempt, pairs: Iterable[tuple[Text, list[float]]]) -> Vectors:
         kept = list(pairs)
         return Vectors(
             embedder=attempt.claim.fingerprint,
@@ -284,26 +285,26 @@ class Batcher:
             values=tuple(vector for _, vector in kept),
         )
 
-    def _save_apart(self, attempt: _Attempt, claim: Claim, kept: Vectors) -> None:
+    def _save_apart(self, attempt: Attempt, claim: Claim, kept: Vectors) -> None:
         attempt.requests += 1
         task = asyncio.create_task(self._saved_apart(attempt, claim, kept))
         self._saves[task] = frozenset({attempt})
         task.add_done_callback(self._saves.pop)
 
-    async def _saved_apart(self, attempt: _Attempt, claim: Claim, kept: Vectors) -> None:
+    async def _saved_apart(self, attempt: Attempt, claim: Claim, kept: Vectors) -> None:
         try:
             (written,) = await self._buffer.save([(claim, kept)], self._stage.deadline)
             if written:
                 self._advance(attempt, len(kept.chunk_ids))
             else:
-                self._fail(attempt, _stale(claim))
+                self._fail(attempt, stale(claim))
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             self._fail(attempt, error)
         finally:
             attempt.requests -= 1
             self._end_if_over(attempt)
 
-    def _advance(self, attempt: _Attempt, count: int) -> None:
+    def _advance(self, attempt: Attempt, count: int) -> None:
         """Note what was saved. A stage that commits progress is not timed out."""
         attempt.left -= count
         if not attempt.over.done():
@@ -311,37 +312,20 @@ class Batcher:
             attempt.limit.reschedule(asyncio.get_running_loop().time() + deadline)
         self._end_if_over(attempt)
 
-    def _fail(self, attempt: _Attempt, error: BaseException) -> None:
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
         """End an attempt, once no request holds texts of it; nothing more of it is sent."""
         attempt.error = attempt.error or error
         self._queue.remove(attempt.line)
         self._end_if_over(attempt)
 
-    def _fail_all(self, parts: Iterable[Iterable[_Item]], error: BaseException) -> None:
+    def _fail_all(self, parts: Iterable[Iterable[Item]], error: BaseException) -> None:
         for attempt in {attempt for part in parts for attempt, _ in part}:
             self._fail(attempt, error)
 
-    def _end_if_over(self, attempt: _Attempt) -> None:
+    def _end_if_over(self, attempt: Attempt) -> None:
         if attempt.over.done():
             return
         if not attempt.left:
             attempt.over.set_result(None)
         elif attempt.error is not None and not attempt.requests:
             attempt.over.set_exception(attempt.error)
-
-
-def _reduce(part: list[_Item]) -> bool:
-    """Drop texts that nobody wants any more; tell whether some are left."""
-    part[:] = [item for item in part if item[0].goes_on]
-    return bool(part)
-
-
-def _named(refused: Reject, text: Text) -> Reject:
-    """Return the same refusal with the chunk that it is about."""
-    named = Reject(f"chunk {text.index} ({text.chunk}): {refused.reason}", refused.code)
-    named.__cause__ = refused
-    return named
-
-
-def _stale(claim: Claim) -> StaleClaim:
-    return StaleClaim(claim.document.id, claim.stage, claim.sequence)

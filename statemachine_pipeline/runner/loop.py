@@ -304,8 +304,7 @@ class Runner:
         alone = self._suspects
         if alone and self._driving:
             return False  # what may take a worker down is run by one that holds nothing else
-        free, room = self._slots.free, self._documents - len(self._driving)
-        if room < 1 or not any(free.values()):
+        if len(self._driving) >= self._documents or not any(self._slots.free.values()):
             return False
         try:
             if drive.lost_answers:
@@ -313,13 +312,11 @@ class Runner:
                 # One that has just ended may not have been taken off yet.
                 keep = [one for task, one in self._driving.items() if not task.done()]
                 await self._workers.release(worker, keep=keep)
-            claimed = await self._store.claim(
-                *(worker, free, self._served, self._turns.after),
-                documents=1 if alone else room,
-                alone=alone,
-            )
-            begin = functools.partial(self._begin, drive)
-            tried = not (alone and claimed) and await self._probing.probe(begin, suspect=alone)
+            tried = await self._probing.probe(functools.partial(self._begin, drive), suspect=alone)
+            room = (1 if alone else self._documents) - len(self._driving)
+            whose = worker, self._slots.free, self._served, self._turns.after
+            found = self._store.claim(*whose, documents=room, alone=alone) if room else None
+            claimed = await found if found else []
             self._suspects = self._slots.alone = alone and (tried or bool(claimed))
         except DatabaseUnavailable as error:
             drive.lost_answers = True

@@ -138,7 +138,8 @@ class Performer:
         async with deadline(bound.stage.deadline) as limit:
             if bound.stage.kind == "embedder":
                 return await self._batcher(bound).embed(claim, limit)
-            async with self._accesses.of(bound.stage.provider).request(limit=limit):
+            access, rules = self._accesses.of(bound.stage.provider), bound.stage.failures
+            async with access.request(is_late=limit.expired, rules=rules):
                 return await self._once(claim, bound)
 
     async def _once(self, claim: Claim, bound: Bound) -> Done:

@@ -88,9 +88,9 @@ class Probing:
         asking = [b for b in asking if free[b.state]]
         if not asking:
             return False
-        states = [state for bound in asking for state in self._stages.leading_to(bound)]
+        leads = [(state, b.trigger) for b in asking for state in self._stages.leading_to(b)]
         lease = max(bound.stage.deadline for bound in asking) + PROBE_GRACE
-        if not await access.breaker.take_probe(states, lease, suspect=suspect):
+        if not await access.breaker.take_probe(leads, lease, suspect=suspect):
             return False
         try:
             claimed = await self._store.claim(

@@ -16,9 +16,8 @@ import pytest
 from fix_pipelines import BRIEFLY, HashEmbedder, completed, pipeline_with, running, until
 from fix_postgres import connect
 
-from statemachine_pipeline import Batch, Reject, Retry, Stage
+from statemachine_pipeline import Batch, Breaker, Budget, Provider, Reject, Retry, Stage, report
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
-from statemachine_pipeline.providers import Provider
 from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.resilience.access import Access
 from statemachine_pipeline.runner import drive, loop
@@ -243,10 +242,10 @@ async def test_each_request_is_announced_with_its_tokens(
     announced: list[tuple[str, int]] = []
     plain = Access.request
 
-    def request(self: Access, *, tokens: int = 0, limit: Any = None) -> Any:
+    def request(self: Access, *, tokens: int = 0, **more: Any) -> Any:
         if tokens:
             announced.append((self.provider.name, tokens))
-        return plain(self, tokens=tokens, limit=limit)
+        return plain(self, tokens=tokens, **more)
 
     monkeypatch.setattr(Access, "request", request)
     embedder = Counting(tokens=1_000)
@@ -261,6 +260,65 @@ async def test_each_request_is_announced_with_its_tokens(
         ["four"],
         ["poison"],
     ]
+
+
+async def test_no_request_is_larger_than_its_provider_lets_through(engine: AsyncEngine) -> None:
+    """Limits that only headers tell bound the next requests; the stage is not at fault."""
+    embedder = Counting(tokens=1_000)
+    work = embedder.embed
+
+    async def embed(texts: Sequence[str]) -> list[list[float]]:
+        report(tokens=sum(map(len, texts)), headers={"x-ratelimit-limit-tokens": "39"})
+        return await work(texts)
+
+    embedder.embed = embed  # type: ignore[method-assign]
+    budget = Budget(per=timedelta(seconds=0.1))
+    stage = Stage(
+        embedder,
+        provider=Provider("p", budget=budget),
+        concurrency=10,
+        batch=Batch(age=LONG, requests=1),
+    )
+    pipeline = pipeline_with(engine, store_embeddings=stage)
+    for word in ("text", "word"):
+        sent = await several(pipeline, 10, word)
+        assert await completed(pipeline, *sent) == ["complete"] * 10
+    assert [len(texts) for texts in embedder.asked] == [10, 5, 5]
+
+
+async def test_who_waits_for_the_budget_is_not_timed_out(engine: AsyncEngine, psql: Psql) -> None:
+    """The provider was not asked for it yet: its attempt is given back, and so is its turn."""
+    embedder = Counting(tokens=1_000)
+    budget = Budget(requests=1, per=timedelta(days=365), hold=timedelta(days=900))
+    stage = Stage(
+        embedder, provider=Provider("p", budget=budget), deadline=timedelta(seconds=1), attempts=1
+    )
+    pipeline = pipeline_with(engine, store_embeddings=stage)
+    await submit(pipeline, "one")
+    async with running(pipeline):
+        await until(psql, "SELECT requests_level < -0.09 FROM budget")
+        await until(psql, "SELECT lane = 'deferred' AND attempt = 0 FROM work")
+    assert embedder.asked == []
+    assert psql.execute("SELECT requests_level > 0.89 FROM budget").fetchone() == (True,)
+
+
+async def test_a_request_that_waited_in_vain_is_not_made(engine: AsyncEngine, psql: Psql) -> None:
+    """Another request of its only document failed meanwhile: that is what ends the attempt."""
+    embedder = Counting(tokens=1_000)
+    embedder.refusal = lambda: Retry("cannot")
+    budget = Budget(tokens=10, per=timedelta(seconds=5), hold=timedelta(minutes=1))
+    stage = Stage(
+        embedder,
+        provider=Provider("p", budget=budget, breaker=Breaker(failures=2)),
+        attempts=1,
+        batch=Batch(inputs=1, requests=2),
+    )
+    pipeline = pipeline_with(engine, store_embeddings=stage)
+    assert await completed(pipeline, await submit(pipeline, "poison", "another")) == ["dead_letter"]
+    assert embedder.asked == [["poison"]]
+    assert psql.execute("SELECT reason FROM dead_letter").fetchone() == ("cannot",)
+    (level,) = psql.execute("SELECT tokens_level FROM budget").fetchone()  # type: ignore[misc]
+    assert level > 2
 
 
 # Refused.

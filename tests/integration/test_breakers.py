@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +33,22 @@ from statemachine_pipeline.cli import app
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.resilience.access import Access
 from statemachine_pipeline.resilience.breakers import ProviderClosed
+from statemachine_pipeline.runner.children import ChildCrashed, ChildTimedOut, HookRaised
+from statemachine_pipeline.symptoms import symptoms
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG = timedelta(hours=1)
 TWICE = Provider("somebody", breaker=Breaker(failures=2, open_for=LONG))
+WAITING = [("uploaded", "queue_parse")]
+"""Where documents wait for the provider."""
 DOWN = Retry("somebody failed")
 
 
@@ -120,7 +126,7 @@ async def opened(fleet: Fleet) -> Access:
 async def probing(fleet: Fleet, access: Access, psql: psycopg.Connection[Any]) -> bool:
     """Let a worker take the probe, once a document waits and the time has come."""
     psql.execute("UPDATE breaker SET until = now() - interval '1 second'")
-    return await access.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    return await access.breaker.take_probe(WAITING, LONG, suspect=False)
 
 
 def state(psql: psycopg.Connection[Any]) -> str:
@@ -206,7 +212,7 @@ async def test_one_request_of_the_fleet_tries_a_provider_that_was_down(
     await fleet.look(second)
 
     assert await probing(fleet, first, psql)
-    assert not await second.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    assert not await second.breaker.take_probe(WAITING, LONG, suspect=False)
     async with first.request():
         for access in (first, second):
             with pytest.raises(ProviderClosed):
@@ -304,6 +310,15 @@ class StatusError(Exception):
         (StatusError(400), "closed"),
         (StatusError(429), "closed"),
         (pybreaker.CircuitBreakerError(), "open"),
+        (ExceptionGroup("both", [ValueError(), ConnectionResetError()]), "open"),
+        (ExceptionGroup("both", [ValueError(), Reject("no")]), "closed"),
+        (psycopg.errors.UniqueViolation(), "closed"),
+        (MemoryError(), "closed"),
+        (HookRaised(symptoms(StatusError(503), NOW), "", ""), "open"),
+        (HookRaised(symptoms(ConnectionResetError(), NOW), "", ""), "open"),
+        (HookRaised(symptoms(ValueError(), NOW), "", ""), "closed"),
+        (ChildTimedOut(1.0), "open"),
+        (ChildCrashed("died"), "closed"),
     ],
     ids=repr,
 )
@@ -318,6 +333,44 @@ async def test_timeouts_connections_and_server_errors_count(
     assert state(psql) == expected
 
 
+class Busy(Exception):
+    """A client's own error."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "is_blocked"),
+    [
+        ("transient", "open", False),
+        ("permanent", "closed", False),
+        ("rate_limited", "closed", True),
+    ],
+)
+async def test_the_rules_of_a_stage_hold_for_its_provider_too(
+    engine: AsyncEngine, psql: psycopg.Connection[Any], kind: Any, expected: str, is_blocked: bool
+) -> None:
+    """What they call this document's is no failure of the provider; what asks to wait blocks it."""
+    asked = asyncio.Event()
+
+    async def busy(_: object) -> Done:
+        asked.set()
+        raise Busy
+
+    provider = Provider("somebody", breaker=Breaker(failures=1, open_for=LONG))
+    rule = FailureRule(Busy, kind, wait=None if kind == "permanent" else LONG)
+    stage = Stage(busy, provider=provider, failures=[rule], attempts=3)
+    pipeline = Pipeline(engine, lifecycle=Asking, hooks={"ask": stage}, schema="asks")
+    await pipeline.migrate()
+    await pipeline.submit(b"one")
+    async with running(pipeline):
+        await asyncio.wait_for(asked.wait(), 20)
+        await until(psql, "SELECT count(*) = 0 FROM asks.work WHERE lane IN ('ready', 'claimed')")
+    row = psql.execute(
+        "SELECT state, coalesce(blocked_until > now(), false) FROM asks.breaker JOIN asks.budget"
+        " USING (provider)"
+    ).fetchone()
+    assert row == (expected, is_blocked)
+
+
 async def test_a_request_that_its_deadline_stops_has_failed(
     fleet: Fleet, psql: psycopg.Connection[Any]
 ) -> None:
@@ -326,7 +379,7 @@ async def test_a_request_that_its_deadline_stops_has_failed(
 
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01) as limit, access.request(limit=limit):
+            async with asyncio.timeout(0.01) as limit, access.request(is_late=limit.expired):
                 await asyncio.Event().wait()
 
     assert state(psql) == "open"
@@ -385,7 +438,7 @@ async def test_nobody_tries_before_the_databases_clock_says_so(
 
     monkeypatch.setattr(pybreaker, "datetime", Later)
 
-    assert not await access.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    assert not await access.breaker.take_probe(WAITING, LONG, suspect=False)
     with pytest.raises(ProviderClosed):
         await ends(access)
     assert await probing(fleet, access, psql)
@@ -425,7 +478,24 @@ async def test_a_probe_that_says_nothing_is_given_back(
     await fails(first, error)
 
     assert state(psql) == "open"
-    assert await second.breaker.take_probe(["uploaded"], LONG, suspect=False)
+    assert await second.breaker.take_probe(WAITING, LONG, suspect=False)
+
+
+@pytest.mark.usefixtures("waiting_document")
+async def test_a_request_that_nobody_wants_any_more_says_nothing(
+    fleet: Fleet, psql: psycopg.Connection[Any]
+) -> None:
+    """All its documents failed while it waited: it neither breaks the row nor closes anything."""
+    access = await fleet.worker()
+    await fails(access)
+    async with access.request() as request:
+        request.drop()
+    await fails(access)
+    assert state(psql) == "open"
+    await probing(fleet, access, psql)
+    async with access.request() as request:
+        request.drop()
+    assert state(psql) == "open"
 
 
 @pytest.mark.usefixtures("waiting_document")
@@ -462,7 +532,7 @@ async def test_the_probe_of_a_worker_that_died_is_taken_over(
         psql.execute(end)
         second = await fleet.worker()
         assert (await fleet.look(second)).is_due
-        assert await second.breaker.take_probe(["uploaded"], LONG, suspect=False)
+        assert await second.breaker.take_probe(WAITING, LONG, suspect=False)
 
     assert state(psql) == "half_open"
     await ends(second)
@@ -477,6 +547,27 @@ async def test_nobody_takes_a_probe_while_no_document_waits(
 
     assert not await probing(fleet, access, psql)
     assert state(psql) == "open"
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "INSERT INTO pause (stage, reason, by) VALUES ('queue_parse', 'late', 'ann')",
+        "INSERT INTO pause (tenant, reason, by) VALUES ('default', 'late', 'ann')",
+        "UPDATE budget SET taken_until = now() + interval '1 hour'",
+    ],
+    ids=["stage", "tenant", "budget"],
+)
+@pytest.mark.usefixtures("waiting_document")
+async def test_nobody_takes_a_probe_for_documents_that_may_not_be_claimed(
+    fleet: Fleet, psql: psycopg.Connection[Any], obstacle: str
+) -> None:
+    """Paused, or asked to wait: else it would be taken and given back each second."""
+    access = await opened(fleet)
+    psql.execute(obstacle.encode())
+
+    assert not await probing(fleet, access, psql)
+    assert (await fleet.look(access)).is_due == ("budget" not in obstacle)
 
 
 @pytest.mark.parametrize("failures", [1, 3])
@@ -660,6 +751,61 @@ async def test_the_breaker_of_an_embedder_stops_no_parsing(
         waits = "SELECT lane <> 'claimed' AND attempt = 0 AND state LIKE 'embedding%%'"
         await until(psql, f"{waits} FROM work WHERE document_id = %s", later)
     assert embedder.texts == []
+
+
+class Hanging(HashEmbedder):
+    """An embedder whose service never answers."""
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        self.texts += texts
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_an_embedder_that_hangs_is_down_too_and_its_probe_is_not_charged(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """The request of many documents is one failure; what tries it later costs nobody an attempt."""
+    embedder = Hanging()
+    down = Provider("embeddings", breaker=Breaker(failures=1, open_for=LONG))
+    stage = Stage(embedder, provider=down, deadline=timedelta(seconds=1))
+    pipeline = pipeline_with(engine, Hooks(), store_embeddings=stage)
+    await pipeline.submit(b"one")
+    async with running(pipeline):
+        await until(psql, "SELECT state = 'open' FROM breaker")
+        charged = "SELECT count(*) FROM transition WHERE trigger = 'retry'"
+        await until(psql, f"SELECT ({charged}) = 1")
+        psql.execute("UPDATE work SET run_at = now()")
+        psql.execute("UPDATE breaker SET until = now() - interval '1 second'")
+        await until(psql, "SELECT reason LIKE '%%tried it%%' AND until > now() FROM breaker")
+        await until(psql, "SELECT bool_and(lane = 'deferred' AND attempt = 1) FROM work")
+    assert embedder.texts == ["one", "one"]
+    assert psql.execute(charged).fetchone() == (1,)
+
+
+async def test_a_probe_is_one_of_the_documents_that_a_worker_may_have_in_hand(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """And goes first: else work at other stages could keep a provider down for ever."""
+    hooks, embedder = Hooks(), Hanging()
+    stage = Stage(embedder, provider=Provider("embeddings"))
+    pipeline = pipeline_with(engine, hooks, store_embeddings=stage)
+    await pipeline.submit(b"one")
+    before = [t for t in pipeline._known_stages.earned if t not in {"store_embeddings", "finalize"}]
+    async with running(pipeline, triggers=before):
+        await until(psql, "SELECT state LIKE 'embedding%%' AND lane = 'ready' FROM work")
+    psql.execute(
+        "INSERT INTO breaker (provider, state, reason, opened_at, until)"
+        " VALUES ('embeddings', 'open', 'it failed', now(), now())"
+    )
+    await pipeline.submit(b"two")
+    hooks.queue_parse.block()
+    async with running(pipeline, documents=1, drain=timedelta(0)):
+        await until(psql, "SELECT count(*) > 0 FROM work WHERE lane = 'claimed'")
+        await until(psql, "SELECT state = 'half_open' FROM breaker")
+        await asyncio.sleep(0.5)
+        found = psql.execute("SELECT state FROM work WHERE lane = 'claimed'").fetchall()
+        assert found == [("embedding_in_progress",)]
 
 
 async def test_only_a_document_that_took_a_worker_down_can_try_too(

@@ -180,6 +180,28 @@ async def test_lower_limits_that_the_provider_tells_are_adopted(fleet: Fleet) ->
     assert lease.limits == Amounts(requests=1_000.0, tokens=4_000.0)
 
 
+async def test_what_the_provider_tells_last_counts_whichever_worker_heard_it(fleet: Fleet) -> None:
+    """One that heard the same before says it again, since others heard something else meanwhile."""
+    first, second = await fleet.worker(), await fleet.worker()
+    for access, limit in ((first, "4000"), (second, "1000"), (first, "4000")):
+        await ask(access, 1, limit_tokens=limit)
+        await access.budget.close()
+    (view,) = await fleet.store.look(["somebody"])
+    assert view.limits.tokens == 4_000
+
+
+async def test_a_limit_without_end_is_none(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """It would be infinite, and every wait no number."""
+    fleet = Fleet(engine, psql, Budget(per=YEAR))
+    access = await fleet.worker()
+    await ask(access, 1, limit_tokens="9" * 400)
+    await access.close()
+    (view,) = await fleet.store.look(["somebody"])
+    assert view.limits == Amounts()
+
+
 async def test_a_remainder_below_ours_says_that_somebody_else_uses_the_key(fleet: Fleet) -> None:
     """It lowers the level, and never raises it."""
     await fleet.lease(correction=Correction(left=Amounts(requests=10.0, tokens=300.0)))
@@ -376,6 +398,31 @@ async def test_a_wait_that_is_too_long_gives_the_attempt_back(
 
     assert refused.value.after == pytest.approx(YEAR / 10, rel=0.01)
     stuck.cancel()
+
+
+async def test_a_deadline_that_passes_before_its_turn_charges_nobody(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """Waiting for what others took is no failed attempt, and the turn is given back."""
+    asked = []
+
+    async def hook(claim: Any) -> Done:
+        asked.append(claim.document.id)
+        return Done()
+
+    budget = Budget(requests=1, per=YEAR, hold=2 * YEAR)
+    stage = Stage(hook, provider=Provider("somebody", budget=budget), deadline=timedelta(seconds=1))
+    pipeline = Pipeline(engine, lifecycle=Asking, hooks={"ask": stage}, schema="asks")
+    await pipeline.migrate()
+    await pipeline.submit(b"one")
+    async with running(pipeline):
+        await until(psql, "SELECT requests_level < -0.09 FROM asks.budget")
+        await until(psql, "SELECT lane = 'deferred' AND attempt = 0 FROM asks.work")
+    assert asked == []
+    assert psql.execute(
+        "SELECT count(*) FROM asks.transition WHERE trigger = 'retry'"
+    ).fetchone() == (0,)
+    assert psql.execute("SELECT requests_level > 0.89 FROM asks.budget").fetchone() == (True,)
 
 
 async def test_hooks_in_threads_report_too(

@@ -109,6 +109,23 @@ async def test_a_dead_worker_claims_nothing(engine: AsyncEngine, psql: Psql) -> 
     assert len(await (await hand(pipeline)).claim()) == 1
 
 
+@pytest.mark.parametrize("place", ["stage, tenant", "tenant", "stage"])
+async def test_nobody_puts_all_down_for_a_suspect_that_is_paused(
+    engine: AsyncEngine, psql: Psql, place: str
+) -> None:
+    """A worker that looked for it would take nothing else until it had, again each second."""
+    pipeline = pipeline_with(engine)
+    await _submit(pipeline, 1)
+    psql.execute("UPDATE work SET crashes = 1, alone = true")
+    values = {"stage, tenant": "'queue_parse', 'default'", "tenant": "'default'"}
+    named = values.get(place, "'queue_parse'")
+    psql.execute(
+        f"INSERT INTO pause ({place}, reason, by) VALUES ({named}, 'late', 'ann')".encode()
+    )
+    served = pipeline._known_stages.served(None)
+    assert not await (await hand(pipeline)).store.has_suspects(served)
+
+
 async def test_a_document_that_took_a_worker_down_is_claimed_alone(
     engine: AsyncEngine, psql: Psql
 ) -> None:

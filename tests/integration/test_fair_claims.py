@@ -75,6 +75,26 @@ async def test_with_one_slot_tenants_take_turns(engine: AsyncEngine) -> None:
     assert order == "abcabaa"
 
 
+async def test_a_backlog_at_one_state_holds_nobody_up_at_another_of_its_stage(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Documents that were requeued stand elsewhere than those that come to the stage."""
+    pipeline = pipeline_with(engine)
+    await _queue(pipeline, requeued=20, new=20)
+    psql.execute(
+        "SET session_replication_role = replica;"
+        "UPDATE work SET state = CASE tenant WHEN 'new' THEN 'embedding_queued'"
+        " ELSE 'embedding_in_progress' END;"
+        "UPDATE document d SET state = w.state FROM work w WHERE w.document_id = d.id;"
+        "SET session_replication_role = origin"
+    )
+    worker, turns = await hand(pipeline), Turns()
+    rounds = [
+        _tenants(await worker.claim("store_embeddings", slots=4, turns=turns)) for _ in range(3)
+    ]
+    assert {tenant for one in rounds for tenant in one} == {"requeued", "new"}
+
+
 async def test_who_is_not_asked_by_one_claim_is_asked_by_the_next(engine: AsyncEngine) -> None:
     """A claim asks 32 tenants at most; the next one begins behind them."""
     pipeline = pipeline_with(engine)

@@ -15,7 +15,7 @@ from fix_postgres import Databases, connect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from statemachine_pipeline.database.statements import claims, family
-from statemachine_pipeline.database.statements.rows import parameters
+from statemachine_pipeline.database.statements.rows import leading, parameters
 from statemachine_pipeline.database.tables import tables
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = tables("smp")
 ROWS = 20_000
 CLAIMED = 50
+SERVED = leading([("uploaded", "queue_parse"), ("parse_queued", "finish_parse")])
 _numbers = itertools.count()
 
 # Bulk load: keys and triggers are off, so that 40,000 histories need not be written.
@@ -213,7 +214,7 @@ def test_releasing_reads_the_claimed_by_their_index(psql: psycopg.Connection[Any
 
 def test_suspects_are_found_by_the_index_of_the_ready(psql: psycopg.Connection[Any]) -> None:
     """Suspects: the question asked every second does not read the queue."""
-    scans = _scans(psql, claims.suspects(T), {"states": ["uploaded", "parse_queued"]})
+    scans = _scans(psql, claims.suspects(T), SERVED)
     assert "work_ready_idx" in _indexes(scans)
     assert not _reads_whole(scans, "work")
 

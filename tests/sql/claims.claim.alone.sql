@@ -1,6 +1,6 @@
 WITH place AS
 (SELECT given.stage AS stage, given.states AS states, given.free AS free, given.deadline AS deadline, given.after AS after
-FROM (VALUES (%(param_2)s::VARCHAR, %(param_3)s::TEXT[], %(free_1)s::INTEGER, %(deadline_1)s, %(after_1)s::VARCHAR), (%(param_4)s::VARCHAR, %(param_5)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR)) AS given (stage, states, free, deadline, after)),
+FROM (VALUES (%(param_2)s::VARCHAR, %(states_1)s::TEXT[], %(free_1)s::INTEGER, %(deadline_1)s, %(after_1)s::VARCHAR), (%(param_3)s::VARCHAR, %(states_0)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR)) AS given (stage, states, free, deadline, after)),
 picked AS MATERIALIZED
 (SELECT leg.document_id AS document_id
 FROM place

@@ -1,6 +1,6 @@
 WITH place AS
 (SELECT given.stage AS stage, given.states AS states, given.free AS free, given.deadline AS deadline, given.after AS after, given.provider AS provider
-FROM (VALUES (%(param_2)s::VARCHAR, %(param_3)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR, %(param_4)s::VARCHAR)) AS given (stage, states, free, deadline, after, provider)),
+FROM (VALUES (%(param_2)s::VARCHAR, %(states_0)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR, %(param_3)s::VARCHAR)) AS given (stage, states, free, deadline, after, provider)),
 picked AS MATERIALIZED
 (SELECT leg.document_id AS document_id
 FROM place

@@ -1,3 +1,10 @@
 SELECT EXISTS (SELECT *
 FROM smp.work
-WHERE smp.work.lane = 'ready' AND smp.work.alone AND smp.work.state = ANY (%(states)s::TEXT[])) AS anon_1;
+WHERE smp.work.lane = 'ready' AND smp.work.alone = true AND smp.work.state = ANY (array((SELECT served.state
+FROM json_to_recordset(CAST(%(served)s::VARCHAR AS JSON)) AS served(state TEXT, stage TEXT)))) AND (EXISTS (SELECT *
+FROM json_to_recordset(CAST(%(served)s::VARCHAR AS JSON)) AS served(state TEXT, stage TEXT)
+WHERE smp.work.state = served.state AND NOT (EXISTS (SELECT *
+FROM smp.pause AS p
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant IS NULL AND p.stage = served.stage)) AND NOT (EXISTS (SELECT *
+FROM smp.pause AS p
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant = smp.work.tenant AND (p.stage IS NULL OR p.stage = served.stage)))))) AS anon_1;

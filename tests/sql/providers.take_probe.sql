@@ -5,9 +5,18 @@ WHERE smp.breaker.provider = %(name)s::VARCHAR AND smp.breaker.state != 'closed'
 FROM smp.worker
 WHERE smp.worker.id = smp.breaker.probe_worker AND smp.worker.dead_at IS NULL))) AND (EXISTS (SELECT *
 FROM smp.worker
-WHERE smp.worker.id = %(me)s::BIGINT AND smp.worker.dead_at IS NULL)) AND (EXISTS (SELECT *
+WHERE smp.worker.id = %(me)s::BIGINT AND smp.worker.dead_at IS NULL)) AND NOT (EXISTS (SELECT *
+FROM smp.budget
+WHERE smp.budget.provider = smp.breaker.provider AND smp.budget.taken_until > statement_timestamp() + smp.budget.hold_seconds * interval '1 second')) AND (EXISTS (SELECT *
 FROM smp.work
-WHERE smp.work.lane = 'ready' AND smp.work.alone = %(suspect)s AND smp.work.state = ANY (%(states)s::TEXT[])))
+WHERE smp.work.lane = 'ready' AND smp.work.alone = %(suspect)s AND smp.work.state = ANY (array((SELECT served.state
+FROM json_to_recordset(CAST(%(served)s::VARCHAR AS JSON)) AS served(state TEXT, stage TEXT)))) AND (EXISTS (SELECT *
+FROM json_to_recordset(CAST(%(served)s::VARCHAR AS JSON)) AS served(state TEXT, stage TEXT)
+WHERE smp.work.state = served.state AND NOT (EXISTS (SELECT *
+FROM smp.pause AS p
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant IS NULL AND p.stage = served.stage)) AND NOT (EXISTS (SELECT *
+FROM smp.pause AS p
+WHERE (p.until IS NULL OR p.until > statement_timestamp()) AND p.tenant = smp.work.tenant AND (p.stage IS NULL OR p.stage = served.stage)))))))
 RETURNING smp.breaker.provider, smp.breaker.state, smp.breaker.reason),
 noted AS
 (INSERT INTO smp.breaker_change (provider, state, reason, worker)

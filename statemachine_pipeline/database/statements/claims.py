@@ -19,7 +19,7 @@ from statemachine_pipeline.database.statements.rows import (
     rows,
     seconds,
 )
-from statemachine_pipeline.database.statements.turns import closed_at, places, ready_in_turn
+from statemachine_pipeline.database.statements.turns import closed_at, places, ready_in_turn, waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -509,11 +509,5 @@ def is_held(t: Tables) -> Any:
 
 
 def suspects(t: Tables) -> Any:
-    """Tell whether documents at ``states`` wait that took a worker down."""
-    return sa.select(
-        sa.exists().where(
-            t.work.c.lane == LANE_READY,
-            t.work.c.alone,
-            t.work.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
-        )
-    )
+    """Tell whether documents wait at stages of ``served`` that took a worker down."""
+    return sa.select(waits(t, alone=sa.true()))

@@ -19,7 +19,8 @@ from statemachine_pipeline.database.statements.levels import (
     refilled,
     since,
 )
-from statemachine_pipeline.database.statements.rows import LANE_READY, clock, seconds
+from statemachine_pipeline.database.statements.rows import clock, seconds
+from statemachine_pipeline.database.statements.turns import waits
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -57,7 +58,7 @@ def know(t: Tables) -> list[Any]:
 def look(t: Tables) -> Any:
     """Return how the providers ``names`` stand."""
     b, u, now = t.breaker, t.budget, _now()
-    probed = is_probed(t, now)
+    probed, used_up = is_probed(t, now), sa.func.coalesce(is_used_up(t), sa.false())
     return (
         sa.select(
             b.c.provider,
@@ -66,11 +67,13 @@ def look(t: Tables) -> Any:
             sa.func.coalesce(sa.extract("epoch", b.c.until - now).cast(sa.Double), 0.0).label(
                 "opens_in"
             ),
-            sa.and_(b.c.state != CLOSED, b.c.until <= now, sa.not_(probed)).label("is_due"),
+            sa.and_(b.c.state != CLOSED, b.c.until <= now, sa.not_(probed), ~used_up).label(
+                "is_due"
+            ),
             b.c.probe_worker,
             *(limit_of(u, kind).label(kind) for kind in KINDS),
             ahead(t, now).label("ahead"),
-            sa.func.coalesce(is_used_up(t), sa.false()).label("is_used_up"),
+            used_up.label("is_used_up"),
         )
         .join(u, u.c.provider == b.c.provider)
         .where(b.c.provider == sa.any_(sa.bindparam("names", type_=ARRAY(sa.Text))))
@@ -185,14 +188,10 @@ def close_breaker(t: Tables) -> Any:
 def take_probe(t: Tables) -> Any:
     """Let this worker make the one request that tries a provider again, if one is due.
 
-    A document has to wait for it. The probe of a worker that died is taken over.
+    A document has to wait that may be claimed. The probe of a worker that died is taken over.
     """
-    b, w = t.breaker, t.work
-    waits = sa.exists().where(
-        w.c.lane == LANE_READY,
-        w.c.alone == sa.bindparam("suspect", type_=sa.Boolean),
-        w.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
-    )
+    b, u = t.breaker, t.budget
+    used_up = sa.exists().where(u.c.provider == b.c.provider, is_used_up(t))
     return _told(
         t,
         sa.update(b)
@@ -202,7 +201,8 @@ def take_probe(t: Tables) -> Any:
             b.c.until <= clock(),
             sa.not_(is_probed(t, clock())),
             is_alive(t, _worker()),
-            waits,
+            sa.not_(used_up.correlate_except(u)),
+            waits(t, alone=sa.bindparam("suspect", type_=sa.Boolean)),
         )
         .values(
             state="half_open",

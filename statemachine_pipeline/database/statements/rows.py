@@ -51,6 +51,11 @@ def parameters(name: str, records: Iterable[Mapping[str, Any]]) -> dict[str, str
     return {name: json.dumps(list(records), default=str)}
 
 
+def leading(served: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the parameter ``served`` of states, and which stage each leads to."""
+    return parameters("served", ({"state": state, "stage": stage} for state, stage in served))
+
+
 def seconds(amount: Any) -> Any:
     """Return a number of seconds as an interval."""
     return amount * sa.literal_column("interval '1 second'", sa.Interval)

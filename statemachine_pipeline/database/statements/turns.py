@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from statemachine_pipeline.database.statements.rows import LANE_READY
+from statemachine_pipeline.database.statements.rows import LANE_READY, any_of, rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,9 @@ def places(stages: Sequence[tuple[str, Sequence[str]]], providers: Mapping[str, 
     """Return the stages as a table, what is nearest to its end first.
 
     Stage ``n`` reads the parameters ``free_<n>``, ``deadline_<n>`` (seconds) and ``after_<n>``, the
-    tenant behind whom its round begins. Whom a stage asks is a column only if any of them asks.
+    tenant behind whom its round begins; ``states_<n>`` may say in which order its states are asked:
+    the first gets the slots if it has enough for all. Whom a stage asks is a column only if any of
+    them asks.
     """
     columns: list[Any] = [
         sa.column("stage", sa.Text),
@@ -41,7 +43,7 @@ def places(stages: Sequence[tuple[str, Sequence[str]]], providers: Mapping[str, 
     given: list[Any] = [
         (
             stage,
-            list(states),
+            sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)),
             sa.bindparam(f"free_{number}", type_=sa.Integer),
             sa.bindparam(f"deadline_{number}", type_=sa.Double),
             sa.bindparam(f"after_{number}", "", sa.Text),
@@ -170,6 +172,25 @@ def _ready(t: Tables, at: Any, *, alone: bool) -> tuple[Any, tuple[Any, ...]]:
     w = t.work.alias("w")
     is_alone = w.c.alone if alone else sa.not_(w.c.alone)
     return w, (w.c.lane == LANE_READY, w.c.state == at.c.state, is_alone)
+
+
+def waits(t: Tables, *, alone: Any) -> Any:
+    """Tell whether a document that nothing pauses is ready at a stage of ``served``.
+
+    ``served`` holds states, and which stage each leads to.
+    """
+    w, served = t.work, rows("served", {"state": sa.Text, "stage": sa.Text})
+    is_open = sa.exists().where(
+        served.c.state == w.c.state,
+        sa.not_(closed_at(t, served.c.stage)),
+        sa.not_(closed_at(t, served.c.stage, w.c.tenant)),
+    )
+    return sa.exists().where(
+        w.c.lane == LANE_READY,
+        w.c.alone == alone,
+        w.c.state == any_of(sa.select(served.c.state)),
+        is_open.correlate_except(served),
+    )
 
 
 def closed_at(t: Tables, stage: Any, tenant: Any = None) -> Any:

@@ -1,0 +1,80 @@
+"""One document's part in the requests that embed many."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.errors import StaleClaim
+from statemachine_pipeline.hooks import Reject
+from statemachine_pipeline.resilience.batches import Text
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Iterator
+
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.resilience.batches import Line
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Attempt:
+    """One document that waits for its vectors.
+
+    Attributes:
+        limit: Its deadline, which progress moves.
+        over: Set when all is saved, or with what ends the attempt.
+        left: Texts that are not saved yet.
+        requests: How many hold texts of it now.
+        asked: How many of these are with the embedder.
+        error: What will end it, once none does: what is paid for is saved before.
+    """
+
+    claim: Claim
+    line: Line
+    limit: asyncio.Timeout
+    over: asyncio.Future[None]
+    left: int
+    requests: int = 0
+    asked: int = 0
+    error: BaseException | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its texts are still wanted."""
+        return self.error is None and not self.over.done()
+
+
+Item = tuple[Attempt, Text]
+
+
+@contextlib.contextmanager
+def being_asked(part: Iterable[Item]) -> Iterator[None]:
+    """Note that an embedder is asked for these texts."""
+    attempts = {attempt for attempt, _ in part}
+    for attempt in attempts:
+        attempt.asked += 1
+    try:
+        yield
+    finally:
+        for attempt in attempts:
+            attempt.asked -= 1
+
+
+def reduce(part: list[Item]) -> bool:
+    """Drop texts that nobody wants any more; tell whether some are left."""
+    part[:] = [item for item in part if item[0].goes_on]
+    return bool(part)
+
+
+def named(refused: Reject, text: Text) -> Reject:
+    """Return the same refusal with the chunk that it is about."""
+    told = Reject(f"chunk {text.index} ({text.chunk}): {refused.reason}", refused.code)
+    told.__cause__ = refused
+    return told
+
+
+def stale(claim: Claim) -> StaleClaim:
+    """Return what ends an attempt whose claim was lost."""
+    return StaleClaim(claim.document.id, claim.stage, claim.sequence)
