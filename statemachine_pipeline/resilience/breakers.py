@@ -20,6 +20,8 @@ import pybreaker
 
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
 from statemachine_pipeline.hooks import RateLimited, Retry, Signal, Wait
+from statemachine_pipeline.obstacles import REFUSED
+from statemachine_pipeline.redaction import public
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +99,7 @@ class FleetBreaker:
     def refusal(self) -> ProviderClosed:
         """Return what a request is told while the breaker is not closed."""
         due = timedelta(seconds=self._due - time.monotonic())
-        reason = f"provider {self._provider.name!r} is not asked for now: {self._reason}"
+        reason = f"provider {self._provider.name!r}{REFUSED}{self._reason}"
         return ProviderClosed(reason, max(due, SHORTEST))
 
     async def hear(self, ending: Ending, why: str, *, is_probe: bool) -> bool:
@@ -282,7 +284,7 @@ def status_of(error: BaseException) -> int | None:
 def said_by(error: BaseException) -> str:
     """Return what failed, in a few words; messages of unknown errors may quote a document."""
     if isinstance(error, Retry):
-        return error.reason
+        return public(error.reason)
     if isinstance(error, asyncio.CancelledError):
         return "the stage's deadline passed"
     status = status_of(error)

@@ -675,6 +675,14 @@ def test_a_stage_wants_a_provider_and_no_name() -> None:
         Stage(Somebody(), provider="somebody")  # type: ignore[arg-type]
 
 
+async def test_a_reason_is_stored_without_secrets_and_whatever_it_holds(fleet: Fleet) -> None:
+    """Programs fill reasons too; one that PostgreSQL cannot hold would never reach the fleet."""
+    access = await fleet.worker()
+    await fails(access, Retry("a hole \x00, api_key=swordfish"), times=2)
+
+    assert (await fleet.look(access)).reason.endswith("a hole \ufffd, api_key=***")
+
+
 def test_the_command_line_shows_breakers_and_budgets(
     database_url: str, psql: psycopg.Connection[Any]
 ) -> None:
