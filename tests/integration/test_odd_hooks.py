@@ -66,10 +66,11 @@ async def _pipeline(engine: AsyncEngine, hook: Callable[[Claim], Any]) -> Pipeli
         (_raising(Mute()), "Mute"),
         (_raising(asyncio.CancelledError()), "cancelled"),
         (_raising(SystemExit(3)), "end the process"),
+        (_raising(GeneratorExit()), "GeneratorExit"),
         (_raising(Reject("a hole \x00 and a half \ud800")), "a hole \ufffd and a half ?"),
         (_hashless, "RuntimeError"),
     ],
-    ids=["mute", "cancelled", "exit", "unstorable", "hashless"],
+    ids=["mute", "cancelled", "exit", "generator", "unstorable", "hashless"],
 )
 async def test_an_odd_hook_fails_its_document_with_a_reason(
     engine: AsyncEngine, hook: Callable[[Claim], Any], named: str
