@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
@@ -28,15 +29,9 @@ def narrate() -> None:
     """
     with contextlib.suppress(ValueError):
         logger.remove(LOGURUS_OWN)
-        _replace_logurus_own()
+        logger.add(sys.stderr, filter=lambda record: not _is_ours(record["name"]))
+        logger.add(_tell, level="INFO", filter=lambda record: _is_ours(record["name"]), format="")
     logger.enable(PACKAGE)
-
-
-def _replace_logurus_own() -> None:
-    import sys
-
-    logger.add(sys.stderr, filter=lambda record: not _is_ours(record["name"]))
-    logger.add(_tell, level="INFO", filter=lambda record: _is_ours(record["name"]), format="")
 
 
 def _is_ours(module: str | None) -> bool:

@@ -12,6 +12,7 @@ import psycopg
 import pybreaker
 import pytest
 from fix_pipelines import HashEmbedder, Hooks, hand, pipeline_with, running, until
+from loguru import logger
 from typer.testing import CliRunner
 
 from statemachine_pipeline import (
@@ -33,11 +34,11 @@ from statemachine_pipeline.cli import app
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.resilience.access import Access
+from statemachine_pipeline.resilience.access import Access, Accesses
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -73,6 +74,17 @@ class Fleet:
         (view,) = await self.store.look([self.provider.name])
         access.follow(view, version)
         return view
+
+
+@pytest.fixture
+def library_log() -> Iterator[list[str]]:
+    """What the library logs, sentence by sentence."""
+    logger.enable("statemachine_pipeline")
+    lines: list[str] = []
+    number = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+    yield lines
+    logger.remove(number)
+    logger.disable("statemachine_pipeline")
 
 
 @pytest.fixture
@@ -673,6 +685,24 @@ def test_a_stage_wants_a_provider_and_no_name() -> None:
         PipelineError, match="'somebody' is no Provider; say Provider\\('somebody'\\)"
     ):
         Stage(Somebody(), provider="somebody")  # type: ignore[arg-type]
+
+
+async def test_each_worker_logs_once_that_a_provider_is_down_and_is_back(
+    fleet: Fleet, psql: psycopg.Connection[Any], library_log: list[str]
+) -> None:
+    """Whoever reads the log of any worker knows it, not only that of the one that was refused."""
+    other = Accesses(fleet.store, (await fleet.worker()).breaker._worker, [TWICE])
+    one = await opened(fleet)
+
+    for _ in range(2):
+        await other.look()
+    why = "2 requests in a row failed, the last: somebody failed"
+    assert library_log == [f"provider 'somebody' is not asked for now: {why}"]
+    assert await probing(fleet, one, psql)
+    await ends(one)
+    for _ in range(2):
+        await other.look()
+    assert library_log[1:] == ["provider 'somebody' is asked again"]
 
 
 async def test_a_reason_is_stored_without_secrets_and_whatever_it_holds(fleet: Fleet) -> None:
