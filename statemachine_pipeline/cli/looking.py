@@ -69,6 +69,8 @@ async def providers(target: Target, *, as_json: bool) -> int:
     ]
     headings = ("PROVIDER", "BREAKER", "SINCE (UTC)", "UNTIL (UTC)", "REQUESTS", "TOKENS", "REASON")
     output.table(headings, rows)
+    if not found:
+        output.say("no provider is known; a worker makes those of its stages known when it starts")
     return OK
 
 

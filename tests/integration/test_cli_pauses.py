@@ -56,6 +56,23 @@ def test_a_pause_is_made_listed_and_lifted(shell: Shell) -> None:
     assert shell.records("pauses") == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        (["pauses"], ["nothing is paused"]),
+        (["providers"], ["no provider is known; a worker makes"]),
+        (["dead-letters"], ["there are no dead letters"]),
+        (["dead-letters", "--group", "--code", "slip"], ["no dead letter matches"]),
+        (["dead-letters", "--stage", "slip"], ["no trigger 'slip'", "no dead letter matches"]),
+    ],
+)
+def test_an_empty_answer_is_said(shell: Shell, verb: list[str], said: list[str]) -> None:
+    """Headings alone leave people to wonder, and would hide a slip."""
+    ended = shell.run(*verb)
+    assert ended.exit_code == 0
+    assert [part for part in said if part not in ended.stderr] == []
+
+
 def test_pauses_are_a_table_for_people(shell: Shell) -> None:
     """A heading, one line each, and talk on stderr."""
     assert shell.run("pauses").stderr.endswith("nothing is paused\n")
