@@ -6,11 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
-from statemachine_pipeline.obstacles import TIME, Obstacles
+from statemachine_pipeline.obstacles import REFUSED, TIME, Obstacles
 from statemachine_pipeline.records import Explanation, Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -66,6 +66,8 @@ def explain(
         awaited = stages.awaited_at(document.state)
         sentence = _working(stages, document, lane, attempt, worker, until)
     reasons = list(_reasons(awaited, lane, worker, obstacles))
+    if lane in {"ready", "deferred"}:
+        sentence += _after(document.last_error, [said for _, said in reasons if said])
     return Explanation(
         document=document,
         sentence="; ".join((sentence, *(said for _, said in reasons if said))),
@@ -123,6 +125,14 @@ def _reasons(
             "withdrawal",
             f"the publisher of {one.stage} has had to withdraw it since {_time(one.since)}{error}",
         )
+
+
+def _after(error: str | None, reasons: Sequence[str]) -> str:
+    """Say what the document met before, unless that is what stands in its way."""
+    if not error:
+        return ""
+    met = error.partition(REFUSED)[2] or error
+    return "" if any(met in said for said in reasons) else f", after: {error}"
 
 
 def _silence(worker: int | None, obstacles: Obstacles) -> Iterator[tuple[Awaited, str]]:
@@ -215,7 +225,6 @@ def _working(
     policy = stages.policy_at(state)
     stage = bound.trigger if bound else triggers
     when = _time(until) if until else "?"
-    why = f", after: {document.last_error}" if document.last_error else ""
     if lane == "held":
         return f"{state}: waits until somebody applies {triggers}"
     if lane == "claimed":
@@ -223,5 +232,5 @@ def _working(
         return f"{state}: worker {worker} is at {stage}, {tries}, until {when}"
     following = f"attempt {attempt + 1} of {policy.attempts} at {stage}"
     if lane == "deferred":
-        return f"{state}: waits until {when} for {following}{why}"
-    return f"{state}: ready for a worker to make {following}{why}"
+        return f"{state}: waits until {when} for {following}"
+    return f"{state}: ready for a worker to make {following}"

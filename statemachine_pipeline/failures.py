@@ -42,7 +42,6 @@ _CONDITIONS: Final = {"status": "statuses", "errno": "errnos", "sqlstate": "sqls
 
 _NEVER_LOOKED_UP: Final = {
     "KeyboardInterrupt",
-    "GeneratorExit",
     "SystemExit",
     "asyncio.exceptions.CancelledError",
     "BaseExceptionGroup",

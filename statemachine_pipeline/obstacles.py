@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 TIME: Final = "%Y-%m-%d %H:%M:%S %Z"
 """How times are told to people."""
 
+REFUSED: Final = " is not asked for now: "
+"""Between a provider that is down and why, where a request of a document was refused."""
+
 Awaited = Literal[
     "worker", "time", "person", "resume", "provider", "idle_worker", "rescue", "withdrawal"
 ]

@@ -90,6 +90,20 @@ def message_of(error: BaseException) -> str:
         return "its message cannot be read"
 
 
+def storable(text: str) -> str:
+    r"""Replace what PostgreSQL's text cannot hold: NUL and lone surrogates.
+
+    >>> storable("a hole \x00")
+    'a hole \ufffd'
+    """
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def public(said: object) -> str:
+    """Return what a hook said in a signal, which people should write and programs may fill."""
+    return storable(redacted(said) if isinstance(said, str) else repr(type(said)))
+
+
 def frames(error: BaseException) -> str:
     """Return where an exception was raised, without what it says: that may quote the document.
 

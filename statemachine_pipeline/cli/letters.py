@@ -12,7 +12,7 @@ from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.letters import Matching
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from statemachine_pipeline.cli.opening import Target
 
@@ -49,13 +49,18 @@ def _time(text: str, now: datetime) -> datetime:
 async def show(target: Target, which: Matching, *, limit: int, as_json: bool) -> int:
     """Print dead letters, newest first."""
     async with opened(target, "stored") as pipeline:
-        found = await pipeline.operations.dead_letters(**which.parameters(), limit=limit)
+        # One more than wanted tells whether there are more.
+        found = await pipeline.operations.dead_letters(**which.parameters(), limit=limit + 1)
+        triggers = pipeline.graph.triggers
     rows = [
         (one.document_id, _shown(one.at), one.stage, one.code, one.attempts, one.name, one.reason)
-        for one in found
+        for one in found[:limit]
     ]
     headings = ("DOCUMENT", "AT (UTC)", "STAGE", "CODE", "TRIES", "NAME", "REASON")
-    _print(found, headings, rows, as_json=as_json)
+    _print(found[:limit], headings, rows, as_json=as_json)
+    if len(found) > limit:
+        output.say(f"there are more than these {limit}; --limit shows them")
+    _say_none(found, which, triggers)
     return OK
 
 
@@ -63,13 +68,28 @@ async def show_groups(target: Target, which: Matching, *, as_json: bool) -> int:
     """Print how many dead letters there are of each stage and code."""
     async with opened(target, "stored") as pipeline:
         found = await pipeline.operations.dead_letter_groups(**which.parameters())
+        triggers = pipeline.graph.triggers
     rows = [
         (one.count, one.stage, one.code, _shown(one.first_at), _shown(one.last_at), one.example)
         for one in found
     ]
     headings = ("COUNT", "STAGE", "CODE", "FIRST (UTC)", "LAST (UTC)", "EXAMPLE")
     _print(found, headings, rows, as_json=as_json)
+    _say_none(found, which, triggers)
     return OK
+
+
+def _say_none(found: Sequence[object], which: Matching, triggers: Collection[str]) -> None:
+    """Say that there are none, and that a slip may be why.
+
+    It is no error: letters of a stage that the lifecycle has no more can be looked for too.
+    """
+    if found:
+        return
+    if which.stage is not None and which.stage not in triggers:
+        output.say(f"the lifecycle has no trigger {which.stage!r}")
+    is_narrow = any(value is not None for value in which.parameters().values())
+    output.say("no dead letter matches" if is_narrow else "there are no dead letters")
 
 
 def _print(

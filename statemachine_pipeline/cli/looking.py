@@ -26,10 +26,12 @@ PAGE = 500
 
 
 async def status(target: Target, *, tenant: str | None, as_json: bool) -> int:
-    """Print how many documents stand in each state, and what has to go from other stores."""
+    """Print how many documents stand in each state, and what holds them up for people."""
     async with opened(target, "stored") as pipeline:
         counts = await pipeline.counts(tenant=tenant)
         backlog = await pipeline.withdrawals.waiting()
+        pauses = await pipeline.operations.pauses()
+        asked = await pipeline.operations.breakers()
         known = [*pipeline.graph.states, *sorted(set(counts) - set(pipeline.graph.states))]
         states = {state: counts[state] for state in known if state in counts}
     if as_json:
@@ -37,6 +39,12 @@ async def status(target: Target, *, tenant: str | None, as_json: bool) -> int:
     else:
         rows = [*states.items(), ("total", sum(states.values()))]
         output.table(("STATE", "DOCUMENTS"), rows, state=0)
+        for pause in pauses:
+            output.say(f"{pause.place} is paused by {pause.by}: {pause.reason}; see `pauses`")
+        for provider in asked:
+            if provider.state != "closed":
+                reason = f"{provider.provider!r} is not asked for now: {provider.reason}"
+                output.say(f"provider {reason}; see `providers`")
         for one in backlog:
             error = f": {one.last_error}" if one.last_error else ""
             output.say(
@@ -69,6 +77,8 @@ async def providers(target: Target, *, as_json: bool) -> int:
     ]
     headings = ("PROVIDER", "BREAKER", "SINCE (UTC)", "UNTIL (UTC)", "REQUESTS", "TOKENS", "REASON")
     output.table(headings, rows)
+    if not found:
+        output.say("no provider is known; a worker makes those of its stages known when it starts")
     return OK
 
 

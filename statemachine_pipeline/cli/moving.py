@@ -41,7 +41,8 @@ async def move(
         0, or 4 when a document may not take the trigger.
     """
     if bool(documents) == bool(state):
-        raise UsageError(f"{trigger} wants document IDs, or else --state")
+        more = ", or --stage, --code or --since" if trigger == REQUEUE else ""
+        raise UsageError(f"{trigger} wants document IDs, or else --state{more}")
     if tenant is not None and state is None:
         raise UsageError("--tenant narrows --state down; IDs need none")
     async with opened(target, "stored") as pipeline:

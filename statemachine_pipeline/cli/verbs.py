@@ -200,7 +200,7 @@ def status(
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Count the documents in each state, and those still to be withdrawn from other stores."""
+    """Count the documents in each state, and say what is paused, down, or still to be withdrawn."""
     from statemachine_pipeline.cli import ending, looking
 
     target = _target(context, app, database, schema)
@@ -216,7 +216,7 @@ def providers(
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Show the services that stages ask: whether they are, why not, and what may be used now."""
+    """Show the services that stages ask: whether each is asked now, why not, what may be used."""
     from statemachine_pipeline.cli import ending, looking
 
     ending.run(looking.providers(_target(context, app, database, schema), as_json=json))

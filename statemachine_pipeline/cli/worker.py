@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.cli import collector, fleet, output, reloading
+from statemachine_pipeline.cli import collector, fleet, narrating, output, reloading
 from statemachine_pipeline.cli.ending import OK
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
@@ -39,6 +39,7 @@ async def work(
     if seat is not None:
         output.speak_as(f"worker {seat}")
     async with opened(target, "new") as pipeline:
+        narrating.narrate()  # after the app was imported, which may have handlers of its own
         runner = pipeline.runner(triggers=triggers, drain=timedelta(seconds=drain_seconds))
         with contextlib.ExitStack() as stack:
             # Before it says that it works: who reads that may send a signal at once.

@@ -7,6 +7,8 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
 from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import RateLimited, Signal
 from statemachine_pipeline.providers import under_way
@@ -172,6 +174,7 @@ class Accesses:
         self._by_name = {p.name: Access(p, store, worker) for p in providers}
         self._free = FreeAccess()
         self._is_known = False
+        self._down: frozenset[str] = frozenset()
         self.due: tuple[Access, ...] = ()
 
     def of(self, provider: Provider | None) -> Access | FreeAccess:
@@ -199,7 +202,17 @@ class Accesses:
         for view in views:
             self._by_name[view.provider].follow(view, versions[view.provider])
         self.due = tuple(self._by_name[view.provider] for view in views if view.is_due)
+        self._tell(views)
         return frozenset(v.provider for v in views if v.state != "closed" or v.is_used_up)
+
+    def _tell(self, views: Sequence[View]) -> None:
+        """Log each provider that goes down or comes back, once."""
+        down = {view.provider: view.reason for view in views if view.state != "closed"}
+        for name in sorted(down.keys() - self._down):
+            logger.warning("provider {!r} is not asked for now: {}", name, down[name])
+        for name in sorted(self._down - down.keys()):
+            logger.info("provider {!r} is asked again", name)
+        self._down = frozenset(down)
 
     async def close(self) -> None:
         """Tell the fleet what it does not know yet, and give back what was not used."""

@@ -21,6 +21,8 @@ import pybreaker
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import RateLimited, Retry, Signal, Wait
+from statemachine_pipeline.obstacles import REFUSED
+from statemachine_pipeline.redaction import public
 from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class FleetBreaker:
     def refusal(self) -> ProviderClosed:
         """Return what a request is told while the breaker is not closed."""
         due = timedelta(seconds=self._due - time.monotonic())
-        reason = f"provider {self._provider.name!r} is not asked for now: {self._reason}"
+        reason = f"provider {self._provider.name!r}{REFUSED}{self._reason}"
         return ProviderClosed(reason, max(due, SHORTEST))
 
     async def hear(self, ending: Ending, why: str, *, is_probe: bool) -> bool:
@@ -293,7 +295,7 @@ def _ending_of_others(found: Symptoms, rules: Sequence[FailureRule]) -> Ending:
 
 def _said_by(error: BaseException) -> str:
     if isinstance(error, Retry):
-        return error.reason
+        return public(error.reason)
     if isinstance(error, asyncio.CancelledError):
         return "the stage's deadline passed"
     found = symptoms(error, datetime.now(UTC))

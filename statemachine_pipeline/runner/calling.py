@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
@@ -23,7 +23,7 @@ from statemachine_pipeline.hooks import (
     StageFault,
     Wait,
 )
-from statemachine_pipeline.redaction import frames, message_of, redacted
+from statemachine_pipeline.redaction import frames, message_of, public, redacted, storable
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
 from statemachine_pipeline.symptoms import leaves, symptoms
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DETAIL_CHARS: Final = 500
 _NOT_THE_HOOKS: Final = (StaleClaim, DatabaseUnavailable)
-_ENDS_THE_PROCESS: Final = (KeyboardInterrupt, GeneratorExit)
+_ENDS_THE_PROCESS: Final = (KeyboardInterrupt,)
 
 
 class DeadlinePassed(PipelineError):
@@ -77,6 +77,7 @@ async def call_user(
         DatabaseUnavailable: Not the hook's fault.
         KeyboardInterrupt: The process is to end, and the claim with it.
     """
+    calling = asyncio.current_task()
     try:
         done = await function(*arguments)
         return Succeeded(product=done.product, children=done.children, reported=done.reported)
@@ -85,8 +86,17 @@ async def call_user(
         if task is None or task.cancelling():
             raise
         return outcome_of(error, stage)
-    except BaseException as error:  # noqa: BLE001 - users may raise anything
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and not _is_running(calling):
+            raise  # nobody raised it: the loop has gone, and what it left behind is thrown away
         return outcome_of(error, stage)
+
+
+def _is_running(task: asyncio.Task[Any] | None) -> bool:
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
 
 
 def outcome_of(error: BaseException, stage: Stage, what: str = "the hook raised") -> Outcome:
@@ -134,46 +144,46 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
         message, trace = redacted(error.message), error.trace
     else:
         message, trace = message_of(error), frames(error)
-    message = _storable(message)[:DETAIL_CHARS]
+    message = storable(message)[:DETAIL_CHARS]
     verdict = classify(found, stage.failures)
     # A message may quote the document, and history is kept when the document is deleted.
     reason, detail = f"{what} {found}", message or None
     if verdict.is_quotable:
         reason, detail = message if found.is_own else f"{reason}: {message}", None
-    reason = _storable(reason)
+    reason = storable(reason)
     if verdict.kind == "stage_fault":
         return Postponed(code="stage_fault", reason=reason, detail=detail, after=stage.fault_pause)
     if verdict.kind == "rate_limited":
         after = verdict.wait or timedelta(0)
         return Postponed(code="rate_limited", reason=reason, detail=detail, after=after)
     return Failed(
-        code=_storable(verdict.code),
+        code=storable(verdict.code),
         reason=reason,
         detail=detail,
         permanent=verdict.kind == "permanent",
         after=verdict.wait,
-        error_type=_storable(found.types[0]),
-        trace=_storable(trace),
+        error_type=storable(found.types[0]),
+        trace=storable(trace),
     )
 
 
 def _crashed(error: ChildCrashed) -> Crashed:
-    detail = None if error.detail is None else _storable(error.detail)[:DETAIL_CHARS]
+    detail = None if error.detail is None else storable(error.detail)[:DETAIL_CHARS]
     return Crashed(reason=str(error), code=error.code, detail=detail, is_contained=True)
 
 
 def _told(signal: Signal, stage: Stage) -> Outcome:  # noqa: PLR0911 - a table of signals
     match signal:
         case Retry(reason=reason, after=after):
-            return Failed(code="retry", reason=_public(reason), after=after)
+            return Failed(code="retry", reason=public(reason), after=after)
         case Reject(reason=reason, code=code):
-            return Failed(code=_public(code) or "rejected", reason=_public(reason), permanent=True)
+            return Failed(code=public(code) or "rejected", reason=public(reason), permanent=True)
         case RateLimited(after=after):
             return Postponed(code="rate_limited", reason=str(signal), after=after)
         case ProviderClosed(reason=reason, after=after):
-            return Postponed(code="provider_closed", reason=_public(reason), after=after)
+            return Postponed(code="provider_closed", reason=public(reason), after=after)
         case StageFault(reason=reason):
-            return Postponed(code="stage_fault", reason=_public(reason), after=stage.fault_pause)
+            return Postponed(code="stage_fault", reason=public(reason), after=stage.fault_pause)
         case Wait(poll_after=after):
             return Postponed(code="waiting", reason=str(signal), after=after)
     return Failed(code=type(signal).__name__, reason="the hook raised a signal of its own")
@@ -190,13 +200,3 @@ def _badness(outcome: Outcome) -> tuple[int, timedelta]:
         case Postponed(after=after):
             return 1, after
     return 0, timedelta(0)
-
-
-def _public(said: object) -> str:
-    """Return what a hook said in a signal, which people should write and programs may fill."""
-    return _storable(redacted(said) if isinstance(said, str) else repr(type(said)))
-
-
-def _storable(text: str) -> str:
-    """Replace what PostgreSQL's text cannot hold: NUL and lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

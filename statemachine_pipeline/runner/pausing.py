@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from statemachine_pipeline.obstacles import TIME
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,7 +44,7 @@ class Pausing:
 
     def _tell(self, current: frozenset[Pause]) -> None:
         for pause in sorted(current - self._known, key=lambda one: one.since):
-            until = "somebody resumes it" if pause.until is None else pause.until
+            until = "somebody resumes it" if pause.until is None else f"{pause.until:{TIME}}"
             logger.warning(
                 "{} is paused by {} until {}: {}", pause.place, pause.by, until, pause.reason
             )

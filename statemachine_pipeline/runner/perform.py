@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import json
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ from statemachine_pipeline.decide import Failed, Outcome, Postponed
 from statemachine_pipeline.hooks import Done, Product, StageFault, Wait
 from statemachine_pipeline.records import (
     Accepted,
+    Chunk,
     Chunks,
     ParsedText,
     Publication,
     Validated,
     Vectors,
 )
+from statemachine_pipeline.redaction import type_name
 from statemachine_pipeline.runner.calling import call_user, deadline, outcome_of
 from statemachine_pipeline.runner.children import Children
 from statemachine_pipeline.runner.embedding import Batcher
@@ -147,11 +150,10 @@ class Performer:
         hook, kind = bound.stage.hook, bound.stage.kind
         if kind == "parser":
             source = await claim.source()
-            parsed = await self._call(bound, hook.parse, source)
-            return _done(parsed) if isinstance(parsed, Done) else Done(parsed)
+            return _done(await self._call(bound, hook.parse, source))
         if kind == "chunker":
             text = await claim.text()
-            return Done(Chunks(tuple(await self._call(bound, hook.split, text))))
+            return Done(_chunks(await self._call(bound, hook.split, text)))
         if kind == "publisher":
             if bound.stage.stores_elsewhere and not await self._withdrawals.place(claim):
                 raise Wait(WITHDRAWAL_POLL)
@@ -182,12 +184,22 @@ class Performer:
         return self._batchers[bound.trigger]
 
 
+def _chunks(returned: object) -> Chunks:
+    """Check what a chunker returned."""
+    found = tuple(returned) if isinstance(returned, Iterable) else (returned,)
+    for one in found:
+        if not isinstance(one, Chunk):
+            found_one = type_name(type(one))
+            raise StageFault(f"the chunker returned {found_one}; it may return a list of Chunk")
+    return Chunks(found)
+
+
 def _done(returned: object) -> Done:
     """Check what a function returned; a wrong value is the stage's fault, not the document's."""
     done = returned if isinstance(returned, Done) else Done(returned)
     if not isinstance(done.product, _PRODUCTS):
-        found = type(done.product).__name__
-        raise StageFault(f"the hook returned a {found}; it may return Done, a product or None")
+        found = type_name(type(done.product))
+        raise StageFault(f"the hook returned {found}; it may return Done, a product or None")
     if not done.reported:
         return done
     try:

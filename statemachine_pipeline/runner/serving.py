@@ -9,6 +9,8 @@ import sys
 import time
 from typing import BinaryIO
 
+from statemachine_pipeline.hooks import StageFault
+from statemachine_pipeline.redaction import type_name
 from statemachine_pipeline.runner import keeper, offspring, wire
 
 
@@ -31,9 +33,18 @@ def tell_limit(answers: int, passed: wire.Limit) -> None:
 def _serve(content: bytes) -> bytes:
     try:
         function, arguments = wire.decode_call(content)
-        return wire.encode_result(function(*arguments))
+        return _encoded(function(*arguments))
     except Exception as error:  # noqa: BLE001 - the border of a user's code: told to the parent
         return wire.encode_failure(error)
+
+
+def _encoded(returned: object) -> bytes:
+    try:
+        return wire.encode_result(returned)
+    except (TypeError, ValueError) as error:
+        # As where no child is between: a wrong value is the stage's fault, not the document's.
+        kind = type_name(type(returned))
+        raise StageFault(f"the hook returned {kind}, which a child cannot send: {error}") from None
 
 
 def _read(requests: BinaryIO) -> bytes:

@@ -12,6 +12,7 @@ import psycopg
 import pybreaker
 import pytest
 from fix_pipelines import HashEmbedder, Hooks, hand, pipeline_with, running, until
+from loguru import logger
 from typer.testing import CliRunner
 
 from statemachine_pipeline import (
@@ -34,13 +35,13 @@ from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.failures import FailureRule
-from statemachine_pipeline.resilience.access import Access
+from statemachine_pipeline.resilience.access import Access, Accesses
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, ChildTimedOut, HookRaised
 from statemachine_pipeline.symptoms import symptoms
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -93,6 +94,17 @@ async def ended(engine: AsyncEngine) -> AsyncIterator[None]:
     for access in MADE:
         await access.close()
     MADE.clear()
+
+
+@pytest.fixture
+def library_log() -> Iterator[list[str]]:
+    """What the library logs, sentence by sentence."""
+    logger.enable("statemachine_pipeline")
+    lines: list[str] = []
+    number = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+    yield lines
+    logger.remove(number)
+    logger.disable("statemachine_pipeline")
 
 
 @pytest.fixture
@@ -833,6 +845,33 @@ def test_a_stage_wants_a_provider_and_no_name() -> None:
         PipelineError, match="'somebody' is no Provider; say Provider\\('somebody'\\)"
     ):
         Stage(Somebody(), provider="somebody")  # type: ignore[arg-type]
+
+
+async def test_each_worker_logs_once_that_a_provider_is_down_and_is_back(
+    fleet: Fleet, psql: psycopg.Connection[Any], library_log: list[str]
+) -> None:
+    """Whoever reads the log of any worker knows it, not only that of the one that was refused."""
+    other = Accesses(fleet.store, (await fleet.worker()).breaker._worker, [TWICE])
+    await opened(fleet)
+
+    for _ in range(2):
+        await other.look()
+    why = "2 requests in a row failed, the last: somebody failed"
+    assert library_log == [f"provider 'somebody' is not asked for now: {why}"]
+    psql.execute(
+        "UPDATE breaker SET state = 'closed', reason = NULL, opened_at = NULL, until = NULL"
+    )
+    for _ in range(2):
+        await other.look()
+    assert library_log[1:] == ["provider 'somebody' is asked again"]
+
+
+async def test_a_reason_is_stored_without_secrets_and_whatever_it_holds(fleet: Fleet) -> None:
+    """Programs fill reasons too; one that PostgreSQL cannot hold would never reach the fleet."""
+    access = await fleet.worker()
+    await fails(access, Retry("a hole \x00, api_key=swordfish"), times=2)
+
+    assert (await fleet.look(access)).reason.endswith("a hole \ufffd, api_key=***")
 
 
 def test_the_command_line_shows_breakers_and_budgets(

@@ -242,6 +242,7 @@ def test_dead_letters_are_listed_grouped_and_requeued_by_what_they_have_in_commo
     listed = shell.run("dead-letters", "--code", "empty", "--since", "1d")
     assert "queue_parse  empty" in listed.out
     assert shell.run("dead-letters", "--since", "2999-01-01", "--json").records == []
+    assert "there are more than these 1" in shell.run("dead-letters", "--limit", "1").err
     groups = shell.run("dead-letters", "--group", "--json").records
     assert ("queue_parse", "empty", 1, empty) in [
         (one["stage"], one["code"], one["count"], one["example"]) for one in groups

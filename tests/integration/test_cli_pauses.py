@@ -56,6 +56,40 @@ def test_a_pause_is_made_listed_and_lifted(shell: Shell) -> None:
     assert shell.records("pauses") == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        (["pauses"], ["nothing is paused"]),
+        (["providers"], ["no provider is known; a worker makes"]),
+        (["dead-letters"], ["there are no dead letters"]),
+        (["dead-letters", "--group", "--code", "slip"], ["no dead letter matches"]),
+        (["dead-letters", "--stage", "slip"], ["no trigger 'slip'", "no dead letter matches"]),
+    ],
+)
+def test_an_empty_answer_is_said(shell: Shell, verb: list[str], said: list[str]) -> None:
+    """Headings alone leave people to wonder, and would hide a slip."""
+    ended = shell.run(*verb)
+    assert ended.exit_code == 0
+    assert [part for part in said if part not in ended.stderr] == []
+
+
+def test_status_says_what_is_paused_and_who_is_down(shell: Shell, psql: Psql) -> None:
+    """Whoever is called at night looks there first, and sees why a state grows."""
+    shell.run("pause", "--stage", "finalize", "--reason", "it moves")
+    psql.execute(
+        "INSERT INTO breaker (provider, state, reason, opened_at, until) VALUES"
+        " ('gone', 'open', 'it fell', now(), now() + interval '1 minute'),"
+        " ('fine', 'closed', NULL, NULL, NULL);"
+        "INSERT INTO budget (provider, per_seconds, hold_seconds)"
+        " VALUES ('gone', 60, 10), ('fine', 60, 10)"
+    )
+    said = shell.run("status").stderr
+    assert "stage finalize is paused by cli" in said
+    assert ": it moves; see `pauses`" in said
+    assert "provider 'gone' is not asked for now: it fell; see `providers`" in said
+    assert "fine" not in said
+
+
 def test_pauses_are_a_table_for_people(shell: Shell) -> None:
     """A heading, one line each, and talk on stderr."""
     assert shell.run("pauses").stderr.endswith("nothing is paused\n")

@@ -180,6 +180,31 @@ def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_pa
         assert not any(one.is_running() for one in everyone)
 
 
+def test_a_worker_says_what_is_paused(letters: Led) -> None:
+    """A library logs nothing by itself, but the verb has nobody else who would say it."""
+    letters.start()
+    letters.hears("serves all stages")
+    letters.run("pause", "--stage", "file", "--reason", "a \x1b[31mflood", "--for", "1h")
+    letters.hears(" UTC: stage file is paused by cli:")
+    letters.hears(": a \\x1b[31mflood")
+    letters.run("resume", "--stage", "file")
+    letters.hears(" UTC: stage file is no longer paused")
+
+
+def test_workers_of_a_fleet_say_who_speaks(letters: Led) -> None:
+    """Their lines come out of one stderr."""
+    letters.run("migrate")
+    letters.run("pause", "--stage", "file", "--reason", "a flood")
+    letters.start("--workers", "2")
+    for worker in ("worker 1: ", "worker 2: "):
+        until(
+            lambda who=worker: any(  # type: ignore[misc]
+                line.startswith(who) and "is paused" in line for line in letters.said.splitlines()
+            ),
+            worker,
+        )
+
+
 def test_a_second_signal_stops_all_workers_at_once(
     letters: Led, looking: psycopg.Connection[Any]
 ) -> None:

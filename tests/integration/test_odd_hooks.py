@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import until
+from fix_pipelines import pipeline_with, until
 
-from statemachine_pipeline import Claim, Done, Lifecycle, Pipeline, Reject, Stage, State
+from statemachine_pipeline import Claim, Done, Lifecycle, ParsedText, Pipeline, Reject, Stage, State
 from statemachine_pipeline.errors import DocumentNotFound
-from statemachine_pipeline.records import document_id
+from statemachine_pipeline.records import Source, document_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,10 +66,11 @@ async def _pipeline(engine: AsyncEngine, hook: Callable[[Claim], Any]) -> Pipeli
         (_raising(Mute()), "Mute"),
         (_raising(asyncio.CancelledError()), "cancelled"),
         (_raising(SystemExit(3)), "end the process"),
+        (_raising(GeneratorExit()), "GeneratorExit"),
         (_raising(Reject("a hole \x00 and a half \ud800")), "a hole \ufffd and a half ?"),
         (_hashless, "RuntimeError"),
     ],
-    ids=["mute", "cancelled", "exit", "unstorable", "hashless"],
+    ids=["mute", "cancelled", "exit", "generator", "unstorable", "hashless"],
 )
 async def test_an_odd_hook_fails_its_document_with_a_reason(
     engine: AsyncEngine, hook: Callable[[Claim], Any], named: str
@@ -87,11 +88,41 @@ async def _text(claim: Claim) -> Any:
     return "a text"
 
 
+class Telling:
+    """A parser that returns what it may not."""
+
+    def __init__(self, answer: Any) -> None:
+        self.fingerprint, self._answer = "telling/1", answer
+
+    def parse(self, source: Source) -> Any:
+        """Return it."""
+        return self._answer
+
+
+class Cutting:
+    """A chunker that returns what it may not."""
+
+    def __init__(self, answer: Any) -> None:
+        self.fingerprint, self._answer = "cutting/1", answer
+
+    def split(self, text: ParsedText) -> Any:
+        """Return it."""
+        return self._answer
+
+
 async def _infinite(claim: Claim) -> Done:
     return Done(ratio=float("inf"))
 
 
-@pytest.mark.parametrize(("hook", "named"), [(_text, "a str"), (_infinite, "no JSON")])
+@pytest.mark.parametrize(
+    ("hook", "named"),
+    [
+        (_text, "returned str"),
+        (_infinite, "no JSON"),
+        (Telling("a text"), "returned str"),
+    ],
+    ids=["hook", "report", "parser"],
+)
 async def test_a_hook_that_returns_nonsense_pauses_its_stage(
     engine: AsyncEngine,
     psql: psycopg.Connection[Any],
@@ -106,6 +137,24 @@ async def test_a_hook_that_returns_nonsense_pauses_its_stage(
 
     assert named in str((await pipeline.get(sent.document_id)).last_error)
     assert [row.trigger for row in await pipeline.history(sent.document_id)] == ["submit"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"), [(None, "returned NoneType"), (["a text"], "returned str")]
+)
+async def test_a_chunker_that_returns_nonsense_pauses_its_stage(
+    engine: AsyncEngine, psql: psycopg.Connection[Any], answer: Any, named: str
+) -> None:
+    """As any hook."""
+    pipeline = pipeline_with(engine, store_chunks=Cutting(answer))
+    sent = await pipeline.submit(b"text", name="a.txt")
+    async with pipeline.runner():
+        await until(psql, "SELECT last_error IS NOT NULL FROM document")
+
+    found = await pipeline.get(sent.document_id)
+    assert (found.state, named in str(found.last_error)) == ("parse_validated", True)
+    (pause,) = await pipeline.operations.pauses()
+    assert (pause.stage, pause.fault) == ("store_chunks", True)
 
 
 async def test_apply_writes_nothing_when_one_of_many_is_unknown(engine: AsyncEngine) -> None:

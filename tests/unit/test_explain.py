@@ -76,6 +76,12 @@ def letter(code: str) -> DeadLetter:
     )
 
 
+def _fault(reason: str) -> Pause:
+    """Return a pause that the pipeline itself made."""
+    known: dict[str, Any] = {"stage": "finish_parse", "tenant": None, "until": None, "since": NOON}
+    return Pause(fault=True, reason=reason, by="pipeline", **known)
+
+
 def explained(state: str, *, error: str | None = None, **known: Any) -> Explanation:
     """Explain a document of which nothing else is known."""
     unknown = {
@@ -180,6 +186,22 @@ def test_a_working_document_says_who_has_it_or_when_it_is_due(
 ) -> None:
     """'Anyone can see exactly what it waits for', with attempt and stage."""
     assert explained("parse_queued", **known).sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        ("provider 'm' is not asked for now: it fell", {"closed": ("provider 'm' is: it fell",)}),
+        ("it fell", {"closed": ("provider 'm' is not asked: 3 in a row, the last: it fell",)}),
+        ("it fell", {"pauses": (_fault("it fell"),)}),
+    ],
+    ids=["refused", "failed", "paused"],
+)
+def test_what_stands_in_the_way_is_said_once(error: str, known: dict[str, Any]) -> None:
+    """The document's own error is the reason why its stage is shut: one of them is enough."""
+    found = explained("parse_queued", lane="ready", error=error, obstacles=Obstacles(**known))
+    assert found.sentence.count("it fell") == 1
+    assert ", after:" not in found.sentence
 
 
 def test_a_document_that_hops_names_its_trigger() -> None:
