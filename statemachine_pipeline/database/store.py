@@ -305,17 +305,19 @@ class Store:
 
         Those behind a pause without an end wait for a person.
         """
+        return int(await self._ask(pauses.outstanding(self._t), self._leading(served)))
+
+    async def has_suspects(self, served: Sequence[Bound]) -> bool:
+        """Tell whether documents could be claimed at served stages that took a worker down."""
+        return bool(await self._ask(claims.suspects(self._t), self._leading(served)))
+
+    def _leading(self, served: Sequence[Bound]) -> Mapping[str, Any]:
         leads = (
             {"state": state, "stage": bound.trigger}
             for bound in served
             for state in self._stages.leading_to(bound)
         )
-        return int(await self._ask(pauses.outstanding(self._t), parameters("served", leads)))
-
-    async def has_suspects(self, served: Sequence[Bound]) -> bool:
-        """Tell whether documents wait at served stages that took a worker down."""
-        states = sorted({state for b in served for state in self._stages.leading_to(b)})
-        return bool(await self._ask(claims.suspects(self._t), {"states": states}))
+        return parameters("served", leads)
 
     async def _ask(self, statement: Any, given: Mapping[str, Any]) -> Any:
         with answering("looking at the queue"):

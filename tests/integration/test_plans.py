@@ -213,7 +213,8 @@ def test_releasing_reads_the_claimed_by_their_index(psql: psycopg.Connection[Any
 
 def test_suspects_are_found_by_the_index_of_the_ready(psql: psycopg.Connection[Any]) -> None:
     """Suspects: the question asked every second does not read the queue."""
-    scans = _scans(psql, claims.suspects(T), {"states": ["uploaded", "parse_queued"]})
+    leads = [{"state": state, "stage": "queue_parse"} for state in ("uploaded", "parse_queued")]
+    scans = _scans(psql, claims.suspects(T), parameters("served", leads))
     assert "work_ready_idx" in _indexes(scans)
     assert not _reads_whole(scans, "work")
 

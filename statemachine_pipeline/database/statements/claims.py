@@ -509,11 +509,16 @@ def is_held(t: Tables) -> Any:
 
 
 def suspects(t: Tables) -> Any:
-    """Tell whether documents at ``states`` wait that took a worker down."""
+    """Tell whether documents wait that took a worker down, and that somebody may claim now.
+
+    ``served`` holds the states, and which stage each leads to. Behind a pause they keep nobody from
+    other work.
+    """
+    w = t.work
+    served = rows("served", {"state": sa.Text, "stage": sa.Text})
+    closed = sa.or_(closed_at(t, served.c.stage), closed_at(t, served.c.stage, tenant=w.c.tenant))
     return sa.select(
-        sa.exists().where(
-            t.work.c.lane == LANE_READY,
-            t.work.c.alone,
-            t.work.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
-        )
+        sa.exists()
+        .select_from(w.join(served, served.c.state == w.c.state))
+        .where(w.c.lane == LANE_READY, w.c.alone, ~closed)
     )
