@@ -278,10 +278,11 @@ RULES: Final[tuple[FailureRule, ...]] = (
     # The same bytes fail the same way.
     FailureRule("UnicodeError", "permanent", code="undecodable"),
     FailureRule("RecursionError", "permanent", code="nested_too_deep"),
-    # Child processes and deadlines.
+    # Child processes and deadlines. Where none can be started, no document is to blame, and no
+    # other worker need wait.
     FailureRule(
         "statemachine_pipeline.runner.children.ChildUnavailable",
-        "transient",
+        "rate_limited",
         code="child_unavailable",
         is_quotable=True,
     ),

@@ -179,7 +179,7 @@ async def test_once_somebody_has_the_suspects_the_others_claim_again(
     async with runner:
         assert (await hooks.queue_parse.begun()).document.id == first
         async with asyncio.timeout(BRIEFLY.total_seconds()):
-            while not runner._suspects:
+            while not runner._suspects:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)
         assert len(await other.claim(alone=True, slots=1)) == 1
         sent = await pipeline.submit(b"new")
