@@ -23,7 +23,7 @@ from statemachine_pipeline.hooks import (
     StageFault,
     Wait,
 )
-from statemachine_pipeline.redaction import frames, message_of, redacted
+from statemachine_pipeline.redaction import LONGEST, frames, message_of, redacted
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
 from statemachine_pipeline.symptoms import leaves, symptoms
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Stage
 
 DETAIL_CHARS: Final = 500
+REASON_CHARS: Final = 2_000
+"""Longest sentence of a signal that history keeps; as long as one that a child may tell."""
 _NOT_THE_HOOKS: Final = (StaleClaim, DatabaseUnavailable)
 _ENDS_THE_PROCESS: Final = (KeyboardInterrupt, GeneratorExit)
 
@@ -157,7 +159,7 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
 
 
 def _crashed(error: ChildCrashed) -> Crashed:
-    detail = None if error.detail is None else _storable(error.detail)[:DETAIL_CHARS]
+    detail = None if error.detail is None else _storable(redacted(error.detail))[:DETAIL_CHARS]
     return Crashed(reason=str(error), code=error.code, detail=detail, is_contained=True)
 
 
@@ -193,7 +195,9 @@ def _badness(outcome: Outcome) -> tuple[int, timedelta]:
 
 def _public(said: object) -> str:
     """Return what a hook said in a signal, which people should write and programs may fill."""
-    return _storable(redacted(said) if isinstance(said, str) else repr(type(said)))
+    if not isinstance(said, str):
+        return repr(type(said))
+    return _storable(redacted(said[:LONGEST]))[:REASON_CHARS]
 
 
 def _storable(text: str) -> str:

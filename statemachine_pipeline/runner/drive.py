@@ -280,7 +280,11 @@ class Drive:
                 if proposal.bound is None or proposal.refused:
                     # The database refuses even the failure. Trying on would run hot; at the
                     # deadline the claim is rescued, and that is bounded.
-                    logger.error("{}: {}", claim.document.id, error)
+                    # Not what it says, which may quote the document.
+                    logger.error(
+                        "{}: PostgreSQL refuses to note that {} failed ({})",
+                        *(claim.document.id, claim.stage, type(error.cause).__name__),
+                    )
                     return None
                 proposal = await self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:

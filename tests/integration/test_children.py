@@ -278,7 +278,7 @@ async def test_a_child_that_does_not_come_up_is_nobodys_crash(
     broken = tmp_path / "python"
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(broken))
-        with pytest.raises(ChildUnavailable, match="could be started: .*No such file"):
+        with pytest.raises(ChildUnavailable, match=r"could be started: .*No such file"):
             await children.call(functions.process_id, timeout_seconds=LONG)
         broken.write_text("#!/bin/sh\necho trace >&2\necho no such module >&2\nexit 1\n")
         broken.chmod(0o755)

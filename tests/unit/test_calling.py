@@ -10,12 +10,18 @@ from uuid import UUID
 import httpx
 import pytest
 
-from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable, MissingExtra, StaleClaim
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, StageFault, Wait
-from statemachine_pipeline.runner.calling import DETAIL_CHARS, DeadlinePassed, call_user, deadline
-from statemachine_pipeline.runner.children import HookRaised
+from statemachine_pipeline.runner.calling import (
+    DETAIL_CHARS,
+    REASON_CHARS,
+    DeadlinePassed,
+    call_user,
+    deadline,
+)
+from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
 from statemachine_pipeline.stages import Stage
 from statemachine_pipeline.symptoms import Symptoms
 
@@ -212,6 +218,22 @@ async def test_a_code_that_cannot_be_one_still_makes_a_dead_letter(code: Any) ->
     assert found.permanent
     assert found.code
     assert "\x00" not in found.code
+
+
+@pytest.mark.parametrize("kind", [Reject, Retry, StageFault])
+async def test_a_sentence_of_a_signal_is_bounded(kind: Any) -> None:
+    """History keeps it for ever, and it is sent to whoever looks."""
+    found = await outcome(kind("token=abc " + "long " * 100_000))
+    assert isinstance(found, Failed | Postponed)
+    assert found.reason.startswith("token=*** long")
+    assert len(found.reason) == REASON_CHARS
+
+
+async def test_what_a_crashed_child_said_is_masked() -> None:
+    """It reaches dead letters, which people read."""
+    found = await outcome(ChildCrashed("answered nonsense", detail="KeyError: 'token=abc'"))
+    assert isinstance(found, Crashed)
+    assert found.detail == "KeyError: 'token=***'"
 
 
 def test_a_retry_takes_a_duration() -> None:
