@@ -317,7 +317,12 @@ def classify(found: Symptoms, rules: Sequence[FailureRule] = ()) -> Verdict:
     What no rule knows is judged by what it was explicitly raised from.
     """
     for one in found.chain:
-        for rule in (*rules, *RULES):
-            if rule.matches(one):
-                return rule.judge(one)
+        rule = rule_for(one, rules)
+        if rule is not None:
+            return rule.judge(one)
     return UNKNOWN.judge(found)
+
+
+def rule_for(found: Symptoms, rules: Sequence[FailureRule] = ()) -> FailureRule | None:
+    """Return the first rule that is about just this exception, whatever it was raised from."""
+    return next((rule for rule in (*rules, *RULES) if rule.matches(found)), None)

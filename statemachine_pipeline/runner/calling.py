@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
-from statemachine_pipeline.failures import classify
+from statemachine_pipeline.failures import classify, rule_for
 from statemachine_pipeline.hooks import (
     Done,
     RateLimited,
@@ -26,12 +26,13 @@ from statemachine_pipeline.hooks import (
 from statemachine_pipeline.redaction import LONGEST, frames, message_of, redacted
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
-from statemachine_pipeline.symptoms import leaves, symptoms
+from statemachine_pipeline.symptoms import causes, leaves, symptoms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from statemachine_pipeline.stages import Stage
+    from statemachine_pipeline.symptoms import Symptoms
 
 DETAIL_CHARS: Final = 500
 REASON_CHARS: Final = 2_000
@@ -135,6 +136,7 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
         found, message, trace = error.symptoms, redacted(error.message), error.trace
     else:
         found, message, trace = symptoms(error, datetime.now(UTC)), message_of(error), frames(error)
+        _let_through(error, found, stage)
     message = _storable(message)[:DETAIL_CHARS]
     verdict = classify(found, stage.failures)
     # A message may quote the document, and history is kept when the document is deleted.
@@ -156,6 +158,15 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
         error_type=_storable(found.types[0]),
         trace=_storable(trace),
     )
+
+
+def _let_through(error: BaseException, found: Symptoms, stage: Stage) -> None:
+    """Raise what is not the hook's, if that is what an exception no rule knows was raised from."""
+    for one, seen in zip(causes(error), found.chain, strict=True):
+        if isinstance(one, _NOT_THE_HOOKS):
+            raise one
+        if rule_for(seen, stage.failures) is not None:
+            return
 
 
 def _crashed(error: ChildCrashed) -> Crashed:

@@ -180,6 +180,21 @@ async def test_what_is_not_the_hooks_gets_through(error: BaseException) -> None:
         await outcome(BaseExceptionGroup("several", [ValueError(), error]))
 
 
+@pytest.mark.parametrize("error", [STALE, DatabaseUnavailable("a", "b")], ids=["stale", "database"])
+async def test_what_is_not_the_hooks_gets_through_another_exception(error: BaseException) -> None:
+    """Hooks wrap what they catch; what no rule knows is judged by what it was raised from."""
+    wrapper = ValueError("cannot read")
+    wrapper.__cause__ = KeyError("text")
+    wrapper.__cause__.__cause__ = error
+    error.__cause__ = ConnectionError()  # has a rule, but is why the database is away
+    with pytest.raises(type(error)):
+        await outcome(wrapper)
+    rules = [FailureRule(KeyError, "permanent", code="no_text")]
+    found = await outcome(wrapper, failures=rules)
+    assert isinstance(found, Failed)
+    assert found.code == "no_text"
+
+
 async def test_a_hook_in_a_task_group_that_is_cancelled_from_outside_stays_cancelled() -> None:
     """A stopping worker ends its hooks; that is no failure of theirs."""
     begun = asyncio.Event()
