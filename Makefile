@@ -8,7 +8,8 @@
 #   make test-versions    the tests of the engine on other PostgreSQL and Python versions found here
 #   make retrieval CORPUS=folder    how often search finds what answers a question
 #   make services CORPUS=folder    the same through S3 and an embedding service, killed and resumed
-#   make soak SECONDS=600 [SEED=n]    faults at random on a fleet at work, and the proof after each
+#   make soak SECONDS=600 [SEED=n]    faults at random on a fleet at work, and the proof after each;
+#                 then a few minutes of a service that enforces limits by the minute
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -51,6 +52,7 @@ bench: $(DEVELOPABLE)
 
 soak: $(DEVELOPABLE)
 	$(BIN)/python tests/chaos/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/benchmarks/budget.py --minute 60
 
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }
