@@ -175,7 +175,7 @@ class Parked:
         stage: The trigger that was not earned.
         failed: How it failed.
         attempts: Tries at that stage.
-        crashes: Claims of this life that ended without a word.
+        crashes: Those of them that took a child process or a worker down.
     """
 
     stage: str

@@ -277,10 +277,11 @@ RULES: Final[tuple[FailureRule, ...]] = (
     # The same bytes fail the same way.
     FailureRule("UnicodeError", "permanent", code="undecodable"),
     FailureRule("RecursionError", "permanent", code="nested_too_deep"),
-    # Child processes and deadlines.
+    # Child processes and deadlines. Where none can be started, no document is to blame, and no
+    # other worker need wait.
     FailureRule(
         "statemachine_pipeline.runner.children.ChildUnavailable",
-        "transient",
+        "rate_limited",
         code="child_unavailable",
         is_quotable=True,
     ),
@@ -315,7 +316,12 @@ def classify(found: Symptoms, rules: Sequence[FailureRule] = ()) -> Verdict:
     What no rule knows is judged by what it was explicitly raised from.
     """
     for one in found.chain:
-        for rule in (*rules, *RULES):
-            if rule.matches(one):
-                return rule.judge(one)
+        rule = rule_for(one, rules)
+        if rule is not None:
+            return rule.judge(one)
     return UNKNOWN.judge(found)
+
+
+def rule_for(found: Symptoms, rules: Sequence[FailureRule] = ()) -> FailureRule | None:
+    """Return the first rule that is about just this exception, whatever it was raised from."""
+    return next((rule for rule in (*rules, *RULES) if rule.matches(found)), None)

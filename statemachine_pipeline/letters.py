@@ -23,7 +23,7 @@ class DeadLetter:
         code: One word for grouping.
         reason: The whole story for people, with secrets masked.
         attempts: Tries at that stage; 0 where there was nothing to try.
-        crashes: Claims of that life that ended without a word.
+        crashes: Those of them that took a child process or a worker down.
         error_type: Dotted name of the exception; None when the hook said it by a signal.
         traceback: Types and frames of the exception, without messages, source or values.
         at: When (UTC).

@@ -19,6 +19,11 @@ FRAMES: Final = 30
 """Most frames that are told of one exception: the innermost, where it was raised."""
 CAUSES: Final = 5
 """Most exceptions that are told of a chain or of a group."""
+REASON_CHARS: Final = 2_000
+"""Longest sentence of a signal that history keeps; as long as one that a child may tell."""
+LONGEST: Final = 20_000
+"""Most characters of a message that are looked at. Masking takes a microsecond each, during which
+nothing else of the process runs, and an exception may quote a whole document."""
 
 _NAMES: Final = (
     r"passwords?|passwd|passphrase|pwd|secrets?|token|api[_-]?keys?|access[_-]?keys?(?:[_-]?id)?|"
@@ -80,12 +85,12 @@ def redacted(text: str) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return what an exception says, with secrets masked; never raises.
+    """Return the beginning of what an exception says, with secrets masked; never raises.
 
     It may quote the document, so it belongs where it is erased with it.
     """
     try:
-        return redacted(str(error))
+        return redacted(str(error)[:LONGEST])
     except Exception:  # noqa: BLE001 - an exception of the user's may not even have a text
         return "its message cannot be read"
 
@@ -101,7 +106,9 @@ def storable(text: str) -> str:
 
 def public(said: object) -> str:
     """Return what a hook said in a signal, which people should write and programs may fill."""
-    return storable(redacted(said) if isinstance(said, str) else repr(type(said)))
+    if not isinstance(said, str):
+        return repr(type(said))
+    return storable(redacted(said[:LONGEST]))[:REASON_CHARS]
 
 
 def frames(error: BaseException) -> str:

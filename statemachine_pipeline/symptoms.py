@@ -76,6 +76,16 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [leaf for member in error.exceptions for leaf in leaves(member)]
 
 
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an exception, what it was explicitly raised from, and so on; at most five."""
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and len(chain) < _DEPTH and not any(one is known for known in chain):
+        chain.append(one)
+        one = one.__cause__
+    return chain
+
+
 def symptoms(error: BaseException, now: datetime) -> Symptoms:
     """Read what rules can know of an exception; never raises.
 
@@ -88,12 +98,7 @@ def symptoms(error: BaseException, now: datetime) -> Symptoms:
     if isinstance(seen, Symptoms):
         return seen
     found = None
-    chain: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and len(chain) < _DEPTH and not any(one is known for known in chain):
-        chain.append(one)
-        one = one.__cause__
-    for one in reversed(chain):
+    for one in reversed(causes(error)):
         found = _symptoms(one, now, found)
     assert found is not None  # noqa: S101 - a chain holds at least its first
     return found

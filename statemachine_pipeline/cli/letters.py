@@ -35,11 +35,11 @@ def matching(
 def _time(text: str, now: datetime) -> datetime:
     """Read a time, in UTC unless it says another zone, or how long ago: ``90m``, ``2d``."""
     ago = _AGO.fullmatch(text)
-    if ago:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # before the year 1
         raise UsageError(
             f"--since {text!r} is no time; write 2026-01-31, 2026-01-31T08:00, or 90m, 12h, 2d"
         ) from None

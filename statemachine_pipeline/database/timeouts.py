@@ -23,6 +23,8 @@ from sqlalchemy import exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from statemachine_pipeline.errors import DefinitionError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -241,6 +243,9 @@ def connecting(url: str, timeouts: Timeouts) -> dict[str, Any]:
 
     ``postgres://`` is what hosts hand out. What the URL says itself of waiting counts, and
     ``prepare_threshold=none`` in it turns prepared statements off, as old poolers need.
+
+    Raises:
+        DefinitionError: That is neither a number nor none.
     """
     if url.startswith("postgres://"):
         url = "postgresql://" + url.removeprefix("postgres://")
@@ -254,6 +259,10 @@ def connecting(url: str, timeouts: Timeouts) -> dict[str, Any]:
         given.pop("connect_timeout", None)
     if "prepare_threshold" in parsed.query:
         asked = str(parsed.query["prepare_threshold"]).lower()
+        if asked != "none" and not asked.isdecimal():
+            raise DefinitionError(
+                f"prepare_threshold={asked!r} in the database URL must be a number, or none"
+            )
         given["prepare_threshold"] = None if asked == "none" else int(asked)
         parsed = parsed.difference_update_query(["prepare_threshold"])
     return {"url": parsed, "connect_args": given}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError, StaleClaim
-from statemachine_pipeline.failures import classify
+from statemachine_pipeline.failures import classify, rule_for
 from statemachine_pipeline.hooks import (
     Done,
     RateLimited,
@@ -26,12 +26,13 @@ from statemachine_pipeline.hooks import (
 from statemachine_pipeline.redaction import frames, message_of, public, redacted, storable
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
-from statemachine_pipeline.symptoms import leaves, symptoms
+from statemachine_pipeline.symptoms import causes, leaves, symptoms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from statemachine_pipeline.stages import Stage
+    from statemachine_pipeline.symptoms import Symptoms
 
 DETAIL_CHARS: Final = 500
 _NOT_THE_HOOKS: Final = (StaleClaim, DatabaseUnavailable)
@@ -144,6 +145,7 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
         message, trace = redacted(error.message), error.trace
     else:
         message, trace = message_of(error), frames(error)
+        _let_through(error, found, stage)
     message = storable(message)[:DETAIL_CHARS]
     verdict = classify(found, stage.failures)
     # A message may quote the document, and history is kept when the document is deleted.
@@ -167,8 +169,17 @@ def _classified(error: BaseException, stage: Stage, what: str) -> Outcome:
     )
 
 
+def _let_through(error: BaseException, found: Symptoms, stage: Stage) -> None:
+    """Raise what is not the hook's, if that is what an exception no rule knows was raised from."""
+    for one, seen in zip(causes(error), found.chain, strict=True):
+        if isinstance(one, _NOT_THE_HOOKS):
+            raise one
+        if rule_for(seen, stage.failures) is not None:
+            return
+
+
 def _crashed(error: ChildCrashed) -> Crashed:
-    detail = None if error.detail is None else storable(error.detail)[:DETAIL_CHARS]
+    detail = None if error.detail is None else storable(redacted(error.detail))[:DETAIL_CHARS]
     return Crashed(reason=str(error), code=error.code, detail=detail, is_contained=True)
 
 

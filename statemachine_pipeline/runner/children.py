@@ -218,6 +218,9 @@ class Children:
             return ChildUnavailable("the child process was killed: the pool was closed")
         child.kill()  # what closed the pipe may live on
         exit_code = await child.wait()
+        if not child.is_up:
+            said = child.stderr.strip().splitlines() or [f"exit code {exit_code}"]
+            return ChildUnavailable(f"a child process ended before it took a call: {said[-1]}")
         if child.over is not None:
             return self._over(child.over)
         code = OVER_LIMIT if exit_code in _AT_A_LIMIT else DIED

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import random
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 NOTHING = Standing(earned={}, present={}, owners={})
 RECONNECT_SECONDS = 0.5
 """First pause before a settle is tried again; each one after it is longer."""
+AGAIN = timedelta(seconds=2)
+"""When a hook is tried again for which the database did not answer."""
 WRITE_SECONDS = 1.0
 """How long at the end what is being written may take; cut off, it would be lost."""
 
@@ -194,11 +197,14 @@ class Drive:
         if self._is_ending:
             raise asyncio.CancelledError  # its claim is given back, unspent, by whoever ends it
         task = asyncio.current_task()
-        if task is None:
-            return await self._performer.perform(claim, bound)
+        assert task is not None  # noqa: S101 - a walk is a task
         self._performing.add(task)
         try:
             return await self._performer.perform(claim, bound)
+        except DatabaseUnavailable as error:
+            # Settled like any other, so that it is seen and does not run hot: what did not answer
+            # may be slow for this document alone, or a database of the hook's own.
+            return Postponed(code="waiting", reason=str(error), after=AGAIN)
         finally:
             self._performing.discard(task)
 
@@ -280,7 +286,11 @@ class Drive:
                 if proposal.bound is None or proposal.refused:
                     # The database refuses even the failure. Trying on would run hot; at the
                     # deadline the claim is rescued, and that is bounded.
-                    logger.error("{}: {}", claim.document.id, error)
+                    # Not what it says, which may quote the document.
+                    logger.error(
+                        "{}: PostgreSQL refuses to note that {} failed ({})",
+                        *(claim.document.id, claim.stage, type(error.cause).__name__),
+                    )
                     return None
                 proposal = await self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:

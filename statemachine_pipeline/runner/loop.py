@@ -357,8 +357,10 @@ class Runner:
             self._wake.set()
         await self._pausing.look(self._slots)
         worthwhile = await self._probing.look()
-        if not self._suspects and await self._store.has_suspects(worthwhile):
-            self._suspects = True
+        waiting = await self._store.has_suspects(worthwhile)
+        # Once somebody else has them, nobody needs to empty its hands; whoever has one goes on so.
+        if waiting != self._suspects and not self._slots.alone:
+            self._suspects = waiting
             self._wake.set()
 
     def _rescue(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:

@@ -16,6 +16,7 @@ from statemachine_pipeline.runner import keeper, offspring, wire
 
 def serve(requests: BinaryIO, answers: int, cpu_seconds: int) -> None:
     """Serve calls until the parent closes the pipe; end what each call left behind."""
+    os.write(answers, wire.READY)
     while content := _read(requests):
         _limit_cpu(cpu_seconds)
         answer = _serve(content)

@@ -43,6 +43,7 @@ class Spawned:
     """One child process, with a temporary folder of its own and the end of its standard error.
 
     Attributes:
+        is_up: It said that it takes calls. Before that it has seen nothing of any document.
         calls: How many it was asked.
         over: The limit for which it was killed, as far as what it printed shows.
     """
@@ -54,6 +55,7 @@ class Spawned:
         self._tail = b""
         self._printed_bytes = 0
         self._drain = asyncio.get_running_loop().create_task(self._read_stderr())
+        self.is_up = False
         self.calls = 0
         self.over: str | None = None
 
@@ -109,7 +111,7 @@ class Spawned:
         """Send a call and return the answer, both without their lengths.
 
         Raises:
-            EOFError: It closed the pipe: it died.
+            EOFError: It closed the pipe: it died. Or it never came up.
             OSError: It died while the call was being sent.
             OverLimit: Its answer is longer than allowed.
         """
@@ -117,6 +119,10 @@ class Spawned:
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - asked for at start
         self.calls += 1
         self._printed_bytes = 0
+        if not self.is_up:
+            self.is_up = await stdout.readexactly(len(wire.READY)) == wire.READY
+            if not self.is_up:
+                raise EOFError
         stdin.write(wire.LENGTH.pack(len(request)))
         stdin.write(request)
         await stdin.drain()

@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 LENGTH: Final = struct.Struct(">Q")
 """What stands before each message: its length in bytes."""
+READY: Final = b"\x06"
+"""What a child says once, when it can take calls; no length begins so."""
 
 MESSAGE_LIMIT_CHARS: Final = 2_000
 TRACE_LIMIT_CHARS: Final = 10_000

@@ -12,7 +12,7 @@ from loguru import logger
 
 from statemachine_pipeline.decide import Crashed, Failed, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.hooks import Done, Product
+from statemachine_pipeline.hooks import Done, Product, Retry
 from statemachine_pipeline.runner.calling import call_user, deadline
 
 if TYPE_CHECKING:
@@ -74,14 +74,13 @@ class Withdrawing:
     async def _finish(self, claim: Claim, product: object) -> Done:
         if product is not None and not isinstance(product, Product):
             found = type(product).__name__
-            raise TypeError(f"withdraw returned a {found}; it may return a product or None")
+            raise Retry(f"withdraw returned a {found}; it may return a product or None")
         await self._withdrawals.finish(claim, product)
         return Done()
 
     async def _give_back(
         self, claim: Claim, bound: Bound, outcome: Failed | Postponed | Crashed
     ) -> None:
-        error = outcome.reason if isinstance(outcome, Crashed) else outcome.error
         after = None if isinstance(outcome, Crashed) else outcome.after
         draw = random.random()  # noqa: S311 - jitter, not a secret
         pause = max(
@@ -89,9 +88,10 @@ class Withdrawing:
         )
         logger.warning(
             "{} was not withdrawn by the publisher of {} at try {}: {}",
-            *(claim.document.id, claim.stage, claim.attempt, error),
+            *(claim.document.id, claim.stage, claim.attempt, outcome.reason),
         )
-        await self._withdrawals.give_back(claim, pause, error)
+        # Without the detail: it may quote a document that is deleted.
+        await self._withdrawals.give_back(claim, pause, outcome.reason)
 
 
 def _raise_first(ends: Sequence[BaseException | None]) -> None:

@@ -17,7 +17,7 @@ import noop
 import poisoned
 import proof
 import pytest
-from fix_pipelines import pipeline_with
+from fix_pipelines import pipeline_with, until
 from fix_postgres import connect
 
 from statemachine_pipeline import Stage
@@ -111,6 +111,29 @@ async def test_a_document_that_hangs_is_given_up_at_the_deadline(
     assert psql.execute(LAST).fetchall() == [
         ("hang.txt", "timed_out", "the stage's deadline of 1 s passed", 0)
     ]
+    assert left(mark) == []
+
+
+async def test_a_worker_that_can_start_no_child_charges_no_document(
+    engine: AsyncEngine, psql: Psql, mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its documents wait, with the reason, for a machine that is well."""
+    parsing = Stage(harm.Parser(), run="process", attempts=1, crashes=1)
+    pipeline = pipeline_with(engine, queue_parse=Intake(), finish_parse=parsing)
+    sent = await pipeline.submit(b"A good text")
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no such module >&2\nexit 1\n")
+    broken.chmod(0o755)
+    async with pipeline.runner():
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(broken))
+            await until(psql, "SELECT lane = 'deferred' FROM work WHERE state = 'parse_queued'")
+        told = (await pipeline.get(sent.document_id)).last_error
+        assert told == "a child process ended before it took a call: no such module"
+        psql.execute("UPDATE work SET run_at = now()")
+        (ended,) = await pipeline.wait(sent.document_id, timeout=timedelta(seconds=30))
+    assert ended.state == "complete"
+    assert {step.error for step in await pipeline.history(sent.document_id)} == {None}
     assert left(mark) == []
 
 

@@ -36,6 +36,7 @@ from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
+    DefinitionError,
     NotHeard,
     PoolerInTheWay,
     SchemaMissing,
@@ -485,6 +486,26 @@ async def test_hooks_whose_reads_fail_give_their_attempt_back(proxy: Proxy, psql
 # Ends.
 
 
+async def test_a_hook_whose_database_never_answers_is_seen_and_does_not_run_hot(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """It may be slow for one document only, or be a database of the hook's own."""
+    hooks = Hooks()
+    hooks.queue_parse.raises(*(DatabaseUnavailable("asking ours", "gone") for _ in range(100)))
+    pipeline = pipeline_with(engine, hooks)
+    sent = await pipeline.submit(b"text")
+    waits = """SELECT lane = 'deferred' AND attempt = 0 AND run_at > now() + interval '1 s'
+        FROM work"""
+    async with running(pipeline):
+        await until(psql, waits)
+        error = (await pipeline.get(sent.document_id)).last_error
+        assert error == "the database did not answer while asking ours: gone"
+        psql.execute("UPDATE work SET run_at = now()")
+        await until(psql, waits)
+    assert len(hooks.queue_parse.claims) == 2
+    assert path_of(psql, sent.document_id) == ["submit"]
+
+
 async def test_a_second_stop_lets_what_is_being_written_be_written(
     engine: AsyncEngine, psql: Psql
 ) -> None:
@@ -543,6 +564,8 @@ async def test_a_url_can_turn_prepared_statements_off(database_url: str) -> None
         async with pipeline.engine.connect() as connection:
             found = await connection.execute(sa.text("SELECT count(*) FROM pg_prepared_statements"))
             assert found.scalar() == 0
+    with pytest.raises(DefinitionError, match="prepare_threshold='off' in the database URL must"):
+        connecting("postgresql://db/x?prepare_threshold=off", Timeouts())
 
 
 @pytest.mark.parametrize("kind", ["connection", "session"])

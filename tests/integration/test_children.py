@@ -275,6 +275,22 @@ async def test_a_child_that_died_while_idle_is_nobodys_failure(children: Childre
     assert await children.call(functions.process_id, timeout_seconds=LONG) != process_id
 
 
+async def test_a_child_that_does_not_come_up_is_nobodys_crash(
+    children: Children, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It has seen nothing of the call: this machine is to blame, and it says for what."""
+    broken = tmp_path / "python"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(broken))
+        with pytest.raises(ChildUnavailable, match=r"could be started: .*No such file"):
+            await children.call(functions.process_id, timeout_seconds=LONG)
+        broken.write_text("#!/bin/sh\necho trace >&2\necho no such module >&2\nexit 1\n")
+        broken.chmod(0o755)
+        with pytest.raises(ChildUnavailable, match="before it took a call: no such module"):
+            await children.call(functions.process_id, timeout_seconds=LONG)
+    assert await children.call(functions.process_id, timeout_seconds=LONG) > 0
+
+
 async def test_closing_ends_every_child_and_every_call(fifo: str) -> None:
     """Kill every child and wait until they are gone; calls under way fail."""
     pool = Children(2)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from fix_pipelines import (
+    BRIEFLY,
     Hooks,
     Told,
     accept,
@@ -162,6 +163,46 @@ async def test_a_runner_takes_suspects_when_it_holds_nothing_else(
     assert {group for group in together if group & set(ids[:2])} == {
         frozenset({suspect}) for suspect in ids[:2]
     }
+
+
+async def test_suspects_behind_a_pause_keep_nobody_from_other_work(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Nobody empties its hands for what it could not claim."""
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text", tenant="ann")
+    psql.execute("UPDATE work SET crashes = 1, alone = true")
+    worker, served = await hand(pipeline), pipeline._known_stages.served(None)
+    for place in ({"tenant": "ann"}, {"tenant": "ann", "stage": "queue_parse"}):
+        await pipeline.operations.pause(**place, reason="a bill is open", by="bob")
+        assert not await worker.store.has_suspects(served)
+        await pipeline.operations.resume(**place)
+        assert await worker.store.has_suspects(served)
+    await pipeline.operations.pause(tenant="ann", stage="finish_parse", reason="no", by="bob")
+    await pipeline.operations.pause(tenant="zoe", reason="no", by="bob")
+    assert await worker.store.has_suspects(served)
+
+
+async def test_once_somebody_has_the_suspects_the_others_claim_again(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """One long hook in hand does not keep a worker from new work after that."""
+    hooks = Hooks()
+    hooks.queue_parse.block()
+    pipeline = pipeline_with(engine, hooks)
+    first, suspect = await _submit(pipeline, 2)
+    psql.execute("UPDATE work SET crashes = 1, alone = true WHERE document_id = %s", [suspect])
+    other, runner = await hand(pipeline), pipeline.runner()
+    async with runner:
+        assert (await hooks.queue_parse.begun()).document.id == first
+        async with asyncio.timeout(BRIEFLY.total_seconds()):
+            while not runner._suspects:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        assert len(await other.claim(alone=True, slots=1)) == 1
+        sent = await pipeline.submit(b"new")
+        claimed = "SELECT lane = 'claimed' FROM work WHERE document_id = %s"
+        await until(psql, claimed, sent.document_id)
+        hooks.queue_parse.go_on()
 
 
 async def test_a_paused_stage_is_not_claimed(engine: AsyncEngine, psql: Psql) -> None:

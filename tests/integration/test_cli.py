@@ -259,6 +259,7 @@ def test_dead_letters_are_listed_grouped_and_requeued_by_what_they_have_in_commo
 
 def test_a_slip_in_what_is_to_be_requeued_is_told(shell: Shell) -> None:
     """Exit code 2: a time that is none, and filters of dead letters beside IDs."""
+    assert shell.run("dead-letters", "--since", "999999d").code == 2
     slip = shell.run("dead-letters", "--since", "yesterday")
     both = shell.run("requeue", UNKNOWN, "--code", "empty")
     assert (slip.code, both.code) == (2, 2)

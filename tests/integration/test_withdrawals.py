@@ -316,8 +316,8 @@ async def test_what_withdraw_returns_commits_with_the_end_of_the_withdrawal(
         await completed(pipeline)
         seen += [one.last_error for one in await pipeline.withdrawals.waiting()]
     assert seen == [
-        "the hook raised RuntimeError: no answer",
-        "the hook raised TypeError: withdraw returned a str; it may return a product or None",
+        "the hook raised RuntimeError",
+        "withdraw returned a str; it may return a product or None",
     ]
     assert psql.execute("SELECT attempt FROM public.gone").fetchall() == [(3,)]
 

@@ -10,12 +10,18 @@ from uuid import UUID
 import httpx
 import pytest
 
-from statemachine_pipeline.decide import Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable, MissingExtra, StaleClaim
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, StageFault, Wait
-from statemachine_pipeline.runner.calling import DETAIL_CHARS, DeadlinePassed, call_user, deadline
-from statemachine_pipeline.runner.children import HookRaised
+from statemachine_pipeline.redaction import REASON_CHARS
+from statemachine_pipeline.runner.calling import (
+    DETAIL_CHARS,
+    DeadlinePassed,
+    call_user,
+    deadline,
+)
+from statemachine_pipeline.runner.children import ChildCrashed, HookRaised
 from statemachine_pipeline.stages import Stage
 from statemachine_pipeline.symptoms import Symptoms
 
@@ -174,6 +180,21 @@ async def test_what_is_not_the_hooks_gets_through(error: BaseException) -> None:
         await outcome(BaseExceptionGroup("several", [ValueError(), error]))
 
 
+@pytest.mark.parametrize("error", [STALE, DatabaseUnavailable("a", "b")], ids=["stale", "database"])
+async def test_what_is_not_the_hooks_gets_through_another_exception(error: BaseException) -> None:
+    """Hooks wrap what they catch; what no rule knows is judged by what it was raised from."""
+    wrapper = ValueError("cannot read")
+    wrapper.__cause__ = KeyError("text")
+    wrapper.__cause__.__cause__ = error
+    error.__cause__ = ConnectionError()  # has a rule, but is why the database is away
+    with pytest.raises(type(error)):
+        await outcome(wrapper)
+    rules = [FailureRule(KeyError, "permanent", code="no_text")]
+    found = await outcome(wrapper, failures=rules)
+    assert isinstance(found, Failed)
+    assert found.code == "no_text"
+
+
 async def test_a_hook_in_a_task_group_that_is_cancelled_from_outside_stays_cancelled() -> None:
     """A stopping worker ends its hooks; that is no failure of theirs."""
     begun = asyncio.Event()
@@ -212,6 +233,22 @@ async def test_a_code_that_cannot_be_one_still_makes_a_dead_letter(code: Any) ->
     assert found.permanent
     assert found.code
     assert "\x00" not in found.code
+
+
+@pytest.mark.parametrize("kind", [Reject, Retry, StageFault])
+async def test_a_sentence_of_a_signal_is_bounded(kind: Any) -> None:
+    """History keeps it for ever, and it is sent to whoever looks."""
+    found = await outcome(kind("token=abc " + "long " * 100_000))
+    assert isinstance(found, Failed | Postponed)
+    assert found.reason.startswith("token=*** long")
+    assert len(found.reason) == REASON_CHARS
+
+
+async def test_what_a_crashed_child_said_is_masked() -> None:
+    """It reaches dead letters, which people read."""
+    found = await outcome(ChildCrashed("answered nonsense", detail="KeyError: 'token=abc'"))
+    assert isinstance(found, Crashed)
+    assert found.detail == "KeyError: 'token=***'"
 
 
 def test_a_retry_takes_a_duration() -> None:

@@ -168,7 +168,7 @@ KINDS: list[tuple[BaseException, str, str]] = [
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), "permanent", "undecodable"),
     (ModuleNotFoundError("no"), "stage_fault", "import_failed"),
     (SyntaxError("no"), "stage_fault", "import_failed"),
-    (ChildUnavailable("no child process was started"), "transient", "child_unavailable"),
+    (ChildUnavailable("no child process was started"), "rate_limited", "child_unavailable"),
     (ChildTimedOut(1), "transient", "timed_out"),
     (DeadlinePassed(timedelta(seconds=1)), "transient", "timed_out"),
     (MissingExtra("x", "y"), "stage_fault", "MissingExtra"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import doctest
+import time
 
 import pytest
 
 from statemachine_pipeline import redaction
-from statemachine_pipeline.redaction import FRAMES, frames, message_of, redacted
+from statemachine_pipeline.redaction import FRAMES, LONGEST, frames, message_of, redacted
 
 KEY = "Zq8vPw3nLd5tRx"
 MASKED = [
@@ -82,6 +83,14 @@ def test_a_message_is_masked_and_may_be_unreadable() -> None:
     """'Returns what an exception says, with secrets masked; never raises'."""
     assert message_of(ValueError(f"api_key={KEY}")) == "api_key=***"
     assert message_of(Mute()) == "its message cannot be read"
+
+
+def test_of_a_message_that_quotes_a_document_the_beginning_is_looked_at() -> None:
+    """Masking all of it would stop everything else of the process, its heartbeat too."""
+    begun = time.process_time()
+    found = message_of(ValueError("A sentence of a book. " * 1_000_000))
+    assert time.process_time() - begun < 1
+    assert len(found) == LONGEST
 
 
 def _fail(secret: str) -> None:
