@@ -200,6 +200,7 @@ async def test_a_limit_without_end_is_none(
     await access.close()
     (view,) = await fleet.store.look(["somebody"])
     assert view.limits == Amounts()
+    assert access.budget._correction == Correction()  # nothing that the database refuses is left
 
 
 async def test_a_remainder_below_ours_says_that_somebody_else_uses_the_key(fleet: Fleet) -> None:
