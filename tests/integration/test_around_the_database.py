@@ -316,7 +316,7 @@ async def test_a_statement_timeout_too_low_to_claim_is_said_and_not_run_hot(
     tries: list[float] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "SKIP LOCKED" in statement and "stage_0" in statement:
+        if "SKIP LOCKED" in statement and "picked AS" in statement:
             tries.append(time.monotonic())
 
     pipeline = pipeline_with(low)

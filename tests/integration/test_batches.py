@@ -243,10 +243,10 @@ async def test_each_request_is_announced_with_its_tokens(
     announced: list[tuple[str, int]] = []
     plain = Access.request
 
-    def request(self: Access, *, tokens: int = 0) -> Any:
+    def request(self: Access, *, tokens: int = 0, limit: Any = None) -> Any:
         if tokens:
-            announced.append((self._provider.name, tokens))  # type: ignore[union-attr]
-        return plain(self, tokens=tokens)
+            announced.append((self.provider.name, tokens))
+        return plain(self, tokens=tokens, limit=limit)
 
     monkeypatch.setattr(Access, "request", request)
     embedder = Counting(tokens=1_000)

@@ -38,7 +38,7 @@ from statemachine_pipeline.resilience.access import Access, Accesses
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -55,6 +55,10 @@ class Asking(Lifecycle):
     ask = begun.to(asked)
 
 
+MADE: list[Access] = []
+"""Workers of the test that runs."""
+
+
 class Fleet:
     """Workers of one provider that make requests when a test says so."""
 
@@ -66,7 +70,8 @@ class Fleet:
         """Register one."""
         await self.store.know(self.provider)
         number = (await hand(pipeline_with(self._engine))).worker
-        return Access(self.provider, self.store, number)
+        MADE.append(Access(self.provider, self.store, number))
+        return MADE[-1]
 
     async def look(self, access: Access) -> Any:
         """Let a worker learn how the provider stands, as it does each second."""
@@ -74,6 +79,15 @@ class Fleet:
         (view,) = await self.store.look([self.provider.name])
         access.follow(view, version)
         return view
+
+
+@pytest.fixture(autouse=True)
+async def ended(engine: AsyncEngine) -> AsyncIterator[None]:
+    """End what workers do by themselves, as the end of a runner does."""
+    yield
+    for access in MADE:
+        await access.close()
+    MADE.clear()
 
 
 @pytest.fixture

@@ -31,11 +31,17 @@ from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.resilience.access import Access
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 YEAR = timedelta(days=365)
 """A ``per`` in which nothing flows in while a test runs."""
 SPACIOUS = Budget(requests=1_000, tokens=10_000, per=YEAR, hold=2 * YEAR)
+
+
+MADE: list[Access] = []
+"""Workers of the test that runs."""
 
 
 class Fleet:
@@ -53,6 +59,7 @@ class Fleet:
         await self.store.know(self.provider)
         number = (await hand(pipeline_with(self._engine))).worker
         access = Access(self.provider, self.store, number)
+        MADE.append(access)
         await self.look(access)
         return access
 
@@ -72,6 +79,15 @@ class Fleet:
         """Return what is left, of requests and of tokens."""
         row = self._psql.execute("SELECT requests_level, tokens_level FROM budget").fetchone()
         return round(row[0]), round(row[1])  # type: ignore[index]
+
+
+@pytest.fixture(autouse=True)
+async def ended(engine: AsyncEngine) -> AsyncIterator[None]:
+    """End what workers do by themselves, as the end of a runner does."""
+    yield
+    for access in MADE:
+        await access.close()
+    MADE.clear()
 
 
 @pytest.fixture

@@ -405,11 +405,12 @@ async def test_temporary_files_are_removed_with_their_child(children: Children) 
 async def test_crashes_leak_nothing(children: Children) -> None:
     """Neither descriptors nor processes, however often children die."""
     await _crash_and_collect(children)
-    before = descriptors()
+    # This process may have started servers for other tests.
+    before, others = descriptors(), offspring.descendants(os.getpid())
     for _ in range(LEAK_ROUNDS):
         await _crash_and_collect(children)
     assert descriptors() == before
-    assert offspring.descendants(os.getpid()) == []
+    assert set(offspring.descendants(os.getpid())) <= set(others)
 
 
 def descriptors() -> set[str]:

@@ -317,13 +317,16 @@ async def test_a_fault_pauses_its_stage_for_as_long_as_the_stage_says(
     """'Make its duration a number on Stage', for what is raised and what is classified."""
     for number, fault in enumerate([StageFault("no"), OSError(errno.ENOSPC, "no")]):
         hooks = Hooks()
-        hooks.finish_parse.raises(fault)
+        # Once for each document that comes by: the first one is still there the second time.
+        hooks.finish_parse.raises(*[fault] * (number + 1))
         stage = plain(hooks.finish_parse, fault_pause=timedelta(hours=7))
         pipeline = pipeline_with(engine, hooks, finish_parse=stage)
         sent = await pipeline.submit(f"text {number}".encode(), source_uri=f"n:{number}")
         sent_id = sent.document_id
         async with running(pipeline):
-            await until(psql, "SELECT lane = 'deferred' FROM work WHERE document_id = %s", sent_id)
+            given_back = "SELECT lane <> 'claimed' AND attempt = 0 FROM work WHERE document_id = %s"
+            await until(psql, "SELECT count(*) = 1 FROM pause")
+            await until(psql, given_back, sent_id)
         row = psql.execute("SELECT extract(epoch FROM until - now()), reason FROM pause").fetchone()
         assert row is not None
         assert 7 * 3600 - 60 < row[0] <= 7 * 3600

@@ -423,7 +423,7 @@ async def test_explain_says_what_a_document_waits_for(engine: AsyncEngine, psql:
         return (await pipeline.explain(sent.document_id)).sentence
 
     assert await sentence() == (
-        "uploaded: ready for a worker to make attempt 1 of 5 at queue_parse"
+        "uploaded: ready for a worker to make attempt 1 of 5 at queue_parse; no worker is alive"
     )
     async with running(pipeline):
         claim = await hooks.finish_parse.begun()

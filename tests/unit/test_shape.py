@@ -46,7 +46,9 @@ LONG_MODULES = {
     "database/tables.py": (670, "all tables of the schema"),
     "decide.py": (515, "one arrow of the flow with its values"),
     "graph.py": (450, "the compiled table and the compiler that fills it"),
+    "operations.py": (410, "thirteen documented methods"),
     "pipeline.py": (590, "ten documented methods"),
+    "runner/loop.py": (375, "one runner: what it makes, what it claims, how it ends"),
     "runner/wire.py": (375, "both directions of one protocol"),
     "stages.py": (430, "one documented value with its checks, and the table of them"),
     "records.py": (595, "values and their docstrings, no logic"),
@@ -54,16 +56,16 @@ LONG_MODULES = {
 
 FUNCTION_LINES = 55
 LONG_FUNCTIONS = {
-    "database/statements/claims.py:claim": (60, "one statement with its parameters"),
+    "database/tables.py:_work": (56, "one table with its indexes"),
+    "database/statements/claims.py:claim": (61, "one statement with its parameters"),
     "database/statements/documents.py:move": (95, "one statement with its comments"),
-    "explain.py:explain": (60, "one value of many facts, each of them described"),
     "decide.py:_rest": (60, "one walk, whose every stop is a case of the design"),
 }
 
 PUBLIC_METHODS = 10
 LARGE_CLASSES = {
     "database/documents.py:Documents": (11, "submit in its three forms, look, apply"),
-    "database/store.py:Store": (12, "claim, settle, release, rescue and what a stage reads"),
+    "operations.py:Operations": (13, "everything but a Pipeline's ten"),
     "graph.py:Graph": (15, "questions about one immutable table"),
     "pipeline.py:Pipeline": (12, "the ten of the design, migrate and at"),
 }
