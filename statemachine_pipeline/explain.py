@@ -66,11 +66,9 @@ def explain(
         awaited = stages.awaited_at(document.state)
         sentence = _working(stages, document, lane, attempt, worker, until)
     reasons = list(_reasons(awaited, lane, worker, obstacles))
-    if lane in {"ready", "deferred"}:
-        sentence += _after(document.last_error, [said for _, said in reasons if said])
     return Explanation(
         document=document,
-        sentence="; ".join((sentence, *(said for _, said in reasons if said))),
+        sentence=_whole(sentence, document, lane, [said for _, said in reasons if said]),
         lane=lane,
         attempt=attempt,
         crashes=crashes,
@@ -127,12 +125,14 @@ def _reasons(
         )
 
 
-def _after(error: str | None, reasons: Sequence[str]) -> str:
-    """Say what the document met before, unless that is what stands in its way."""
-    if not error:
-        return ""
-    met = error.partition(REFUSED)[2] or error
-    return "" if any(met in said for said in reasons) else f", after: {error}"
+def _whole(sentence: str, document: Document, lane: Lane | None, reasons: Sequence[str]) -> str:
+    """Add what the document met before, unless that is what stands in its way, and what does."""
+    error = document.last_error
+    if error and lane in {"ready", "deferred"}:
+        met = error.partition(REFUSED)[2] or error
+        if not any(met in said for said in reasons):
+            sentence += f", after: {error}"
+    return "; ".join((sentence, *reasons))
 
 
 def _silence(worker: int | None, obstacles: Obstacles) -> Iterator[tuple[Awaited, str]]:
