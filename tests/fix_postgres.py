@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -17,12 +19,15 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline import Pipeline
+from statemachine_pipeline.database import place
 from statemachine_pipeline.database.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 GIVEN = "SMP_TEST_DATABASE"
+SERVERS = ("server", ".statemachine-pipeline")
+"""What tests call the folders of their servers."""
 _numbers = itertools.count(1)
 _versions: list[str] = []
 _compiled: dict[Any, Any] = {}
@@ -33,6 +38,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which server the tests ran on; the header would start one for unit tests too."""
     for version in _versions:
         terminalreporter.write_line(f"database: {version}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove what servers of this session's folders keep elsewhere: root's are not in tmp_path."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if os.geteuid() != 0 or factory is None:
+        return
+    for folder, _, _ in os.walk(factory.getbasetemp()):
+        if folder.count(os.sep) > factory.getbasetemp().as_posix().count(os.sep) + 3:
+            continue
+        for name in SERVERS:
+            shutil.rmtree(place._SYSTEM_DATA / place._digest(Path(folder) / name), True)
 
 
 def connect(url: str | URL) -> psycopg.Connection[psycopg.rows.TupleRow]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
+import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +71,15 @@ async def through(proxy: Proxy, hooks: Hooks | None = None, **own: Any) -> Async
         yield Pipeline(made, hooks=vars(hooks or Hooks()) | own, timeouts=timeouts)
     finally:
         await made.dispose()
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect here what was dropped with connections that died: psycopg warns of each."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture
