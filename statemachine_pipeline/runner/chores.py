@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.runner.outages import pause
+from statemachine_pipeline.runner.outages import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -37,7 +37,7 @@ async def every(
             logger.opt(exception=error).error("a chore of the runner failed; it is tried again")
         with contextlib.suppress(TimeoutError):
             jitter = 0.5 + random.random()  # noqa: S311
-            wait = pause(seconds, failures) if failures else seconds * jitter
+            wait = backoff_seconds(seconds, failures) if failures else seconds * jitter
             await asyncio.wait_for(ended.wait(), wait)
 
 

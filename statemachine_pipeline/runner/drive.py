@@ -31,7 +31,7 @@ from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated
 from statemachine_pipeline.runner.chores import end
 from statemachine_pipeline.runner.following import moved, next_claim
-from statemachine_pipeline.runner.outages import pause
+from statemachine_pipeline.runner.outages import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -295,7 +295,7 @@ class Drive:
                 proposal = await self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:
                 # Whether the commit landed is unknown: the fence tells, once the database answers.
-                await asyncio.sleep(pause(RECONNECT_SECONDS, failures))
+                await asyncio.sleep(backoff_seconds(RECONNECT_SECONDS, failures))
                 failures += 1
                 await self._until_known(claim)
 
@@ -337,7 +337,7 @@ class Drive:
             try:
                 held = await self._store.holds(claim)
             except DatabaseUnavailable:
-                await asyncio.sleep(pause(RECONNECT_SECONDS, failures))
+                await asyncio.sleep(backoff_seconds(RECONNECT_SECONDS, failures))
                 continue
             if held:
                 return

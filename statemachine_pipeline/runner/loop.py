@@ -27,7 +27,7 @@ from statemachine_pipeline.runner.chores import (
 )
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat, Liveness
-from statemachine_pipeline.runner.outages import Outage, pause
+from statemachine_pipeline.runner.outages import Outage, backoff_seconds
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.probing import Probing
@@ -190,7 +190,7 @@ class Runner:
                 return await self._workers.register(self._serves)
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
-                wait = pause(POLL_SECONDS_LAST, self._outage.failures)
+                wait = backoff_seconds(POLL_SECONDS_LAST, self._outage.failures)
                 await first_of(self._stopping.wait(), seconds=wait)
         return None
 
@@ -293,7 +293,7 @@ class Runner:
         if failures := self._outage.failures:
             # What ends meanwhile wakes nobody: each would be one more try at a sick database.
             stops = self._stopping.wait(), self._fenced.wait()
-            await first_of(*stops, seconds=pause(seconds, failures))
+            await first_of(*stops, seconds=backoff_seconds(seconds, failures))
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)

@@ -15,7 +15,7 @@ LONGEST_SECONDS = 5.0
 _DOUBLINGS = 10
 
 
-def pause(first: float, failures: int) -> float:
+def backoff_seconds(first: float, failures: int) -> float:
     """Return how many seconds to wait after so many failures in a row: longer each time.
 
     With jitter, or a fleet would come back in step.
