@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 pytest_plugins = ["fix_postgres", "fix_blobs", "fix_embedding_server", "fix_proxy", "fix_pgbouncer"]
 
@@ -27,3 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if measured:
         config.hook.pytest_deselected(items=measured)
         items[:] = [item for item in items if item not in measured]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """Collect what a module left behind, so that a leak is told of here and not by chance later."""
+    yield
+    gc.collect()

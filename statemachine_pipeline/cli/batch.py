@@ -14,7 +14,7 @@ from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DU
 from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
     from uuid import UUID
 
@@ -56,18 +56,20 @@ class Item:
     reason: str | None = None
 
 
-async def together(*work: Coroutine[None, None, None]) -> None:
-    """Run until all are done or one raises; then the others are stopped, and its error is told.
+async def together(*work: Coroutine[None, None, None], stop: Callable[[], None]) -> None:
+    """Run until all are done, or until one raises and the others have ended by being told to.
 
-    Unlike a task group it raises that error itself, which is what gives the exit code.
+    They are not cancelled, which would break off their queries. Unlike a task group it raises that
+    one's error itself, which is what gives the exit code.
     """
     tasks = [asyncio.create_task(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    if others:
+        stop()
+        await asyncio.wait(others)
+    errors = [one.exception() for one in (*done, *others)]
+    for error in filter(None, errors):
+        raise error
 
 
 async def children_of(pipeline: Pipeline, document: UUID) -> list[Document]:
@@ -138,7 +140,8 @@ class Batch:
     async def submit(self, found: Iterable[Found]) -> None:
         """Hand over files; what is refused is kept with its reason and stops nothing else."""
         entries, turn = enumerate(found), asyncio.Lock()
-        await together(*(self._submit_some(entries, turn) for _ in range(SUBMITTERS)))
+        submitters = (self._submit_some(entries, turn) for _ in range(SUBMITTERS))
+        await together(*submitters, stop=self.give_up)
         self.has_left_some = await asyncio.to_thread(next, entries, None) is not None
         self.is_submitting = False
 

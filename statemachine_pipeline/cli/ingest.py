@@ -59,14 +59,17 @@ async def _until_at_rest(runner: Runner, batch: Batch, paths: Sequence[Path]) ->
 
     with stopping(stop) as stops, reporting(batch):
         running = asyncio.create_task(runner.run())
-        following = asyncio.create_task(together(batch.submit(walk(paths)), batch.watch()))
+        both = together(batch.submit(walk(paths)), batch.watch(), stop=batch.give_up)
+        following = asyncio.create_task(both)
         await asyncio.wait({running, following}, return_when=asyncio.FIRST_COMPLETED)
         batch.give_up()  # not cancelled, which would break off its queries
         await asyncio.wait({following})
         if not stops:  # a second stop would break off the drain that a signal began
             runner.stop()
-        await running
-        following.result()
+        await asyncio.wait({running})
+        # Both are asked, the runner first: what ended it ended the other too.
+        for error in filter(None, [running.exception(), following.exception()]):
+            raise error
     return stops
 
 

@@ -109,12 +109,23 @@ class BoundedEngine(AsyncEngine):
         self.sync_engine = engine.sync_engine
         self._timeouts, self._level = timeouts, isolation_level
         self._watched = AsyncEngine(self._derived())
+        self._closing: set[asyncio.Task[None]] = set()
 
     def connect(self) -> AsyncConnection:
         """Return a connection that is watched, in a transaction from its first statement on."""
         statement = self._timeouts.statement.total_seconds()
         limit = statement + min(statement, _BEYOND_SECONDS)
-        return _Watched(self._watched, limit, in_transaction=self._level != _AUTOCOMMIT)
+        in_transaction = self._level != _AUTOCOMMIT
+        return _Watched(self._watched, limit, self._closing, in_transaction=in_transaction)
+
+    async def dispose(self, close: bool = True) -> None:
+        """Close the pool, after the connections that cancelled tasks left behind in closing.
+
+        One that came back to the pool only later would stay open until it is collected.
+        """
+        if self._closing:
+            await asyncio.wait(self._closing)
+        await super().dispose(close)
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -148,9 +159,17 @@ class BoundedEngine(AsyncEngine):
 class _Watched(AsyncConnection):
     """A connection whose every statement has to be answered within ``limit`` seconds."""
 
-    def __init__(self, engine: AsyncEngine, limit: float, *, in_transaction: bool) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        limit: float,
+        closing: set[asyncio.Task[None]],
+        *,
+        in_transaction: bool,
+    ) -> None:
         super().__init__(engine)
         self._limit, self.is_in_transaction = limit, in_transaction
+        self._closing = closing
         self._watch: Watch | None = None
 
     async def start(self, is_ctxmanager: bool = False) -> Self:
@@ -166,6 +185,13 @@ class _Watched(AsyncConnection):
             self._watch = Watch(record.connection.driver_connection, self._limit)
             record.info[_WATCH] = self._watch
         return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        # As SQLAlchemy's own, which nobody can wait for once the task here was cancelled.
+        task = asyncio.create_task(self.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        await asyncio.shield(task)
 
     async def close(self) -> None:
         try:

@@ -34,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from statemachine_pipeline import Done, Pipeline, PipelineError
 from statemachine_pipeline.database.tables import tables
-from statemachine_pipeline.database.timeouts import Timeouts, connecting
+from statemachine_pipeline.database.timeouts import BoundedEngine, Timeouts, connecting
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
@@ -654,3 +654,23 @@ async def test_without_that_setting_pgbouncer_gets_a_clear_error(pooled_url: str
     with pytest.raises(PoolerInTheWay, match="prepare_threshold=none"):
         await asyncio.gather(*(often() for _ in range(8)))
     await made.dispose()
+
+
+async def test_a_pool_is_closed_after_what_cancelled_tasks_still_close(database_url: str) -> None:
+    """A connection that comes back too late would stay open until it is collected."""
+    made = BoundedEngine(create_async_engine(**connecting(database_url, Timeouts())), Timeouts())
+    leaving, opened = asyncio.Event(), []
+
+    async def work() -> None:
+        async with made.connect() as connection:
+            await connection.execute(sa.text("SELECT 1"))
+            opened.append((await connection.get_raw_connection()).driver_connection)
+            leaving.set()
+
+    task = asyncio.create_task(work())
+    await leaving.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    await made.dispose()
+    assert [one.closed for one in opened] == [True]
