@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
+from statemachine_pipeline import failpoints
 from statemachine_pipeline.errors import DatabaseUnavailable, PoolerInTheWay, SchemaMissing
 from statemachine_pipeline.records import Document, Transition
 
@@ -74,8 +75,14 @@ def answering(doing: str) -> Iterator[None]:
         SchemaMissing: The tables are not there.
         PoolerInTheWay: Prepared statements do not survive between here and the server.
     """
+    failpoint = failpoints.active.get()
     try:
+        if failpoint is None:
+            yield
+            return
+        failpoint(doing, "before")
         yield
+        failpoint(doing, "after")
     except exc.DBAPIError as error:
         mapped = _ours(doing, error)
         if mapped is error:

@@ -1,0 +1,28 @@
+"""Proof for a lifecycle of one's own: lint, paths, state machines, model checks, crashes.
+
+Needs the extra ``testing``. Names in the order in which one reaches for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME: dict[str, tuple[str, ...]] = {
+    "coverage": ("Coverage",),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.testing.coverage import Coverage
+
+__all__ = [
+    "Coverage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for: Hypothesis and networkx are heavy."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
