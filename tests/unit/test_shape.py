@@ -87,8 +87,8 @@ OTHER_USES = {
 PURE = {
     f"{name}.py"
     for name in (
-        *("batching", "blobs", "decide", "errors", "events", "explain", "failures", "graph"),
-        *("hooks", "letters", "lifecycle", "limits", "obstacles", "providers", "records"),
+        *("batching", "blobs", "decide", "errors", "events", "explain", "failpoints", "failures"),
+        *("graph", "hooks", "letters", "lifecycle", "limits", "obstacles", "providers", "records"),
         *("redaction", "retry", "sources", "stages", "symptoms", "vectors", "waits"),
     )
 }
