@@ -258,7 +258,7 @@ class OpenAIEmbedder:
         return vectors
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
-        host, headers = self._url.host, self._headers()
+        host, headers = self._url.netloc.decode("ascii"), self._headers()
         try:
             async with (
                 self._connections.lend() as client,

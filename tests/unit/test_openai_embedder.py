@@ -210,9 +210,9 @@ async def test_an_answer_that_trickles_is_given_up() -> None:
 async def test_a_refused_connection_is_tried_again() -> None:
     """Connection refused -> Retry."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(Retry, match="could not be reached, or broke off: ConnectError"):
-        await OpenAIEmbedder("m", dimensions=8, base_url=url).embed(["a"])
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(Retry, match=f"{place} could not be reached, or broke off: ConnectError"):
+        await OpenAIEmbedder("m", dimensions=8, base_url=f"http://{place}").embed(["a"])
 
 
 async def test_half_an_answer_is_tried_again(service: EmbeddingServer) -> None:
