@@ -132,6 +132,7 @@ class OpenAIEmbedder:
         self._name, self._api = api, APIS[api]
         self.model, self.dimensions = model, dimensions
         self._url = _address(base_url or self._api.base_url, self._api.path)
+        self._place = self._url.netloc.decode("ascii")
         # OpenAI's key goes to OpenAI: an address of your own gets it only by name.
         self._key_name = key_name or (None if base_url else self._api.key_name)
         self._asked = dimensions if send_dimensions else None
@@ -244,7 +245,7 @@ class OpenAIEmbedder:
             answer = response.json()
         except (ValueError, RecursionError):
             report(headers=response.headers)
-            raise Retry(f"{self._url.host} answered with something that is no JSON") from None
+            raise Retry(f"{self._place} answered with something that is no JSON") from None
         report(tokens=_counted(answer), headers=response.headers)
         try:
             vectors = self._api.vectors(answer)
@@ -258,7 +259,7 @@ class OpenAIEmbedder:
         return vectors
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
-        host, headers = self._url.netloc.decode("ascii"), self._headers()
+        place, headers = self._place, self._headers()
         try:
             async with (
                 self._connections.lend() as client,
@@ -266,16 +267,16 @@ class OpenAIEmbedder:
             ):
                 return await client.post(self._url, json=body, headers=headers)
         except httpx.ConnectTimeout:
-            raise Retry(f"{host} took no connection for {self._timeouts.connect:g} s") from None
+            raise Retry(f"{place} took no connection for {self._timeouts.connect:g} s") from None
         except httpx.TimeoutException:
-            raise Retry(f"{host} said nothing for {self._timeouts.read:g} s") from None
+            raise Retry(f"{place} said nothing for {self._timeouts.read:g} s") from None
         except TimeoutError:
-            raise Retry(f"{host} did not finish in {self._timeouts.total:g} s") from None
+            raise Retry(f"{place} did not finish in {self._timeouts.total:g} s") from None
         except httpx.DecodingError:
-            raise Retry(f"{host} answered with something that cannot be unpacked") from None
+            raise Retry(f"{place} answered with something that cannot be unpacked") from None
         except httpx.TransportError as error:
             name = type(error).__name__
-            raise Retry(f"{host} could not be reached, or broke off: {name}") from None
+            raise Retry(f"{place} could not be reached, or broke off: {name}") from None
 
     def _headers(self) -> dict[str, str]:
         if self._key_name is None:
@@ -283,7 +284,7 @@ class OpenAIEmbedder:
         key = os.environ.get(self._key_name, "").strip()
         if not key:
             raise StageFault(
-                f"{self._key_name} is not set: {self._url.host} wants a key; "
+                f"{self._key_name} is not set: {self._place} wants a key; "
                 "set it where the worker runs"
             )
         if not (key.isascii() and key.isprintable()):
@@ -300,11 +301,11 @@ class OpenAIEmbedder:
         if code == httpx.codes.TOO_MANY_REQUESTS and said.code != "insufficient_quota":
             return RateLimited(wait or _UNTOLD_WAIT)
         if code >= httpx.codes.INTERNAL_SERVER_ERROR or code in _PASSING:
-            return Retry(f"{self._url.host} failed: {said.status}", after=wait)
+            return Retry(f"{self._place} failed: {said.status}", after=wait)
         if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             # What it says may quote the key.
             wanted = f"the key in {self._key_name}" if self._key_name else "a request without key"
-            return StageFault(f"{self._url.host} refuses {wanted}: {said.status}")
+            return StageFault(f"{self._place} refuses {wanted}: {said.status}")
         if response.is_redirect:
             return self._fault(said, "sends the request elsewhere, so base_url is not its address")
         return self._fault(said, f"refuses the request for model {self.model!r}")

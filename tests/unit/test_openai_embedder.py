@@ -36,6 +36,11 @@ async def signal(service: EmbeddingServer, texts: list[str] | None = None, **own
     return caught.value
 
 
+def place(service: EmbeddingServer) -> str:
+    """Return the host and port that messages name."""
+    return service.address.removeprefix("http://")
+
+
 def near(found: list[Any], texts: list[str]) -> bool:
     """Tell whether vectors are those of texts, but for half the digits of a double."""
     return all(
@@ -168,7 +173,7 @@ async def test_a_service_that_fails_is_asked_again(service: EmbeddingServer, sta
     service.says(Said(status, "<html>oh no</html>", {"Retry-After": "3"}))
     found = await signal(service)
     assert isinstance(found, Retry)
-    assert found.reason.startswith(f"127.0.0.1 failed: {status} ")
+    assert found.reason.startswith(f"{place(service)} failed: {status} ")
     assert found.after == timedelta(seconds=3)
 
 
@@ -177,7 +182,7 @@ async def test_a_slow_answer_is_given_up(service: EmbeddingServer) -> None:
     service.block()
     found = await signal(service, timeouts=Timeouts(connect=0.1, read=0.1, total=5))
     assert isinstance(found, Retry)
-    assert found.reason == "127.0.0.1 said nothing for 0.1 s"
+    assert found.reason == f"{place(service)} said nothing for 0.1 s"
     found = await signal(service, timeouts=Timeouts(connect=0.1, read=0.2, total=0.2))
     assert isinstance(found, Retry)
     assert "0.2 s" in found.reason
@@ -220,7 +225,7 @@ async def test_half_an_answer_is_tried_again(service: EmbeddingServer) -> None:
     service.says(Said(200, '{"data": [{"ind'))
     found = await signal(service)
     assert isinstance(found, Retry)
-    assert found.reason == "127.0.0.1 answered with something that is no JSON"
+    assert found.reason == f"{place(service)} answered with something that is no JSON"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +256,7 @@ async def test_a_missing_key_is_the_stages_fault(
     found = await signal(service, key_name="MY_KEY")
     assert isinstance(found, StageFault)
     assert found.reason == (
-        "MY_KEY is not set: 127.0.0.1 wants a key; set it where the worker runs"
+        f"MY_KEY is not set: {place(service)} wants a key; set it where the worker runs"
     )
     monkeypatch.setenv("MY_KEY", "sk-\nabc")
     assert "holds characters that no key has" in str(await signal(service, key_name="MY_KEY"))
@@ -269,7 +274,7 @@ async def test_the_key_is_sent_and_never_told(
     service.key = "another"
     found = await signal(service, key_name="MY_KEY")
     assert isinstance(found, StageFault)
-    assert found.reason == "127.0.0.1 refuses the key in MY_KEY: 401 Unauthorized"
+    assert found.reason == f"{place(service)} refuses the key in MY_KEY: 401 Unauthorized"
     service.says(Said(404, {"error": f"no model for {KEY}"}))
     told = f"{await signal(service, key_name='MY_KEY')}{asking!r}{vars(asking)}{asking.fingerprint}"
     assert "no model for ***" in told
@@ -291,7 +296,7 @@ async def test_the_key_of_openai_goes_to_openai_only(
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
-        (403, {"error": "no"}, "127.0.0.1 refuses a request without key: 403 Forbidden"),
+        (403, {"error": "no"}, " refuses a request without key: 403 Forbidden"),
         (
             404,
             {"error": 'model "model-1" not found, try pulling it first'},
