@@ -61,7 +61,7 @@ def say_why(task: asyncio.Task[None]) -> None:
         logger.opt(exception=error).error("the runner in the background ended")
 
 
-async def first_of(*waits: Coroutine[Any, Any, object], seconds: float) -> None:
+async def first_done(*waits: Coroutine[Any, Any, object], seconds: float) -> None:
     """Return when one of these has ended, or the time is over; the others are stopped."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:

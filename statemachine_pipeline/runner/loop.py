@@ -22,7 +22,7 @@ from statemachine_pipeline.runner.chores import (
     all_ended,
     end,
     every,
-    first_of,
+    first_done,
     say_why,
 )
 from statemachine_pipeline.runner.drive import Drive
@@ -191,7 +191,7 @@ class Runner:
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
                 wait = backoff_seconds(POLL_SECONDS_LAST, self._outage.failures)
-                await first_of(self._stopping.wait(), seconds=wait)
+                await first_done(self._stopping.wait(), seconds=wait)
         return None
 
     async def _work_as_one(self, worker: int, until: Until) -> bool:
@@ -293,7 +293,7 @@ class Runner:
         if failures := self._outage.failures:
             # What ends meanwhile wakes nobody: each would be one more try at a sick database.
             stops = self._stopping.wait(), self._fenced.wait()
-            await first_of(*stops, seconds=backoff_seconds(seconds, failures))
+            await first_done(*stops, seconds=backoff_seconds(seconds, failures))
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
@@ -350,7 +350,7 @@ class Runner:
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
         stops = self._aborting.wait(), self._fenced.wait()
-        await first_of(all_ended(list(self._driving)), *stops, seconds=self._drain)
+        await first_done(all_ended(list(self._driving)), *stops, seconds=self._drain)
 
     async def _promote(self) -> None:
         if await self._store.promote():
