@@ -90,7 +90,10 @@ def message_of(error: BaseException) -> str:
     It may quote the document, so it belongs where it is erased with it.
     """
     try:
-        return redacted(str(error)[:LONGEST])
+        text = str(error)[:LONGEST]
+        if isinstance(error, OSError):  # whose name is told beside it: ENOENT for number 2
+            text = text.removeprefix(f"[Errno {error.errno}] ")
+        return redacted(text)
     except Exception:  # noqa: BLE001 - an exception of the user's may not even have a text
         return "its message cannot be read"
 

@@ -150,7 +150,7 @@ class Performer:
         hook, kind = bound.stage.hook, bound.stage.kind
         if kind == "parser":
             source = await claim.source()
-            return _done(await self._call(bound, hook.parse, source))
+            return _parsed(await self._call(bound, hook.parse, source))
         if kind == "chunker":
             text = await claim.text()
             return Done(_chunks(await self._call(bound, hook.split, text)))
@@ -192,6 +192,15 @@ def _chunks(returned: object) -> Chunks:
             found_one = type_name(type(one))
             raise StageFault(f"the chunker returned {found_one}; it may return a list of Chunk")
     return Chunks(found)
+
+
+def _parsed(returned: object) -> Done:
+    """Check what a parser returned: without a text the next stage would blame the document."""
+    done = _done(returned)
+    if not isinstance(done.product, ParsedText):
+        found = type_name(type(done.product))
+        raise StageFault(f"the parser returned {found}; it may return ParsedText, or Done with one")
+    return done
 
 
 def _done(returned: object) -> Done:

@@ -120,8 +120,9 @@ async def _infinite(claim: Claim) -> Done:
         (_text, "returned str"),
         (_infinite, "no JSON"),
         (Telling("a text"), "returned str"),
+        (Telling(None), "the parser returned NoneType"),
     ],
-    ids=["hook", "report", "parser"],
+    ids=["hook", "report", "parser", "parser without a text"],
 )
 async def test_a_hook_that_returns_nonsense_pauses_its_stage(
     engine: AsyncEngine,

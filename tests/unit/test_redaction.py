@@ -83,6 +83,8 @@ def test_a_message_is_masked_and_may_be_unreadable() -> None:
     """'Returns what an exception says, with secrets masked; never raises'."""
     assert message_of(ValueError(f"api_key={KEY}")) == "api_key=***"
     assert message_of(Mute()) == "its message cannot be read"
+    gone = FileNotFoundError(2, "No such file or directory", "a.txt")
+    assert message_of(gone) == "No such file or directory: 'a.txt'"
 
 
 def test_of_a_message_that_quotes_a_document_the_beginning_is_looked_at() -> None:
