@@ -202,6 +202,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/lifecycle.md": lifecycle_page(),
         ROOT / "docs/reference/cli.md": cli_page(),
         ROOT / "docs/reference/api.md": api.page(NOTE),
+        ROOT / "docs/reference/testing.md": api.testing_page(NOTE),
         ROOT / "docs/reference/errors.md": errors.page(NOTE),
         ROOT / "docs/reference/failures.md": failures.page(NOTE),
         ROOT / "docs/reference/settings.md": settings.page(NOTE),

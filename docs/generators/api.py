@@ -13,6 +13,7 @@ HANDED_OUT = (
 )
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"
+TESTING = "testing"
 _INTERNAL = {
     "statemachine_pipeline.events.Place",
     "statemachine_pipeline.failures.Verdict",
@@ -26,11 +27,29 @@ def page(note: str) -> str:
     return tidy(note, _page())
 
 
+def testing_page(note: str) -> str:
+    """Return the page of what tests import."""
+    return tidy(note, _testing())
+
+
+def _testing() -> Iterator[str]:
+    tested = member(TESTING)
+    yield "# Testing names\n"
+    yield f"What `{PACKAGE}.{TESTING}` is imported for; it needs the extra `testing`."
+    yield "[Test your pipeline](../how-to/test-your-pipeline.md) shows each at work."
+    for name in _exported(tested):
+        yield from _entry(name, member(f"{TESTING}.{name}"))
+
+
+def _exported(module: Any) -> list[str]:
+    return [str(name).strip("'\"") for name in module["__all__"].value.elements]
+
+
 def _page() -> Iterator[str]:
     yield "# Public names\n"
     yield f"What `{PACKAGE}` is imported for, then what it hands out and the hooks it ships."
     yield "A name that is not here may change without a word in the changelog."
-    root = [str(name).strip("'\"") for name in package()["__all__"].value.elements]
+    root = _exported(package())
     yield "\n## Imported from the package\n"
     seen = set()
     for name in root:
