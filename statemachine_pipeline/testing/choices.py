@@ -18,11 +18,9 @@ from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.decide import (
     Crashed,
     Decision,
-    Earned,
     Failed,
     Outcome,
     Postponed,
-    Standing,
     Succeeded,
     decide,
     resume,
@@ -30,14 +28,15 @@ from statemachine_pipeline.decide import (
 from statemachine_pipeline.errors import TransitionRefused
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.records import Document, Facts
-from statemachine_pipeline.retry import Policy
-from statemachine_pipeline.testing.verdicts import TWIN, basis
+from statemachine_pipeline.testing.products import INPUT, Products
+from statemachine_pipeline.testing.verdicts import basis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from statemachine_pipeline.graph import Edge, Guard
-    from statemachine_pipeline.records import KeyKind, Lane
+    from statemachine_pipeline.records import Lane
+    from statemachine_pipeline.retry import Policy
     from statemachine_pipeline.stages import Bound, Stages
 
 TRIES = 2
@@ -45,9 +44,7 @@ TRIES = 2
 ``may_retry`` compares with the policy can tell no more numbers apart. Where a forward guard reads
 them itself, the policy stands."""
 
-INPUT = "input"
-"""What every stage reads: within one set of bytes nothing that it depends on changes."""
-_COUNTS = ("text_chars", "chunks_expected", "chunks_stored", "vectors_expected", "vectors_stored")
+_TRIES = ("attempt", "attempts_allowed", "crashes", "crashes_allowed")
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _DOCUMENT = Document(
     id=UUID(int=0),
@@ -135,7 +132,7 @@ class Choices:
     def __init__(self, stages: Stages, *, tries: int = TRIES, is_bounded: bool = True) -> None:
         self.stages = stages
         self._tries, self._is_bounded = tries, is_bounded
-        self._kept: list[tuple[tuple[int, ...], tuple[tuple[str, object], ...]]] = []
+        self._products = Products(stages)
         edges = (*stages.graph.edges, *stages.graph.restarts)
         self._edges = {edge.code: edge for edge in edges}
         # Nothing of a choice changes, so each is made once.
@@ -148,7 +145,8 @@ class Choices:
     def _policy_at(self, state: str) -> Policy:
         """Return the numbers that govern failures in ``state``, as far as they are counted."""
         policy = self.stages.policy_at(state)
-        if any(f.attempt != 1 or f.crashes for f in basis(self._guards(state))):
+        told = {tuple(getattr(f, name) for name in _TRIES) for f in basis(self._guards(state))}
+        if len(told) > 1:
             return policy
         attempts, crashes = min(policy.attempts, self._tries), min(policy.crashes, self._tries)
         return dataclasses.replace(policy, attempts=attempts, crashes=crashes)
@@ -167,15 +165,9 @@ class Choices:
         """Yield facts for each combination of verdicts, at the attempt and crashes of ``seen``."""
         guards = self._guards(state)
         met: set[tuple[object, ...]] = set()
-        for facts in basis(guards):
-            facts = dataclasses.replace(
-                facts,
-                permanent=False,
-                attempt=seen.attempt,
-                attempts_allowed=seen.attempts_allowed,
-                crashes=seen.crashes,
-                crashes_allowed=seen.crashes_allowed,
-            )
+        given = {name: getattr(seen, name) for name in _TRIES}
+        for one in basis(guards):
+            facts = dataclasses.replace(one, permanent=False, **given)
             judged = tuple(guard.judge(facts) for guard in guards)
             verdicts = tuple((v.holds, v.error is None) for v in judged)
             if verdicts not in met:
@@ -246,16 +238,8 @@ class Choices:
         decision = self._decide(bound.state, outcome, facts, admitted)
         earns = None
         if decision.parked is None:
-            earns = bound.trigger, self._number(facts)
+            earns = bound.trigger, self._products.number(decision.counts, facts.reported)
         return Choice("its hook succeeds", decision, earns, False, outcome, facts, admitted)
-
-    def _number(self, facts: Facts) -> int:
-        """Return the number under which the facts of a product are kept."""
-        counts = tuple(getattr(facts, name) for name in _COUNTS)
-        kept = counts, tuple(facts.reported.items())
-        if kept not in self._kept:
-            self._kept.append(kept)
-        return self._kept.index(kept)
 
     def _hops(
         self,
@@ -272,63 +256,31 @@ class Choices:
         bounds = [here] if here else [b for b in self.stages if state in self.stages.leading_to(b)]
         asks = is_restarted or self.stages.is_guarded(state)
         found: dict[Any, Choice | None] = {}
-        for bound in bounds:
-            others = {b.state for b in self.stages}
-            for standing in self._standings(earned if asks else ()):
-                for admitted in (frozenset(others), frozenset({bound.state})):
-                    decision = resume(
-                        self.stages,
-                        state,
-                        self._facts(bound.state, attempt, crashes),
-                        input_sha256=INPUT,
-                        standing=standing,
-                        admitted=admitted,
-                    )
-                    choice = None
-                    if decision is not None:
-                        waits = not decision.steps
-                        words = "what it needs is there already" if earned else "nothing is to earn"
-                        choice = Choice(words, decision, waits=waits, admitted=admitted)
-                    found.setdefault(choice and _key(choice), choice)
-        return tuple(found.values())
-
-    def _standings(self, earned: Sequence[tuple[str, int]]) -> Iterator[Standing]:
-        """Yield what the products may be worth: no twin, or one that shares one of them."""
-        yield self._standing(earned, {})
-        kinds: tuple[KeyKind, ...] = ("bytes", "text")
-        for stage, _ in earned:
-            for kind in kinds:
-                yield self._standing(earned, {stage: kind})
-
-    def _standing(
-        self, earned: Sequence[tuple[str, int]], twins: Mapping[str, KeyKind]
-    ) -> Standing:
-        fingerprints = {bound.trigger: bound.fingerprint for bound in self.stages}
-        products = {}
-        for stage, number in earned:
-            counts, reported = self._kept[number]
-            kind = twins.get(stage)
-            products[stage] = Earned(
-                stage=stage,
+        standings = self._products.standings(earned if asks else ())
+        everywhere = {bound.state for bound in self.stages}
+        ways = ((b, states) for b in bounds for states in (everywhere, {b.state}))
+        for (bound, admitted), standing in itertools.product(ways, standings):
+            decision = resume(
+                self.stages,
+                state,
+                self._facts(bound.state, attempt, crashes),
                 input_sha256=INPUT,
-                fingerprint=fingerprints[stage],
-                output_sha256=INPUT,
-                kind="none",
-                key=(kind, stage) if kind else None,
-                reported=dict(reported),
-                facts=dict(zip(_COUNTS, counts, strict=True)),
+                standing=standing,
+                admitted=admitted,
             )
-        owners = {(kind, stage): TWIN for stage, kind in twins.items()}
-        return Standing(earned=products, present={}, owners=owners)
+            choice = None
+            if decision is not None:
+                words = "what it needs is there already" if earned else "nothing is to earn"
+                choice = Choice(words, decision, waits=not decision.steps)
+            found.setdefault(choice and _key(choice), choice)
+        return tuple(found.values())
 
     def _rescued(self, state: str, attempt: int, crashes: int) -> Decision:
         """Return what becomes of a claim that ended without a word."""
         facts = Facts(attempt=attempt, crashes=crashes)
         return self._decide(state, Crashed(reason="its worker died"), facts, frozenset())
 
-    def _asked(
-        self, state: str, attempt: int, crashes: int, *, works: bool
-    ) -> tuple[Request, ...]:
+    def _asked(self, state: str, attempt: int, crashes: int, *, works: bool) -> tuple[Request, ...]:
         """List what somebody may ask for here and is not refused."""
         seen = self._facts(state, max(attempt, 1), crashes)
         document = dataclasses.replace(_DOCUMENT, state=state)

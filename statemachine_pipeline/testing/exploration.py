@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,12 +14,10 @@ from statemachine_pipeline.testing.situations import canonical
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from statemachine_pipeline.testing.actions import Step
     from statemachine_pipeline.testing.properties import Safety
     from statemachine_pipeline.testing.situations import Row, Situation
-    from statemachine_pipeline.testing.steps import Step, Steps
-
-MOST = 1_000_000
-"""Situations after which a counter is taken to grow without end."""
+    from statemachine_pipeline.testing.steps import Steps
 
 Way: TypeAlias = "tuple[tuple[Situation, Step], ...]"
 """Steps in order, each with the situation in which it is taken."""
@@ -91,8 +90,6 @@ class Exploration:
             self._by_workers[found].append(number)
         if step.cause != "person" and self._works(number) and self._works(found):
             self._cycles.add_edge(number, found)
-        if found >= MOST:
-            return "finite"
         return self._safety.of_situation(after) if is_new else None
 
     def _works(self, number: int) -> bool:
@@ -135,7 +132,7 @@ class Exploration:
 
     def _way_along(self, numbers: Sequence[int]) -> Way:
         way = []
-        for before, after in zip(numbers, numbers[1:], strict=False):
+        for before, after in itertools.pairwise(numbers):
             at, wanted = self.situations[before], self.situations[after]
             steps = (s for s in self._steps.after(at) if s.cause != "person")
             way.append((at, next(s for s in steps if canonical(s.after) == wanted)))

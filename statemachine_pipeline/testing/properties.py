@@ -1,4 +1,4 @@
-"""What must be true whatever happens: of every step, of every situation, of all of them together."""
+"""What must be true whatever happens: of each step, of each situation, of all of them together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from statemachine_pipeline.testing.actions import Step
     from statemachine_pipeline.testing.choices import Choices
     from statemachine_pipeline.testing.situations import Row, Situation
-    from statemachine_pipeline.testing.steps import Step
 
 PROPERTIES: Mapping[str, str] = MappingProxyType(
     {
-        "legal_history": "every step of history is an edge of the graph that follows the one before",
+        "legal_history": "each step of history is an edge of the graph and follows the one before",
         "written_once": "no product is written twice under its key",
         "own_claim": "a worker changes a document only under the claim that it holds",
         "bystanders": "no claim is taken from a worker that lives and is in time",
@@ -25,7 +25,6 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "attempts_counted": "each attempt that was made counts once, and no other",
         "crashes_counted": "each crash counts once",
         "bounded": "attempts and crashes never exceed the policy of their stage",
-        "finite": "no counter grows without end",
         "can_rest": "from everywhere workers alone bring a document to rest, or to a person",
         "no_endless_cycle": "no document is worked on for ever under finitely many faults",
     }
@@ -70,19 +69,19 @@ class Safety:
         """Return the property that a situation breaks, if any."""
         row = at.row
         fences = sum(worker.is_current for worker in at.workers)
-        if fences > 1 and row.lane == "claimed":
-            return "one_holder"
-        if fences and row.lane != "claimed":
-            return "new_fence"
-        if not self._is_in_place(row):
-            return "in_place"
-        if row.attempt != row.tried + (row.lane == "claimed"):
-            return "attempts_counted"
-        if row.crashes != row.lost:
-            return "crashes_counted"
+        is_claimed = row.lane == "claimed"
         policy = self._choices.policy_at(row.state)
-        if row.attempt > policy.attempts or row.crashes > policy.crashes:
-            return "bounded"
+        broken = (
+            ("one_holder", fences > 1 and is_claimed),
+            ("new_fence", fences and not is_claimed),
+            ("in_place", not self._is_in_place(row)),
+            ("attempts_counted", row.attempt != row.tried + is_claimed),
+            ("crashes_counted", row.crashes != row.lost),
+            ("bounded", row.attempt > policy.attempts or row.crashes > policy.crashes),
+        )
+        for name, is_broken in broken:
+            if is_broken:
+                return name
         return next((name for name, holds in self._always.items() if not holds(row)), None)
 
     def _is_in_place(self, row: Row) -> bool:

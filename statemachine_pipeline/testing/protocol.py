@@ -1,7 +1,6 @@
-"""The rules by which workers share a document, each of which can be broken: mutants of the protocol.
+"""The rules by which workers share a document, and its mutants, each of which breaks one.
 
-A mutant differs in one rule. Checks that would not notice a broken rule prove nothing, so every one
-of them has to be found.
+Checks that would not notice a broken rule prove nothing, so every mutant has to be found.
 """
 
 from __future__ import annotations

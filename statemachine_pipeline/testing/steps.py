@@ -6,70 +6,29 @@ library. Each action is one statement or transaction of ``database/``, so it hap
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from statemachine_pipeline.graph import REPROCESS, REQUEUE, RETRY, REVISE
-from statemachine_pipeline.testing.situations import IDLE, LATE, Row, Situation, Visit, Worker, replaced
+from statemachine_pipeline.testing.actions import Action, Cause, Step
+from statemachine_pipeline.testing.situations import (
+    IDLE,
+    LATE,
+    Row,
+    Situation,
+    Visit,
+    Worker,
+    replaced,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from statemachine_pipeline.decide import Decision
-    from statemachine_pipeline.graph import Edge
     from statemachine_pipeline.testing.choices import Choice, Choices, Request
     from statemachine_pipeline.testing.protocol import Protocol
 
-Action = Literal[
-    "claim",
-    "settle",
-    "settle twice",
-    "settle unheard",
-    "settle unsent",
-    "refused",
-    "ask",
-    "release",
-    "leave",
-    "die",
-    "rescue",
-    "rescue late",
-    "promote",
-    "apply",
-    "submit",
-]
-Cause = Literal["worker", "fault", "person"]
-
 _COSTS = {REVISE: "duplicates", REQUEUE: "restarts", REPROCESS: "restarts"}
 """What begins another life, and would go on for ever without a budget."""
-
-
-class Step(NamedTuple):
-    """One thing that happens.
-
-    Attributes:
-        action: What.
-        cause: A worker that does its work, something that goes wrong, or somebody's wish.
-        worker: Whose action it is, by its place; None when it is anybody's.
-        after: What is then; the workers in their old places.
-        words: What was settled or asked for.
-        choice: What was settled, if anything.
-        edges: History it writes.
-        is_own: A worker wrote it under the claim that it holds.
-        repeats: A product was written under its key for the second time.
-        robs: A claim was taken from a worker that lives, within its deadline.
-        is_idle: It should have changed nothing.
-    """
-
-    action: Action
-    cause: Cause
-    worker: int | None
-    after: Situation
-    words: str = ""
-    choice: Choice | None = None
-    edges: tuple[Edge, ...] = ()
-    is_own: bool = True
-    repeats: bool = False
-    robs: bool = False
-    is_idle: bool = False
 
 
 class Steps:
@@ -232,7 +191,7 @@ class Steps:
 
     def _written(self, at: Situation, number: int, worker: Worker, choice: Choice) -> Step:
         decision = choice.decision
-        row = self._moved(at.row, decision)
+        row = self._moved(at.row, decision, tries=choice.outcome is not None)
         if choice.earns:
             stage, _ = choice.earns
             row = row._replace(
@@ -243,7 +202,7 @@ class Steps:
             workers = self._unfenced(workers, _visit_after(decision, at.row, choice))
         mine = IDLE
         if decision.goes_on:
-            mine = Worker("working", True, row.state, row.attempt, row.crashes)
+            mine = Worker("working", True, row.state, 1, 0)  # as ``following.next_claim`` has it
         return Step(
             "settle",
             "worker",
@@ -256,12 +215,15 @@ class Steps:
             repeats=choice.earns is not None and worker.visit == "earned",
         )
 
-    def _moved(self, row: Row, decision: Decision) -> Row:
-        """Return the row as a settle leaves it; what ``statements.claims.settle`` does."""
+    def _moved(self, row: Row, decision: Decision, *, tries: bool) -> Row:
+        """Return the row as a settle leaves it; what ``statements.claims.settle`` does.
+
+        With ``tries`` an attempt was made.
+        """
         has_entered = decision.state != row.state
         counts_crash = decision.crashed and self._rules.counts_crashes
         attempt = row.attempt - (decision.give_back and self._rules.gives_back)
-        crashes, tried = row.crashes + counts_crash, row.tried + (not decision.give_back)
+        crashes, tried = row.crashes + counts_crash, row.tried + (tries and not decision.give_back)
         lost = row.lost + decision.crashed
         if has_entered:
             crashes = tried = lost = 0
@@ -297,7 +259,7 @@ class Steps:
     def _rescue(self, at: Situation, action: Action, cause: Cause) -> Step:
         row = at.row
         decision = self.choices.rescued(row.state, row.attempt, row.crashes)
-        moved = self._moved(row, decision)
+        moved = self._moved(row, decision, tries=True)
         workers = at.workers
         if self._rules.has_new_fence_by_rescue or moved.lane is None:
             workers = self._unfenced(workers, _visit_after(decision, row))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from statemachine_pipeline.testing.actions import Step
     from statemachine_pipeline.testing.exploration import Way
     from statemachine_pipeline.testing.situations import Row, Situation, Worker
-    from statemachine_pipeline.testing.steps import Step
 
 _LANES = {
     "claimed": "it goes on there",
@@ -50,8 +50,6 @@ class Story:
 def numbered(sentences: Sequence[str]) -> str:
     """Return the sentences as a list."""
     return "\n".join(f"  {number}. {text}" for number, text in enumerate(sentences, start=1))
-
-
 
 
 def _of_worker(worker: Worker, step: Step) -> str:

@@ -1,8 +1,9 @@
 """The model is no fairy tale: what it says happens is done to a real store, and compared.
 
 Random walks through the model, each step of which is carried out by the library's own claims,
-settles, rescues and requests on PostgreSQL. After each the rows must be as the model has them: state,
-lane, attempt, crashes, holder, fences, history. Time is moved in the tables, never waited for.
+settles, rescues and requests on PostgreSQL. After each the rows must be as the model has them:
+state, lane, attempt, crashes, holder, fences, history. Time is moved in the tables, never waited
+for.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from statemachine_pipeline.records import Accepted, Validated, sha256_hex
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.slots import Slots
+from statemachine_pipeline.testing.actions import Action, Step
 from statemachine_pipeline.testing.choices import Choice, Choices
 from statemachine_pipeline.testing.protocol import AS_BUILT
 from statemachine_pipeline.testing.situations import IDLE, Budget, Row, Situation, canonical
-from statemachine_pipeline.testing.steps import Action, Step, Steps
+from statemachine_pipeline.testing.steps import Steps
 from statemachine_pipeline.testing.story import Story, numbered
 
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
 
     Psql = psycopg.Connection[Any]
 
-TRACES, LENGTH = 25, 18
+TRACES, LENGTH = 25, 16
 WEIGHTS = {"worker": 20, "fault": 7, "person": 1}
-ONWARD = 0.6
+ONWARD, ANYHOW = 0.6, 0.3
 A_DAY = "interval '1 day'"
 
 
@@ -77,7 +79,6 @@ async def never(claim: object) -> None:
 
 
 TWICE = Stage(never, attempts=2, crashes=2)
-IN_A_CHILD = Stage(never, attempts=2, crashes=2, run="loop")
 LIFECYCLES = {
     DocumentLifecycle: {
         **dict.fromkeys(("queue_parse", "finish_parse", "accept_parse"), TWICE),
@@ -139,17 +140,18 @@ class World:
 
     async def do(self, at: Situation, step: Step) -> None:
         """Carry out one step of the model."""
+        if step.worker is None:
+            await self.do_for_anybody(step)
+            return
         n = step.worker
         # Nothing but the number is a worker's own.
-        self.hand.worker = self.workers[n or 0]
+        self.hand.worker = self.workers[n]
         match step.action:
             case "claim":
                 (self.held[n],) = await self.hand.claim(alone=self.row()[6])
             case "settle" | "settle twice" | "settle unheard":
                 await self.settle(at, step)
-            case "settle unsent":
-                assert await self.store.holds(self.held[n][0])
-            case "ask":
+            case "settle unsent" | "ask":
                 is_held = await self.store.holds(self.held[n][0])
                 assert is_held == at.workers[n].is_current
             case "refused":
@@ -162,6 +164,11 @@ class World:
             case "die":
                 self.dead.add(self.workers[n])
                 self.workers[n] = await self.hand.workers.register()
+
+    async def do_for_anybody(self, step: Step) -> None:
+        """Carry out what no worker in particular does."""
+        self.hand.worker = self.workers[0]
+        match step.action:
             case "rescue" | "rescue late":
                 await self.rescue(is_late=step.action == "rescue late")
             case "promote":
@@ -198,7 +205,7 @@ class World:
         n, choice = step.worker, step.choice
         assert n is not None
         assert choice is not None
-        claim, bound = self.held[n]
+        claim, _ = self.held[n]
         if choice.outcome is None:
             proposal = await self.hop(at, n, choice)
         else:
@@ -299,6 +306,8 @@ def chosen(draw: random.Random, steps: list[Step], done: Counter[str]) -> Step:
     onward = [s for s in found if s.choice and (s.choice.earns or s.choice.outcome is None)]
     if draw.random() < ONWARD:
         found = onward or found
+    if draw.random() < ANYHOW:
+        return draw.choice(found)
     return min(found, key=lambda one: (min(done[word] for word in words(one)), draw.random()))
 
 
@@ -311,7 +320,7 @@ def words(step: Step) -> list[str]:
 async def test_the_store_does_what_the_model_says(
     engine: AsyncEngine, psql: Psql, lifecycle: type[Lifecycle]
 ) -> None:
-    """'The model must model this protocol': every step of 25 random walks, done and compared."""
+    """Random walks are done and compared, until every action and trigger was among them."""
     pipeline = Pipeline(engine, lifecycle=lifecycle, hooks=LIFECYCLES[lifecycle])
     await pipeline.migrate()
     twin = (await pipeline.submit(b"the twin")).document_id
@@ -319,7 +328,10 @@ async def test_the_store_does_what_the_model_says(
     choices = Choices(pipeline._known_stages, tries=100)
     steps = Steps(choices, AS_BUILT, tracks=False)
     world, done = World(await hand(pipeline), psql, choices, twin), Counter[str]()
-    for number in range(TRACES):
+    wanted = {*get_args(Action), *lifecycle.graph.triggers} - {"submit"}
+    for number in range(4 * TRACES):
+        if number >= TRACES and wanted <= set(done):
+            break
         draw = random.Random(number)
         at = steps.beginning(Situation(Row("", None), Budget(4, 3, 2, 2), (IDLE, IDLE)))
         await world.begin(number, workers=2)
@@ -338,4 +350,4 @@ async def test_the_store_does_what_the_model_says(
                 raise AssertionError(f"walk {number}:\n{numbered(story.sentences)}") from error
             at = world.ordered(step.after)
         await pipeline.apply("delete", world.document, reason="the walk is over")
-    assert {*get_args(Action), *lifecycle.graph.triggers} - set(done) == {"submit"} - set(done)
+    assert wanted - set(done) == set()
