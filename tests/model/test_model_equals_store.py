@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     Psql = psycopg.Connection[Any]
 
-TRACES, LENGTH = 25, 16
+TRACES, LENGTH = 25, 12
 WEIGHTS = {"worker": 20, "fault": 7, "person": 1}
 ONWARD, ANYHOW = 0.6, 0.3
 A_DAY = "interval '1 day'"
