@@ -71,11 +71,10 @@ class Steps:
                 yield from self._repeat(at, number, worker)
             case "unsure":
                 yield from self._ask(at, number, worker)
+            case "lost" if worker.is_current:
+                yield self._give_back(at, number, "release", "worker")
             case "lost":
-                if worker.is_current:
-                    yield self._give_back(at, number, "release", "worker")
-                else:
-                    yield Step("ask", "worker", number, self._freed(at, number))
+                yield Step("ask", "worker", number, self._freed(at, number))
         if worker.is_current and at.budget.crashes:
             spent = _spent(at, "crashes")
             yield Step("die", "fault", number, self._freed(spent, number))
@@ -125,6 +124,7 @@ class Steps:
                 base = _spent(at, "waits")
             written = self._written(base, number, worker, choice)
             yield written
+            # One that goes on has its hands full: whoever takes its place shows as much.
             if at.budget.duplicates and not choice.decision.goes_on:
                 twice = _spent(written.after, "duplicates")
                 late = self._told(worker, choice, written.after.row)._replace(doing="late")
