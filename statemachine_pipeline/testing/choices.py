@@ -44,6 +44,9 @@ TRIES = 2
 ``may_retry`` compares with the policy can tell no more numbers apart. Where a forward guard reads
 them itself, the policy stands."""
 
+DIED = Crashed(reason="its worker died")
+"""What a rescue makes of a claim."""
+
 _TRIES = ("attempt", "attempts_allowed", "crashes", "crashes_allowed")
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _DOCUMENT = Document(
@@ -278,7 +281,7 @@ class Choices:
     def _rescued(self, state: str, attempt: int, crashes: int) -> Decision:
         """Return what becomes of a claim that ended without a word."""
         facts = Facts(attempt=attempt, crashes=crashes)
-        return self._decide(state, Crashed(reason="its worker died"), facts, frozenset())
+        return self._decide(state, DIED, facts, frozenset())
 
     def _asked(self, state: str, attempt: int, crashes: int, *, works: bool) -> tuple[Request, ...]:
         """List what somebody may ask for here and is not refused."""

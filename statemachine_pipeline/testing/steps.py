@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from statemachine_pipeline.decide import Crashed, Failed, Succeeded
 from statemachine_pipeline.graph import REPROCESS, REQUEUE, RETRY, REVISE
 from statemachine_pipeline.testing.actions import Action, Cause, Step
+from statemachine_pipeline.testing.choices import DIED
 from statemachine_pipeline.testing.situations import (
     IDLE,
     LATE,
@@ -23,7 +25,7 @@ from statemachine_pipeline.testing.situations import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from statemachine_pipeline.decide import Decision
+    from statemachine_pipeline.decide import Decision, Outcome
     from statemachine_pipeline.testing.choices import Choice, Choices, Request
     from statemachine_pipeline.testing.protocol import Protocol
 
@@ -191,7 +193,7 @@ class Steps:
 
     def _written(self, at: Situation, number: int, worker: Worker, choice: Choice) -> Step:
         decision = choice.decision
-        row = self._moved(at.row, decision, tries=choice.outcome is not None)
+        row = self._moved(at.row, decision, choice.outcome)
         if choice.earns:
             stage, _ = choice.earns
             row = row._replace(
@@ -215,16 +217,15 @@ class Steps:
             repeats=choice.earns is not None and worker.visit == "earned",
         )
 
-    def _moved(self, row: Row, decision: Decision, *, tries: bool) -> Row:
-        """Return the row as a settle leaves it; what ``statements.claims.settle`` does.
-
-        With ``tries`` an attempt was made.
-        """
+    def _moved(self, row: Row, decision: Decision, outcome: Outcome | None) -> Row:
+        """Return the row as a settle leaves it; what ``statements.claims.settle`` does."""
         has_entered = decision.state != row.state
         counts_crash = decision.crashed and self._rules.counts_crashes
         attempt = row.attempt - (decision.give_back and self._rules.gives_back)
-        crashes, tried = row.crashes + counts_crash, row.tried + (tries and not decision.give_back)
-        lost = row.lost + decision.crashed
+        crashes = row.crashes + counts_crash
+        # What should be counted, by what happened and not by what was decided on it.
+        tried = row.tried + isinstance(outcome, Succeeded | Failed | Crashed)
+        lost = row.lost + isinstance(outcome, Crashed)
         if has_entered:
             crashes = tried = lost = 0
             attempt = int(decision.goes_on)
@@ -259,7 +260,7 @@ class Steps:
     def _rescue(self, at: Situation, action: Action, cause: Cause) -> Step:
         row = at.row
         decision = self.choices.rescued(row.state, row.attempt, row.crashes)
-        moved = self._moved(row, decision, tries=True)
+        moved = self._moved(row, decision, DIED)
         workers = at.workers
         if self._rules.has_new_fence_by_rescue or moved.lane is None:
             workers = self._unfenced(workers, _visit_after(decision, row))
