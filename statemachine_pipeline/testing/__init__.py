@@ -10,14 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
     "coverage": ("Coverage",),
+    "model": ("model_check", "assert_mutants_killed", "Report", "Violation", "ModelViolated"),
+    "protocol": ("MUTANTS",),
+    "situations": ("Row",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.model import (
+        ModelViolated,
+        Report,
+        Violation,
+        assert_mutants_killed,
+        model_check,
+    )
+    from statemachine_pipeline.testing.protocol import MUTANTS
+    from statemachine_pipeline.testing.situations import Row
 
 __all__ = [
+    "MUTANTS",
     "Coverage",
+    "ModelViolated",
+    "Report",
+    "Row",
+    "Violation",
+    "assert_mutants_killed",
+    "model_check",
 ]
 
 

@@ -1,0 +1,217 @@
+"""Every behaviour of a lifecycle under the runners' protocol, looked through one by one.
+
+One document stands for all: documents share nothing but the answer to who owns some bytes or text,
+and that is left open. Times are left open too: whatever may be late is late in some behaviour.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from statemachine_pipeline.adapters.shipped import shipped_hooks
+from statemachine_pipeline.errors import PipelineError
+from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing.choices import Choices
+from statemachine_pipeline.testing.exploration import Broken, Exploration
+from statemachine_pipeline.testing.properties import PROPERTIES, Safety
+from statemachine_pipeline.testing.protocol import AS_BUILT, MUTANTS, Protocol
+from statemachine_pipeline.testing.situations import IDLE, Budget, Row, Situation
+from statemachine_pipeline.testing.steps import Steps
+from statemachine_pipeline.testing.story import Story, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.lifecycle import Lifecycle
+
+    Predicates: TypeAlias = Mapping[str, Callable[[Row], object]]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A property that does not hold.
+
+    Attributes:
+        name: The property.
+        says: What should be true.
+        story: The shortest way to break it, a sentence for each step.
+        again: What then goes on for ever, if that is what is wrong.
+    """
+
+    name: str
+    says: str
+    story: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{self.name}: {self.says}; this is not so"]
+        parts += [numbered(self.story)] if self.story else []
+        parts += ["  and then again and again:", numbered(self.again)] if self.again else []
+        return "\n".join(parts)
+
+
+class ModelViolated(PipelineError):
+    """A lifecycle can be brought to break what it must keep.
+
+    Attributes:
+        violations: What, and how.
+    """
+
+    def __init__(self, name: str, violations: tuple[Violation, ...]) -> None:
+        self.violations = violations
+        super().__init__("\n".join([f"{name} does not keep what it must", *map(str, violations)]))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was looked through.
+
+    Attributes:
+        name: The lifecycle.
+        states: Situations that can be reached: of the document, its workers and what may go wrong.
+        steps: Ways from one to the next.
+        seconds: How long it took.
+        violations: What does not hold; empty when all is well.
+    """
+
+    name: str
+    states: int
+    steps: int
+    seconds: float
+    violations: tuple[Violation, ...]
+
+    def raise_for_violation(self) -> None:
+        """Do nothing when every property holds.
+
+        Raises:
+            ModelViolated: One does not; the message tells the shortest way to see it.
+        """
+        if self.violations:
+            raise ModelViolated(self.name, self.violations)
+
+    def __str__(self) -> str:
+        looked = f"{self.states:,} states, {self.steps:,} steps, {self.seconds:.1f} s"
+        found = "\n".join(map(str, self.violations)) or "every property holds"
+        return f"{self.name}: {looked}\n{found}"
+
+
+def model_check(
+    lifecycle: type[Lifecycle],
+    hooks: Mapping[str, Any] | None = None,
+    *,
+    workers: int = 2,
+    crashes: int = 2,
+    duplicates: int = 2,
+    always: Predicates = _NOTHING,
+    sometimes: Predicates = _NOTHING,
+    mutant: str | None = None,
+) -> Report:
+    """Look through everything that can happen to a document of a lifecycle.
+
+    Edges, retries and hops are those that the library decides, with the policies of the hooks; no
+    hook is run. Each life that begins costs from a budget, so the number of behaviours is finite.
+
+    Args:
+        lifecycle: The class.
+        hooks: As for ``Pipeline``; of those that are left out, which come with the package are
+            taken, and the others are stood in for.
+        workers: How many there are.
+        crashes: How often a worker dies, stalls, leaves or loses an answer.
+        duplicates: How often a settle arrives twice, or other bytes are submitted.
+        always: Functions of a ``Row`` that have to be true of every one that can be reached.
+        sometimes: Functions of a ``Row`` that have to be true of at least one.
+        mutant: Break one rule of the protocol: a name from ``MUTANTS``.
+
+    Raises:
+        DefinitionError: Hooks and lifecycle do not fit.
+        ValueError: There is no such mutant.
+    """
+    began = time.perf_counter()
+    if mutant is not None and mutant not in MUTANTS:
+        raise ValueError(f"no mutant {mutant!r}; there are {', '.join(MUTANTS)}")
+    rules = AS_BUILT if mutant is None else MUTANTS[mutant]
+    stages = Stages(lifecycle.graph, _hooks(lifecycle.graph, hooks or {}))
+    start = Situation(Row("", None), Budget(crashes, duplicates), (IDLE,) * workers)
+    explored, broken = _explored(stages, rules, start, always, sometimes)
+    return Report(
+        name=lifecycle.__name__,
+        states=len(explored.situations),
+        steps=explored.count,
+        seconds=time.perf_counter() - began,
+        violations=tuple(_told(explored.situations[0], one) for one in broken),
+    )
+
+
+def assert_mutants_killed(
+    lifecycle: type[Lifecycle], hooks: Mapping[str, Any] | None = None
+) -> Mapping[str, Violation]:
+    """Break each rule of the protocol in turn, and want it noticed for this lifecycle.
+
+    One crash and one duplicate are enough to notice each.
+
+    Returns:
+        By mutant the violation that was found.
+
+    Raises:
+        AssertionError: Some were not noticed; the message names them.
+    """
+    reports = {
+        name: model_check(lifecycle, hooks, crashes=1, duplicates=1, mutant=name)
+        for name in MUTANTS
+    }
+    survivors = [name for name, report in reports.items() if not report.violations]
+    if survivors:
+        raise AssertionError(f"{lifecycle.__name__}: nothing notices {', '.join(survivors)}")
+    return {name: report.violations[0] for name, report in reports.items()}
+
+
+def _explored(
+    stages: Stages, rules: Protocol, start: Situation, always: Predicates, sometimes: Predicates
+) -> tuple[Exploration, list[Broken]]:
+    choices = Choices(stages, is_bounded=rules.is_bounded)
+    steps = Steps(choices, rules, tracks=bool(always or sometimes))
+    explored = Exploration(steps, Safety(choices, always), steps.beginning(start))
+    if explored.broken is not None:
+        return explored, [explored.broken]
+    found = [explored.stuck(), explored.cycle()]
+    return explored, [one for one in found if one] + list(explored.never(sometimes))
+
+
+def _told(start: Situation, broken: Broken) -> Violation:
+    says = PROPERTIES.get(broken.name, "a property of this test")
+    if not broken.way and not broken.again:
+        return Violation(name=broken.name, says=says)
+    story = Story(start)
+    story.tell(broken.way)
+    told = len(story.sentences)
+    story.tell(broken.again)
+    return Violation(
+        name=broken.name,
+        says=says,
+        story=tuple(story.sentences[:told]),
+        again=tuple(story.sentences[told:]),
+    )
+
+
+def _hooks(graph: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a hook for every trigger: the given ones, the shipped ones, and one for all others."""
+    shipped = shipped_hooks()
+    known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped} | dict(given)
+    for state in graph.states:
+        ways = graph.forward(state)
+        unknown = [trigger for trigger in ways if trigger not in known]
+        earns = any(known.get(trigger) is not None for trigger in ways)
+        known |= dict.fromkeys(unknown)
+        if unknown and not earns:
+            known[unknown[-1]] = _anything
+    return known
+
+
+async def _anything(claim: object) -> None:
+    """Stand in for a hook; nothing runs it."""

@@ -1,0 +1,315 @@
+"""Every behaviour of a lifecycle is looked through, and whatever is wrong with it is found."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from statemachine import State
+
+from statemachine_pipeline import Lifecycle, by_hand
+from statemachine_pipeline.adapters.shipped import shipped_hooks
+from statemachine_pipeline.lifecycle import DocumentLifecycle
+from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing import (
+    MUTANTS,
+    ModelViolated,
+    Row,
+    assert_mutants_killed,
+    model_check,
+)
+from statemachine_pipeline.testing.actions import Action
+from statemachine_pipeline.testing.choices import Choices
+from statemachine_pipeline.testing.exploration import Exploration
+from statemachine_pipeline.testing.properties import PROPERTIES, Safety
+from statemachine_pipeline.testing.protocol import AS_BUILT
+from statemachine_pipeline.testing.situations import IDLE, Budget, Situation
+from statemachine_pipeline.testing.steps import Steps
+
+if TYPE_CHECKING:
+    from statemachine_pipeline import Facts
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "redacted.py"
+
+
+def _example() -> type[Lifecycle]:
+    spec = importlib.util.spec_from_file_location("redacted_example", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.RedactedLifecycle  # type: ignore[no-any-return]
+
+
+RedactedLifecycle = _example()
+
+
+def is_short(facts: Facts) -> bool:
+    """The hook wants more."""
+    return bool(facts.reported.get("short"))
+
+
+def is_short_at_first(facts: Facts) -> bool:
+    """The hook wants more, and has not asked for it often."""
+    return bool(facts.reported.get("short")) and facts.attempt < 3
+
+
+class Collected(Lifecycle):
+    """Goes back for more as often as its hook says."""
+
+    waiting = State(initial=True)
+    counted = State()
+    full = State(final=True)
+
+    count = waiting.to(counted)
+    again = counted.to(waiting, cond=is_short)
+    finish = counted.to(full)
+
+
+class Stubborn(Lifecycle):
+    """Comes back to the state it leaves, which counts as a further attempt there."""
+
+    waiting = State(initial=True)
+    full = State(final=True)
+
+    again = waiting.to.itself(internal=True, cond=is_short)
+    finish = waiting.to(full)
+
+
+class Patient(Lifecycle):
+    """Comes back too, but not for ever: its guard reads the attempt."""
+
+    waiting = State(initial=True)
+    full = State(final=True)
+
+    again = waiting.to.itself(internal=True, cond=is_short_at_first)
+    finish = waiting.to(full)
+
+
+class Leaky(Lifecycle):
+    """Has a way past the state that must not be left out."""
+
+    received = State(initial=True)
+    cleaned = State()
+    shown = State(final=True)
+
+    hurry = received.to(shown, cond=is_short)
+    clean = received.to(cleaned)
+    show = cleaned.to(shown)
+
+
+class Signed(Lifecycle):
+    """Somebody has to sign."""
+
+    drafted = State(initial=True)
+    signed, refused = State(final=True), State(final=True)
+
+    sign = drafted.to(signed)
+    refuse = drafted.to(refused)
+
+
+class Reviewed(Lifecycle):
+    """A draft may come back."""
+
+    drafted = State(initial=True)
+    reviewed = State()
+    accepted = State(final=True)
+
+    submit_draft = drafted.to(reviewed)
+    send_back = reviewed.to(drafted, cond=is_short)
+    accept = reviewed.to(accepted)
+
+
+@pytest.mark.parametrize("lifecycle", [DocumentLifecycle, RedactedLifecycle])
+def test_the_shipped_lifecycle_and_the_example_keep_every_property(
+    lifecycle: type[Lifecycle],
+) -> None:
+    """'Safety and liveness', with two workers, two crashes and two duplicates."""
+    report = model_check(lifecycle)
+    report.raise_for_violation()
+    assert report.violations == ()
+    assert report.states > 10_000
+    assert str(report).startswith(f"{lifecycle.__name__}: {report.states:,} states")
+    assert str(report).endswith("every property holds")
+
+
+def test_it_takes_every_edge_from_where_a_document_ever_stands() -> None:
+    """A check that never reached an edge would prove nothing of it."""
+    graph = DocumentLifecycle.graph
+    hooks = {t: h for t, h in shipped_hooks().items() if t in graph.triggers}
+    choices = Choices(Stages(graph, hooks))
+    steps = Steps(choices, AS_BUILT, tracks=False)
+    start = steps.beginning(Situation(Row("", None), Budget(2, 1), (IDLE, IDLE)))
+    explored = Exploration(steps, Safety(choices, {}), start)
+    taken = [step for at in explored.situations for step in steps.after(at)]
+    codes = {edge.code for step in taken for edge in step.edges}
+    standing = {at.row.state for at in explored.situations}
+    # Nothing is to earn there, nor behind it, so that every walk goes through.
+    assert set(graph.states) - standing == {"chunks_stored"}
+    edges = (*graph.edges, *graph.restarts)
+    assert {edge.code for edge in edges if edge.from_state in standing} - codes == set()
+    assert {step.action for step in taken} == set(get_args(Action))
+
+
+EXPECTED = {
+    "settle_without_fence": "legal_history",
+    "settle_by_state_alone": "own_claim",
+    "repeated_settle_unchecked": "legal_history",
+    "lost_answer_settled_blindly": "legal_history",
+    "product_outside_settle": "written_once",
+    "workers_keep_fence": "new_fence",
+    "rescue_keeps_fence": "new_fence",
+    "people_keep_fence": "new_fence",
+    "claim_of_claimed": "bystanders",
+    "attempt_not_counted": "attempts_counted",
+    "crash_not_counted": "crashes_counted",
+    "wait_counted": "attempts_counted",
+    "attempts_kept_on_entry": "attempts_counted",
+    "no_rescue": "can_rest",
+    "rescue_of_the_living": "bystanders",
+    "deferred_never_due": "can_rest",
+    "deferred_without_place": "in_place",
+    "rest_keeps_place": "in_place",
+    "retry_without_budget": "bounded",
+    "same_bytes_restart": "same_bytes",
+}
+
+
+@pytest.mark.parametrize("lifecycle", [DocumentLifecycle, RedactedLifecycle])
+def test_every_mutant_of_the_protocol_is_killed(lifecycle: type[Lifecycle]) -> None:
+    """'Protocol mutants ship with it and every one is killed', each by what it breaks."""
+    killed = assert_mutants_killed(lifecycle)
+    assert {name: found.name for name, found in killed.items()} == EXPECTED
+    assert max(len(found.story) for found in killed.values()) <= 8
+    assert set(killed) == set(MUTANTS)
+
+
+def test_mutants_that_nothing_notices_are_named() -> None:
+    """The killing of mutants can itself fail: where people do everything, nothing is claimed."""
+    hooks = {"sign": by_hand, "refuse": by_hand}
+    with pytest.raises(AssertionError, match="Signed: nothing notices settle_without_fence, "):
+        assert_mutants_killed(Signed, hooks)
+
+
+def test_a_cycle_without_an_end_is_told_with_the_way_into_it() -> None:
+    """'No endless cycle under bounded faults', as a user's own edge may make one."""
+    hooks = {"count": _hook, "again": None, "finish": None}
+    lost, endless = model_check(Collected, hooks).violations
+    assert str(endless) == (
+        "no_endless_cycle: no document is worked on for ever under finitely many faults; "
+        "this is not so\n"
+        "  1. the document is submitted: it is ready at waiting\n"
+        "  2. worker 1 claims the document at waiting (attempt 1)\n"
+        "  3. worker 1 settles (its hook succeeds): count to counted, any worker may take it\n"
+        "  and then again and again:\n"
+        "  1. worker 2 claims the document at counted (attempt 1)\n"
+        "  2. worker 2 settles (what it needs is there already): again to waiting, "
+        "count to counted, again to waiting, it goes on there\n"
+        "  3. worker 2 settles (its hook succeeds): count to counted, any worker may take it"
+    )
+    # What a hook said once is what its product says whenever it is walked over.
+    assert lost.name == "can_rest"
+    assert lost.story[-1].endswith("count to counted, any worker may take it")
+
+
+def test_a_return_to_the_same_state_counts_its_attempts() -> None:
+    """'Attempts never exceed the policy', which a hook can bring about without any failure."""
+    assert [one.name for one in model_check(Stubborn).violations] == ["bounded"]
+
+
+def test_a_return_that_reads_the_attempt_is_found_where_hops_do_not_count() -> None:
+    """Where a guard reads the attempt the policy stands; a walk over products makes none."""
+    _, found = model_check(Patient).violations
+    assert found.name == "no_endless_cycle"
+    (sentence,) = found.again
+    assert sentence.endswith("(what it needs is there already): again to waiting, it goes on there")
+    stages = Stages(Patient.graph, {"again": _hook, "finish": None})
+    assert Choices(stages).policy_at("waiting").attempts == 5
+    stages = Stages(Stubborn.graph, {"again": _hook, "finish": None})
+    assert Choices(stages).policy_at("waiting").attempts == 2
+
+
+def test_people_may_send_a_document_back_as_often_as_they_like() -> None:
+    """'Everything can rest without help, except by-hand states, which may wait for a person'."""
+    hooks = {"submit_draft": _hook, "accept": by_hand, "send_back": by_hand}
+    assert model_check(Reviewed, hooks).violations == ()
+    own = {"submit_draft": _hook, "accept": None, "send_back": None}
+    assert "no_endless_cycle" in [one.name for one in model_check(Reviewed, own).violations]
+
+
+async def _hook(claim: object) -> None:
+    raise AssertionError(claim)
+
+
+def test_what_users_want_always_is_found_broken_by_the_shortest_way() -> None:
+    """'always={name: predicate}' sees the states that a life came through."""
+
+    def is_clean(row: Row) -> bool:
+        return row.state != "shown" or "cleaned" in row.passed
+
+    report = model_check(Leaky, always={"only clean ones are shown": is_clean})
+    (found,) = report.violations
+    assert found.name == "only clean ones are shown"
+    assert found.story[1:] == (
+        "worker 1 claims the document at received (attempt 1)",
+        "worker 1 settles (its hook succeeds): hurry to shown, it rests",
+    )
+    with pytest.raises(ModelViolated, match="only clean ones are shown") as raised:
+        report.raise_for_violation()
+    assert raised.value.violations == report.violations
+    model_check(Leaky, always={"any": lambda row: True}).raise_for_violation()
+
+
+def test_nothing_reaches_readers_unredacted_in_the_example() -> None:
+    """The example's promise, over all its lives, hops and restarts."""
+
+    def is_redacted(row: Row) -> bool:
+        return row.state != "complete" or "pii_redacted" in row.passed
+
+    report = model_check(RedactedLifecycle, crashes=1, duplicates=1, always={"r": is_redacted})
+    report.raise_for_violation()
+
+
+def test_what_users_want_sometimes_is_found_missing() -> None:
+    """'sometimes={...}' fails when never reached: here by hooks that ask nobody."""
+
+    def is_asked(row: Row) -> bool:
+        return row.lane == "held"
+
+    asked = {"somebody is asked": is_asked}
+    assert [one.name for one in model_check(Signed, sometimes=asked).violations] == [*asked]
+    hooks = {"sign": by_hand, "refuse": by_hand}
+    assert model_check(Signed, hooks, sometimes=asked).violations == ()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_it_holds_for_any_number_of_workers(workers: int) -> None:
+    """Workers are alike, so that three of them are not much more than two."""
+    model_check(DocumentLifecycle, workers=workers, crashes=1, duplicates=1).raise_for_violation()
+
+
+def test_nobody_rests_where_nobody_works() -> None:
+    """'Everything can rest' is not vacuous."""
+    (found,) = model_check(Signed, workers=0, crashes=0, duplicates=0).violations
+    assert found.name == "can_rest"
+
+
+def test_a_mutant_that_is_not_there_is_refused() -> None:
+    """An error says what was asked, what there is."""
+    with pytest.raises(ValueError, match="no mutant 'none'; there are settle_without_fence"):
+        model_check(Signed, mutant="none")
+
+
+def test_every_property_is_broken_by_something_here() -> None:
+    """'Every property can fail': by a mutant, or by a lifecycle with a fault."""
+    by_lifecycles = {"no_endless_cycle"}
+    assert set(PROPERTIES) - set(EXPECTED.values()) - by_lifecycles == {"one_holder"}
+    at = Situation(
+        Row("waiting", "claimed", 1), Budget(0, 0), (IDLE._replace(is_current=True),) * 2
+    )
+    stages = Stages(Collected.graph, {"count": _hook, "again": None, "finish": None})
+    assert Safety(Choices(stages), {}).of_situation(at) == "one_holder"
