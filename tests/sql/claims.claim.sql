@@ -1,6 +1,7 @@
 WITH place AS
-(SELECT given.stage AS stage, given.states AS states, given.free AS free, given.deadline AS deadline, given.after AS after
-FROM (VALUES (%(param_2)s::VARCHAR, %(states_1)s::TEXT[], %(free_1)s::INTEGER, %(deadline_1)s, %(after_1)s::VARCHAR), (%(param_3)s::VARCHAR, %(states_0)s::TEXT[], %(free_0)s::INTEGER, %(deadline_0)s, %(after_0)s::VARCHAR)) AS given (stage, states, free, deadline, after)),
+(SELECT %(param_2)s::VARCHAR AS stage, %(states_1)s::TEXT[] AS states, %(free_1)s::INTEGER AS free, %(deadline_1)s AS deadline, %(after_1)s::VARCHAR AS after
+UNION ALL
+SELECT %(param_3)s::VARCHAR AS stage, %(states_0)s::TEXT[] AS states, %(free_0)s::INTEGER AS free, %(deadline_0)s AS deadline, %(after_0)s::VARCHAR AS after),
 picked AS MATERIALIZED
 (SELECT leg.document_id AS document_id
 FROM place

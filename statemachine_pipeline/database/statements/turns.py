@@ -33,28 +33,24 @@ def places(stages: Sequence[tuple[str, Sequence[str]]], providers: Mapping[str, 
     the first gets the slots if it has enough for all. Whom a stage asks is a column only if any of
     them asks.
     """
-    columns: list[Any] = [
-        sa.column("stage", sa.Text),
-        sa.column("states", ARRAY(sa.Text)),
-        sa.column("free", sa.Integer),
-        sa.column("deadline", sa.Double),
-        sa.column("after", sa.Text),
-    ]
-    given: list[Any] = [
-        (
-            stage,
-            sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)),
-            sa.bindparam(f"free_{number}", type_=sa.Integer),
-            sa.bindparam(f"deadline_{number}", type_=sa.Double),
-            sa.bindparam(f"after_{number}", "", sa.Text),
+    given = [
+        sa.select(
+            sa.literal(stage, sa.Text).label("stage"),
+            sa.bindparam(f"states_{number}", list(states), ARRAY(sa.Text)).label("states"),
+            sa.bindparam(f"free_{number}", type_=sa.Integer).label("free"),
+            sa.bindparam(f"deadline_{number}", type_=sa.Double).label("deadline"),
+            sa.bindparam(f"after_{number}", "", sa.Text).label("after"),
         )
         for number, (stage, states) in enumerate(stages)
     ]
     if providers:
-        columns.append(sa.column("provider", sa.Text))
-        given = [(*row, providers.get(row[0])) for row in given]
-    # VALUES, whose rows the planner counts: taken for more, they would make it compile the plan.
-    return sa.select(sa.values(*columns, name="given").data(given[::-1])).cte("place")
+        given = [
+            row.add_columns(sa.literal(providers.get(stage), sa.Text).label("provider"))
+            for row, (stage, _) in zip(given, stages, strict=True)
+        ]
+    # Rows the planner counts: taken for more, they would make it compile the plan. Not VALUES,
+    # which SQLAlchemy compiles anew each time: 8 ms for six stages.
+    return sa.union_all(*given[::-1]).cte("place")
 
 
 def ready_in_turn(t: Tables, place: Any, *, alone: bool) -> Any:
