@@ -223,6 +223,12 @@ class Decision:
         """Whether the same worker keeps the document for the next stage."""
         return self.lane == "claimed"
 
+    @property
+    def reenters(self) -> bool:
+        """Whether it left its state and came back there, so that the stage begins anew."""
+        left = any(step.edge.trigger != RETRY for step in self.steps)
+        return left and self.steps[0].edge.from_state == self.state
+
 
 def decide(
     stages: Stages,
@@ -364,6 +370,9 @@ def _current(
                 kind="none",
             )
         else:
+            if stages.graph.leads_back(state):
+                # The same input was not its last word then, and would lead round for ever.
+                break
             found = _current_product(bound, input_sha256, standing)
             if found is None:
                 break

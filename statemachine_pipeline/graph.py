@@ -152,6 +152,17 @@ class Graph:
         """Every forward trigger of the lifecycle, each once, in declared order."""
         return tuple(dict.fromkeys(t for state in self.states for t in self.forward(state)))
 
+    def leads_back(self, state: str) -> bool:
+        """Tell whether forward triggers may lead from ``state`` back to it."""
+        reached: list[str] = [state]
+        for one in reached:
+            for trigger in self.forward(one):
+                targets = self.targets(one, trigger)
+                if state in targets:
+                    return True
+                reached += [to for to in targets if to not in reached]
+        return False
+
     def targets(self, state: str, trigger: str) -> tuple[str, ...]:
         """States that ``trigger`` may lead to from ``state``."""
         return tuple(edge.to_state for edge in self._table.get(state, {}).get(trigger, ()))

@@ -35,6 +35,7 @@ def settled(
         "after": decision.after.total_seconds() or None,
         "give_back": int(decision.give_back) or None,
         "crashed": int(decision.crashed) or None,
+        "reenters": decision.reenters or None,
         "alone": decision.alone or None,
         "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
         "next_input_sha256": decision.input_sha256,

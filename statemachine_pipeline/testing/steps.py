@@ -219,7 +219,7 @@ class Steps:
 
     def _moved(self, row: Row, decision: Decision, outcome: Outcome | None) -> Row:
         """Return the row as a settle leaves it; what ``statements.claims.settle`` does."""
-        has_entered = decision.state != row.state
+        has_entered = decision.state != row.state or decision.reenters
         counts_crash = decision.crashed and self._rules.counts_crashes
         attempt = row.attempt - (decision.give_back and self._rules.gives_back)
         crashes = row.crashes + counts_crash

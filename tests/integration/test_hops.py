@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import HashEmbedder, Hooks, Told, completed, path_of, pipeline_with, plain, split
 
+from statemachine_pipeline import Claim, Done, Facts, Lifecycle, Pipeline, Retry, Stage, State
 from statemachine_pipeline.adapters.publishers import PgVectorPublisher
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.records import Chunk, Chunks
+from statemachine_pipeline.retry import Constant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from statemachine_pipeline import Pipeline
     from statemachine_pipeline.records import Transition
 
     Psql = psycopg.Connection[Any]
@@ -419,3 +421,72 @@ async def test_submitting_a_deleted_document_revives_it(engine: AsyncEngine, psq
     assert hooks.told()["finish_parse"] == 1
     revived = await pipeline.get(document)
     assert (revived.generation, revived.life) == (2, 2)
+
+
+def is_unfinished(facts: Facts) -> bool:
+    """The hook wants to be asked once more."""
+    return bool(facts.reported.get("left"))
+
+
+class Rounds(Lifecycle):
+    """A stage that is gone through until nothing is left."""
+
+    waiting = State(initial=True)
+    counted = State()
+    finished = State(final=True)
+
+    count = waiting.to(counted)
+    again = counted.to(waiting, cond=is_unfinished)
+    finish = counted.to(finished)
+
+
+class Polled(Lifecycle):
+    """A stage that is begun anew until nothing is left."""
+
+    waiting = State(initial=True)
+    finished = State(final=True)
+
+    count = waiting.to(waiting, cond=is_unfinished)
+    finish = waiting.to(finished)
+
+
+async def _rounds(
+    engine: AsyncEngine, lifecycle: type[Lifecycle], *says: Done | Exception
+) -> tuple[Pipeline, list[int]]:
+    """Return a pipeline whose hook says these things in turn, and the attempts it saw."""
+    attempts: list[int] = []
+
+    async def count(claim: Claim) -> Done:
+        attempts.append(claim.attempt)
+        said = says[len(attempts) - 1]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    hooks = dict.fromkeys(lifecycle.graph.forward_triggers())
+    stage = Stage(count, attempts=2, backoff=Constant(base=timedelta(milliseconds=1)))
+    pipeline = Pipeline(engine, lifecycle=lifecycle, hooks=hooks | {"count": stage}, schema="odd")
+    await pipeline.migrate()
+    return pipeline, attempts
+
+
+async def test_a_stage_that_is_gone_through_again_is_never_hopped_over(
+    engine: AsyncEngine,
+) -> None:
+    """'The same input was not its last word': by hops alone it would lead round for ever."""
+    pipeline, attempts = await _rounds(engine, Rounds, Done(left=1), Reject("no"), Done(left=0))
+    sent = await pipeline.submit(b"text")
+    assert await completed(pipeline, sent.document_id) == ["dead_letter"]
+    await pipeline.apply("requeue", sent.document_id, reason="test")
+    assert await completed(pipeline, sent.document_id) == ["finished"]
+    assert attempts == [1, 1, 1]
+
+
+async def test_coming_back_to_a_stage_begins_its_attempts_anew(engine: AsyncEngine) -> None:
+    """Attempts are those of one stay."""
+    pipeline, attempts = await _rounds(
+        engine, Polled, Retry("not yet"), Done(left=1), Retry("not yet"), Done(left=0)
+    )
+    sent = await pipeline.submit(b"text")
+    assert await completed(pipeline, sent.document_id) == ["finished"]
+    assert attempts == [1, 2, 1, 2]

@@ -45,7 +45,7 @@ LONG_MODULES = {
     "database/documents.py": (370, "submit in its three forms, look, apply"),
     "database/tables.py": (670, "all tables of the schema"),
     "decide.py": (515, "one arrow of the flow with its values"),
-    "graph.py": (450, "the compiled table and the compiler that fills it"),
+    "graph.py": (455, "the compiled table and the compiler that fills it"),
     "operations.py": (410, "thirteen documented methods"),
     "pipeline.py": (590, "ten documented methods"),
     "runner/loop.py": (375, "one runner: what it makes, what it claims, how it ends"),
@@ -66,7 +66,7 @@ PUBLIC_METHODS = 10
 LARGE_CLASSES = {
     "database/documents.py:Documents": (11, "submit in its three forms, look, apply"),
     "operations.py:Operations": (13, "everything but a Pipeline's ten"),
-    "graph.py:Graph": (15, "questions about one immutable table"),
+    "graph.py:Graph": (16, "questions about one immutable table"),
     "pipeline.py:Pipeline": (12, "the ten of the design, migrate and at"),
 }
 

@@ -36,6 +36,7 @@ SETTLED = {
     "after": sa.Double,
     "give_back": sa.Integer,
     "crashed": sa.Integer,
+    "reenters": sa.Boolean,
     "alone": sa.Boolean,
     "deadline": sa.Double,
     "next_input_sha256": sa.Text,
@@ -325,7 +326,7 @@ def _tell(t: Tables, moved: Any, me: Any) -> Any:
 def _keep_work(t: Tables, held: Any, me: Any) -> Any:
     w = t.work
     claimed = held.c.lane == "claimed"
-    entered = held.c.state != w.c.state
+    entered = (held.c.state != w.c.state) | sa.func.coalesce(held.c.reenters, sa.false())
     return (
         sa.update(w)
         .where(w.c.document_id == held.c.id, held.c.lane.is_not(None))
