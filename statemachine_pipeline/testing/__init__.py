@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
     "coverage": ("Coverage",),
+    "replay": ("Replayed", "assert_database_replays", "assert_replays"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.replay import (
+        Replayed,
+        assert_database_replays,
+        assert_replays,
+    )
 
 __all__ = [
     "Coverage",
+    "Replayed",
+    "assert_database_replays",
+    "assert_replays",
 ]
 
 
