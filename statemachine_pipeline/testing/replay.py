@@ -146,17 +146,17 @@ class _Replay:
 
     def end(self) -> Replayed:
         """Return what was read, or raise what was found."""
-        lost = self._lost()
+        name = self._graph.name
         parts = {
-            "has no such step": self._missing,
-            "would leave documents where none of its workers looks": lost,
-            "is no matter; the history itself is broken": self._broken,
+            f"{name} has no such step": self._missing,
+            f"{name} would leave documents where none of its workers looks": self._lost(),
+            "the history itself is broken": self._broken,
         }
         lines = []
-        for what, findings in parts.items():
+        for title, findings in parts.items():
             if findings:
-                lines.append(f"{self._graph.name} {what}:")
-                lines += [one.line(name) for name, one in sorted(findings.items())]
+                lines.append(f"{title}:")
+                lines += [one.line(what) for what, one in sorted(findings.items())]
         if lines:
             raise AssertionError("\n".join(lines))
         if not self._steps:

@@ -120,7 +120,7 @@ def test_only_what_took_its_worker_down_is_tried_alone(*, is_contained: bool) ->
     """'The next try is made by a worker that holds nothing else', but for children that died."""
     crashed = Crashed(reason="it died", detail="signal 9", is_contained=is_contained)
     decision = settle("parse_queued", crashed)
-    assert decision.alone is not is_contained
+    assert decision.alone is (not is_contained)
     assert decision.error == "it died: signal 9"
 
 
@@ -135,6 +135,11 @@ def test_what_is_parked_says_where_how_and_after_how_many_tries() -> None:
     # Where nothing is to be earned, nothing was tried.
     nobody = settle("chunks_stored", FAULT, Facts(attempt=3)).parked
     assert nobody == Parked(stage="queue_embedding", failed=FAULT, attempts=0, crashes=0)
+    # The stage is the hook's own, also where it earns the first of several ways out.
+    stages = stages_of(CircleLifecycle, go=work, end=work)
+    forked = settle("one", FAULT, Facts(attempt=3), stages=stages).parked
+    assert forked is not None
+    assert forked.stage == "end"
 
 
 def test_a_crash_at_the_last_attempt_parks_too() -> None:
@@ -381,6 +386,10 @@ def test_an_edge_that_somebody_asks_for_is_followed_where_nothing_is_to_be_earne
     edge = stages.graph.step("first", "go", Facts())
     assert walked(walk_from(stages, edge, CHUNKED)) == [("go", False), ("end", True)]
     assert walk_from(stages, edge, Facts()).steps[-1].error == "hops_in_a_circle"
+    stored = STAGES.graph.step("parse_validated", "store_chunks", CHUNKED)
+    before = walk_from(STAGES, stored, CHUNKED)  # nobody is there to go on into a stage
+    assert walked(before) == [("store_chunks", False), ("queue_embedding", True)]
+    assert (before.state, before.lane) == ("embedding_queued", "ready")
 
 
 def test_a_duplicate_rests_on_its_owner() -> None:
