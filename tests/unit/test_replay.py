@@ -1,4 +1,4 @@
-"""``assert_replays``: what a changed lifecycle explains of a history, and what it says of the rest."""
+"""``assert_replays``: what a changed class explains of a history, and what it says of the rest."""
 
 from __future__ import annotations
 
@@ -122,15 +122,15 @@ def test_each_missing_edge_is_named_once_with_its_count_and_what_to_do() -> None
     lost = path(ONE, ">submit>received", "received>keep>stored")
     again = path(TWO, ">submit>received", "received>keep>stored")
     gone = path(UUID(int=3), ">submit>received", "received>drop>done")
+    said = f"x, as in document {ONE}, version 2, at {AT};"
+    option = 'keep stored, or `migrate --map stored=NEW` and states={"stored": NEW} here'
+    last = f"x, as in document {UUID(int=3)}, version 2, at {AT};"
     assert complaint([*lost, *again, *gone]) == [
         "Changed has no such step:",
-        f"  received>drop>done: 1 x, as in document {UUID(int=3)}, version 2, at {AT}; "
-        "keep 'drop' from 'received'",
-        f"  received>keep>stored: 2 x, as in document {ONE}, version 2, at {AT}; "
-        'keep stored, or `migrate --map stored=NEW` and states={"stored": NEW} here',
+        f"  received>drop>done: 1 {last} keep 'drop' from 'received'",
+        f"  received>keep>stored: 2 {said} {option}",
         "Changed would leave documents where none of its workers looks:",
-        f"  stored: 2 x, as in document {ONE}, version 2, at {AT}; "
-        'keep stored, or `migrate --map stored=NEW` and states={"stored": NEW} here',
+        f"  stored: 2 {said} {option}",
     ]
     assert complaint([*lost, *again, *gone], states=STATES) == complaint(gone)
 
