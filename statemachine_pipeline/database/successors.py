@@ -70,12 +70,6 @@ def check_successors(graph: Graph, known: Iterable[Stored], states: Mapping[str,
         )
 
 
-def unmapped(graph: Graph, known: Iterable[Stored], mapped: Collection[str]) -> list[str]:
-    """Return the states of earlier lifecycles that this one does not know and nothing succeeds."""
-    earlier = {state for one in known for state in one.graph.states}
-    return sorted(earlier.difference(graph.states, mapped))
-
-
 def refuse_unmapped(
     connection: Connection,
     t: Tables,
@@ -88,7 +82,8 @@ def refuse_unmapped(
     Raises:
         StatesUnmapped: There are some; each state is named with how many stand there.
     """
-    states = unmapped(graph, known, mapped)
+    earlier = {state for one in known for state in one.graph.states}
+    states = sorted(earlier.difference(graph.states, mapped))
     if not states:
         return
     found = connection.execute(statements.counts(t), {"states": states})
