@@ -6,6 +6,8 @@
 #   make docs     write the generated pages anew
 #   make bench    documents per second through the lifecycle, beside a plain psycopg script
 #   make test-versions    the tests of the engine on other PostgreSQL and Python versions found here
+#   make mutants    one change at a time to the code that decides: how many of them do tests notice?
+#                 About ten minutes; then `.venv/bin/mutmut show NAME` shows one that nobody did
 #   make retrieval CORPUS=folder    how often search finds what answers a question
 #   make services CORPUS=folder    the same through S3 and an embedding service, killed and resumed
 #   make soak SECONDS=600 [SEED=n]    faults at random on a fleet at work, and the proof after each;
@@ -23,7 +25,7 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-versions check docs bench soak corpus retrieval services wheel clean
+.PHONY: demo test test-versions check docs bench mutants soak corpus retrieval services wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -49,6 +51,13 @@ docs: $(DEVELOPABLE)
 
 bench: $(DEVELOPABLE)
 	$(BIN)/python tests/benchmarks/bench.py
+
+# Begins anew each time: what it remembers of a test that has changed since is wrong.
+mutants: $(DEVELOPABLE)
+	$(BIN)/python -m pip install --quiet 'mutmut>=3.8,<4'
+	rm -rf mutants
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 soak: $(DEVELOPABLE)
 	$(BIN)/python tests/chaos/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from uuid import UUID
 
 
@@ -114,6 +114,42 @@ class LifecycleMismatch(PipelineError):
         super().__init__(
             f"lifecycle {lifecycle!r} differs from the one in the database ({lines}); "
             "run `statemachine-pipeline migrate` with this lifecycle, or use another schema"
+        )
+
+
+class LifecycleRetired(LifecycleMismatch):
+    """The lifecycle in the code knows states that documents were moved out of; nothing was done.
+
+    Attributes:
+        moves: The states that were left, each with the one that succeeds it.
+    """
+
+    def __init__(self, lifecycle: str, newer: str, moves: Mapping[str, str]) -> None:
+        self.moves = dict(moves)
+        self.difference = tuple(f"{old!r} became {new!r}" for old, new in moves.items())
+        PipelineError.__init__(
+            self,
+            f"lifecycle {lifecycle!r} was retired when the database was migrated to {newer!r} "
+            f"({', '.join(self.difference)}); run the newer code, or go back by "
+            "`statemachine-pipeline migrate` with this lifecycle",
+        )
+
+
+class StatesUnmapped(PipelineError):
+    """Documents stand in states that a new lifecycle does not know; they were left there.
+
+    Attributes:
+        counts: How many stand in each.
+    """
+
+    def __init__(self, lifecycle: str, counts: Mapping[str, int]) -> None:
+        self.counts = dict(counts)
+        stood = ", ".join(f"{count:,} in {state!r}" for state, count in counts.items())
+        options = " ".join(f"--map {state}=NEW" for state in counts)
+        super().__init__(
+            f"lifecycle {lifecycle!r} does not know the states of documents ({stood}); say which "
+            f"succeed them, `statemachine-pipeline migrate {options}`, or bring the documents to "
+            "other states with the code that knows these"
         )
 
 

@@ -47,8 +47,9 @@ class Event:
     Attributes:
         name: ``DocumentSubmitted``, ``DocumentAdvanced`` (one state further), ``DocumentCompleted``
             (came to an end that the lifecycle declares), ``DocumentMarkedDuplicate``,
-            ``DocumentRetried``, ``DocumentFailed``, ``DocumentCancelled``, or of a restart
-            ``DocumentRequeued``, ``DocumentReprocessed``, ``DocumentRevised``, ``DocumentDeleted``.
+            ``DocumentRetried``, ``DocumentFailed``, ``DocumentCancelled``, ``DocumentMigrated`` (to
+            the successor of its state), or of a restart ``DocumentRequeued``,
+            ``DocumentReprocessed``, ``DocumentRevised``, ``DocumentDeleted``.
         transition: The whole of it; ``(document_id, version)`` is unique, for who must not act
             twice.
         cursor: Where to go on after this event; keep it as text.

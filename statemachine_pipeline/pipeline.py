@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,7 +38,7 @@ from statemachine_pipeline.database.timeouts import (
 )
 from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
-from statemachine_pipeline.errors import DefinitionError, PipelineError
+from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesUnmapped
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.operations import Operations, connection_of
@@ -217,14 +218,28 @@ class Pipeline:
         reader = ContentReader(self.engine, self._tables)
         return Withdrawals(self.engine, self._tables, reader)
 
-    async def migrate(self) -> str:
-        """Create or update the tables and register the lifecycle; say what was done."""
-        with answering("migrating"):
-            stages = self._known_stages
-            async with unbounded(self.engine).begin() as connection:
-                return await connection.run_sync(
-                    migrations.migrate, self.schema, self.graph, stages.kept_by_hand, stages.earned
-                )
+    async def migrate(
+        self, states: Mapping[str, str] = migrations.NO_STATES, *, dry_run: bool = False
+    ) -> str:
+        """Create or update the tables and register the lifecycle; say what was done.
+
+        Documents in a state that the class does not know move to the one that ``states`` names and
+        are tried there anew; what was made of them stays. Lifecycles that know a state which was
+        left are retired: their workers lose what they hold, and end. Documents move in batches of
+        500 that commit by themselves; the same call again goes on after an error.
+
+        Args:
+            states: Old states, each with its successor; both working, or both ends.
+            dry_run: Only say how many documents would move.
+
+        Raises:
+            DefinitionError: Such a move is not wanted or not possible; nothing was changed.
+            StatesUnmapped: Documents stand in other states that the class does not know; nothing
+                was changed, unless a worker brought them there meanwhile.
+        """
+        return await migrations.bring(
+            unbounded(self.engine), self.schema, self._known_stages, states, dry_run=dry_run
+        )
 
     async def submit(
         self,
@@ -507,7 +522,9 @@ class Pipeline:
             self._server = EmbeddedServer(self._directory)
             self._engine = self._made(await asyncio.to_thread(self._server.start))
             if self._stages is not None:
-                await self.migrate()
+                # Who migrates with `states` next has to get in; anybody else is refused later.
+                with contextlib.suppress(StatesUnmapped):
+                    await self.migrate()
         elif self._engine is None:
             self._engine = self._made(str(self._database))
         if self._stages is None:
@@ -537,7 +554,11 @@ class Pipeline:
         self._checked = True
 
     async def _ready_to_run(self) -> None:
-        """Check too that no embedder has other dimensions than its vectors in the database."""
+        """Check too that no embedder has other dimensions than its vectors in the database.
+
+        Anew each time: the lifecycle may have been retired since.
+        """
+        self._checked = False
         await self._ready()
         for bound in self._embedders:
             await Passages(self.engine, self._tables).check(bound)

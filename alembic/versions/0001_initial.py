@@ -51,6 +51,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
+            "successors",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
             "at",
             sa.TIMESTAMP(timezone=True),
             server_default=sa.text("clock_timestamp()"),
@@ -240,6 +246,7 @@ def upgrade() -> None:
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("lifecycle", sa.Text(), nullable=True),
         sa.Column(
             "started_at",
             sa.TIMESTAMP(timezone=True),

@@ -112,10 +112,15 @@ async def requeue(
     return REFUSED if applied.refused else OK
 
 
-async def migrate(target: Target) -> int:
-    """Create or update the tables and register the lifecycle."""
+async def migrate(target: Target, pairs: Sequence[str], *, dry_run: bool) -> int:
+    """Create or update the tables, register the lifecycle, and move documents to new states."""
+    states: dict[str, str] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new) or states.setdefault(old, new) != new:
+            raise UsageError(f"--map wants OLD=NEW, each OLD once; got {', '.join(pairs)}")
     async with opened(target, "migrate") as pipeline:
-        output.line(output.plain(await pipeline.migrate()))
+        output.line(output.plain(await pipeline.migrate(states, dry_run=dry_run)))
     return OK
 
 

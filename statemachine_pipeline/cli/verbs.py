@@ -544,9 +544,25 @@ def graph(
 
 @app.command()
 def migrate(
-    *, context: typer.Context, app: App = None, database: Database = None, schema: Schema = None
+    *,
+    context: typer.Context,
+    states: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="OLD=NEW",
+            help="Move documents out of a state that the lifecycle does not know any more; may be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
 ) -> None:
     """Create or update the tables, and register the lifecycle. Harmless when repeated."""
     from statemachine_pipeline.cli import ending, moving
 
-    ending.run(moving.migrate(_target(context, app, database, schema)))
+    target = _target(context, app, database, schema)
+    ending.run(moving.migrate(target, states or (), dry_run=dry_run))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 EDGE_CHECK = "transition_edge_is_declared"
+CLOSED_CHECK = "transition_leads_to_no_retired_state"
 
 _REFUSE = """
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -70,18 +71,24 @@ def guard_history(schema: str) -> list[str]:
     return [ddl.format(schema=schema) for ddl in (*functions, *_TRIGGERS)]
 
 
-def guard_edges(schema: str, codes: Iterable[str]) -> list[str]:
+def guard_edges(schema: str, codes: Iterable[str], closed: Iterable[str] = ()) -> list[str]:
     """Return the DDL that swaps the CHECK of legal edges, for a quoted ``schema``.
 
     NOT VALID spares the scan of old rows: they were checked by the CHECK before, whose edges are
-    all in this one.
+    all in this one. That no edge leads to ``closed`` states any more is asked of new rows only.
     """
-    array = ", ".join(f"'{code}'" for code in sorted(set(codes)))
+    code = "coalesce(from_state, '') || '>' || trigger || '>' || to_state"
+    checks = {EDGE_CHECK: f"{code} = ANY ({_array(codes)})"}
+    if states := sorted(closed):
+        checks[CLOSED_CHECK] = f"to_state <> ALL ({_array(states)})"
+    alter = f"ALTER TABLE {schema}.transition"
     return [
-        f"ALTER TABLE {schema}.transition DROP CONSTRAINT IF EXISTS {EDGE_CHECK}",
-        (
-            f"ALTER TABLE {schema}.transition ADD CONSTRAINT {EDGE_CHECK} CHECK ("
-            "coalesce(from_state, '') || '>' || trigger || '>' || to_state "
-            f"= ANY (ARRAY[{array}])) NOT VALID"
-        ),
+        *(f"{alter} DROP CONSTRAINT IF EXISTS {name}" for name in (EDGE_CHECK, CLOSED_CHECK)),
+        *(f"{alter} ADD CONSTRAINT {name} CHECK ({it}) NOT VALID" for name, it in checks.items()),
     ]
+
+
+def _array(names: Iterable[str]) -> str:
+    """Return names of states and triggers, which are letters, digits and ``_``, as SQL."""
+    quoted = ", ".join(f"'{name}'" for name in sorted(set(names)))
+    return f"ARRAY[{quoted}]"

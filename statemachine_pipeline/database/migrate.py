@@ -1,30 +1,47 @@
 """Create or bring up to date the tables of one schema, and register a lifecycle there.
 
 ``migrate`` may be run at any time, by several processes at once, and again. It never takes an edge
-away: old histories stay legal.
+away: old histories stay legal. Nor does it leave documents in states that the lifecycle does not
+know.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from statemachine_pipeline.database.checks import guard_edges
+from statemachine_pipeline.database.lifecycles import Stored, closed, registered, retired
+from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import feed
+from statemachine_pipeline.database.successors import (
+    Successors,
+    check_successors,
+    refuse_unmapped,
+)
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
-from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, SchemaMissing
-from statemachine_pipeline.graph import Graph
+from statemachine_pipeline.errors import (
+    DefinitionError,
+    LifecycleMismatch,
+    LifecycleRetired,
+    SchemaMissing,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from alembic.config import Config
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.graph import Graph
+    from statemachine_pipeline.stages import Stages
 
 HEAD = "0001"
 """The revision this version needs; a test compares it with the scripts.
@@ -48,17 +65,7 @@ def quoted(schema: str) -> str:
     return PGDialect().identifier_preparer.quote(schema)  # type: ignore[no-untyped-call]
 
 
-class Stored(NamedTuple):
-    """A lifecycle as it was registered, its guards known by name only.
-
-    Attributes:
-        by_hand: Triggers that only people take.
-        earned: Triggers that hooks earn, as the code that migrated said.
-    """
-
-    graph: Graph
-    by_hand: tuple[str, ...]
-    earned: tuple[str, ...]
+NO_STATES: Mapping[str, str] = MappingProxyType({})
 
 
 def migrate(
@@ -67,14 +74,20 @@ def migrate(
     graph: Graph,
     by_hand: Collection[str] = (),
     earned: Sequence[str] = (),
+    states: Mapping[str, str] = NO_STATES,
 ) -> str:
     """Bring ``schema`` to the newest revision and make ``graph`` its current lifecycle.
 
     Documents that wait where people act now wait for them, and those that waited for people where
-    workers act now for a worker.
+    workers act now for a worker. The moves that ``planned`` returns are legal once this committed,
+    and every lifecycle that knows a state they leave is retired.
 
     Returns:
         A sentence that says what was done.
+
+    Raises:
+        DefinitionError: As ``planned`` says; nothing was changed, like with the other.
+        StatesUnmapped: As there.
     """
     from alembic import command
 
@@ -87,13 +100,81 @@ def migrate(
     command.upgrade(_config(connection, schema), "head")
     after = _revision(connection, schema)
     _follow_own_numbers(connection, schema)
-    known = [stored.graph for stored in _registered(connection, schema)]
-    if not known or known[-1].fingerprint != graph.fingerprint:
-        _register(connection, schema, graph, known)
-        known.append(graph)
+    plan = planned(connection, schema, graph, by_hand, states)
+    newest = plan.known[-1] if plan.known else None
+    pairs = tuple(plan.states.items())
+    is_current = newest is not None and newest.graph.fingerprint == graph.fingerprint
+    if newest is None or not is_current or not set(pairs) <= set(newest.successors):
+        _register(connection, schema, graph, plan)
     _keep_stages(connection, schema, graph, by_hand, earned)
+    count = len(registered(connection, schema))
     schema_said = f"{before or 'nothing'} -> {after}" if before != after else f"at {after}"
-    return f"schema {schema}: {schema_said}; lifecycle {graph.name}, {len(known)} version(s)"
+    return f"schema {schema}: {schema_said}; lifecycle {graph.name}, {count} version(s)"
+
+
+async def bring(
+    engine: AsyncEngine, schema: str, stages: Stages, states: Mapping[str, str], *, dry_run: bool
+) -> str:
+    """Migrate and then move documents to the successors of their states.
+
+    Returns:
+        A sentence that says what was done, or for ``dry_run`` what would be moved.
+
+    Raises:
+        DefinitionError: As ``planned`` says.
+        StatesUnmapped: As there.
+    """
+    graph, by_hand = stages.graph, stages.kept_by_hand
+
+    def begin(connection: Connection) -> tuple[str, Successors]:
+        if dry_run:
+            plan = planned(connection, schema, graph, by_hand, states)
+            return plan.said(plan.counts(connection), dry_run=True), plan
+        said = migrate(connection, schema, graph, by_hand, stages.earned, states)
+        return said, planned(connection, schema, graph, by_hand, states)
+
+    with answering("migrating"):
+        async with engine.begin() as connection:
+            said, plan = await connection.run_sync(begin)
+    moved = "" if dry_run else plan.said(await plan.move(engine))
+    return f"{said}; {moved}" if moved else said
+
+
+def planned(
+    connection: Connection,
+    schema: str,
+    graph: Graph,
+    by_hand: Collection[str],
+    states: Mapping[str, str],
+) -> Successors:
+    """Return which documents move to which state when ``graph`` becomes the lifecycle.
+
+    What it was told before counts too, so that a migration which broke off is gone on with.
+
+    Args:
+        connection: To a database that may not have been migrated.
+        schema: Whose.
+        graph: The new lifecycle.
+        by_hand: Triggers that only people take.
+        states: Old states, each with its successor.
+
+    Raises:
+        DefinitionError: A move is not wanted or cannot be made.
+        StatesUnmapped: Documents stand in other states that ``graph`` does not know.
+    """
+    known = registered(connection, schema) if _revision(connection, schema) else []
+    told = (one.successors for one in known if one.graph.fingerprint == graph.fingerprint)
+    pairs = {old: new for before in told for old, new in before} | dict(states)
+    check_successors(graph, known, pairs)
+    refuse_unmapped(connection, tables(schema), graph, known, pairs)
+    earlier = {state for one in known for state in one.graph.states}
+    return Successors(
+        t=tables(schema),
+        graph=graph,
+        held=_held(graph, by_hand),
+        states={old: new for old, new in pairs.items() if old in earlier},
+        known=known,
+    )
 
 
 def check(connection: Connection, schema: str, graph: Graph, by_hand: Collection[str] = ()) -> None:
@@ -102,16 +183,19 @@ def check(connection: Connection, schema: str, graph: Graph, by_hand: Collection
     Raises:
         SchemaMissing: Run ``migrate`` first.
         LifecycleMismatch: The difference is named.
+        LifecycleRetired: Documents were moved out of states that it knows.
     """
     found = _revision(connection, schema)
     if found != HEAD:
         raise SchemaMissing(schema, f"revision {found or 'none'}, this version needs {HEAD}")
-    known = {one.graph.fingerprint: one for one in _registered(connection, schema)}
+    known = registered(connection, schema)
     if not known:
         raise SchemaMissing(schema, "no lifecycle is registered")
-    stored = known.get(graph.fingerprint)
+    stored = {one.graph.fingerprint: one for one in known}.get(graph.fingerprint)
     if stored is None:
-        raise LifecycleMismatch(graph.name, graph.difference(list(known.values())[-1].graph))
+        raise LifecycleMismatch(graph.name, graph.difference(known[-1].graph))
+    if moves := retired(known).get(graph.fingerprint):
+        raise LifecycleRetired(graph.name, known[-1].graph.name, moves)
     mine, theirs = set(by_hand), set(stored.by_hand)
     if mine != theirs:
         lines = [f"kept by hand only in the code: {one}" for one in sorted(mine - theirs)]
@@ -125,7 +209,7 @@ def newest(connection: Connection, schema: str) -> Stored:
     Raises:
         SchemaMissing: There is none.
     """
-    known = _registered(connection, schema) if _revision(connection, schema) else []
+    known = registered(connection, schema) if _revision(connection, schema) else []
     if not known:
         raise SchemaMissing(schema, "no tables, or no lifecycle in them")
     return known[-1]
@@ -155,17 +239,26 @@ def _follow_own_numbers(connection: Connection, schema: str) -> None:
     )
 
 
-def _register(connection: Connection, schema: str, graph: Graph, known: list[Graph]) -> None:
+def _register(connection: Connection, schema: str, graph: Graph, plan: Successors) -> None:
     lifecycle = tables(schema).lifecycle
+    returns = [one for one in plan.known if one.graph.fingerprint == graph.fingerprint]
+    pairs = dict.fromkeys(pair for one in returns for pair in one.successors)
+    for pair in plan.states.items():  # told again, or in another way: the last counts
+        pairs.pop(pair, None)
+        pairs[pair] = None
     # A graph that returns becomes the newest again.
     connection.execute(sa.delete(lifecycle).where(lifecycle.c.fingerprint == graph.fingerprint))
     connection.execute(
         sa.insert(lifecycle).values(
-            name=graph.name, fingerprint=graph.fingerprint, graph=graph.to_json()
+            name=graph.name,
+            fingerprint=graph.fingerprint,
+            graph=graph.to_json(),
+            successors=[list(pair) for pair in pairs],
         )
     )
-    codes = {code for stored in (*known, graph) for code in stored.codes()}
-    for ddl in guard_edges(quoted(schema), codes):
+    known = registered(connection, schema)
+    codes = {code for one in known for code in one.codes()}
+    for ddl in guard_edges(quoted(schema), codes, closed(known)):
         connection.execute(sa.text(ddl))
 
 
@@ -182,7 +275,7 @@ def _keep_stages(
         .where(t.lifecycle.c.fingerprint == graph.fingerprint)
         .values(by_hand=sorted(by_hand), earned=list(earned))
     )
-    states = sorted({state for trigger in by_hand for state in graph.sources(trigger)})
+    states = sorted(_held(graph, by_hand))
     waits, is_there = t.work.c.lane, t.work.c.state == sa.any_(sa.literal(states, ARRAY(sa.Text)))
     waiting = sa.update(t.work).where(is_there, waits.in_(["ready", "deferred"]))
     freed = sa.update(t.work).where(sa.not_(is_there), waits == "held")
@@ -190,13 +283,8 @@ def _keep_stages(
     connection.execute(freed.values(lane="ready"))
 
 
-def _registered(connection: Connection, schema: str) -> list[Stored]:
-    lifecycle = tables(schema).lifecycle
-    columns = (lifecycle.c.graph, lifecycle.c.by_hand, lifecycle.c.earned)
-    rows = connection.execute(sa.select(*columns).order_by(lifecycle.c.version))
-    return [
-        Stored(Graph.from_json(row.graph), tuple(row.by_hand), tuple(row.earned)) for row in rows
-    ]
+def _held(graph: Graph, by_hand: Collection[str]) -> frozenset[str]:
+    return frozenset(state for trigger in by_hand for state in graph.sources(trigger))
 
 
 def _revision(connection: Connection, schema: str) -> str | None:

@@ -122,6 +122,8 @@ def _lifecycle(metadata: sa.MetaData) -> sa.Table:
         # Triggers, of the hooks and not of the class: so no part of the graph and its fingerprint.
         sa.Column("by_hand", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
         sa.Column("earned", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
+        # Pairs of a state that documents were moved out of for this lifecycle, and the next one.
+        sa.Column("successors", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
         _time("at"),
         comment="The lifecycles this schema was migrated to, newest last, as JSON",
     )
@@ -290,6 +292,8 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _text("host"),
         _count("pid", None),
         _text("version"),
+        # Fingerprint of the lifecycle that it runs.
+        _text("lifecycle", nullable=True),
         _time("started_at"),
         _time("beat_at"),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),

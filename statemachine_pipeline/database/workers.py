@@ -44,17 +44,21 @@ class Workers:
         self._t, self._timeouts = t, timeouts or Timeouts()
         self._given = _from_url(engine)
 
-    async def register(self, serves: Mapping[str, str | None] = NOTHING) -> int:
+    async def register(
+        self, serves: Mapping[str, str | None] = NOTHING, lifecycle: str | None = None
+    ) -> int:
         """Make this process known as a new worker; return its id, which is never used again.
 
         Args:
             serves: The triggers of its stages with the providers that they ask, if any; for whoever
                 wants to know what a document waits for.
+            lifecycle: The fingerprint of what it runs; a migration that retires it ends the worker.
         """
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": importlib.metadata.version("statemachine-pipeline"),
+            "lifecycle": lifecycle,
             "serves": dict(serves),
         }
         with answering("registering a worker"):

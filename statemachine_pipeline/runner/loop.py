@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from loguru import logger
 
 from statemachine_pipeline.database.turns import Turns
-from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import (
     CHORE_SECONDS,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
-    from statemachine_pipeline.runner.heartbeat import Liveness
     from statemachine_pipeline.stages import Bound, Stages
 
     Until = Callable[[Drive, int], Awaitable[None]]
@@ -71,7 +70,7 @@ class Runner:
     handlers.
 
     Args:
-        prepare: Awaited once before the first claim: checks the schema.
+        prepare: Awaited before the first claim, and under each new id: checks the schema.
         after_load: Awaited when ``run_until_idle`` has found nothing more to do.
         store: The database.
         pauses: What nobody claims for now.
@@ -132,7 +131,7 @@ class Runner:
 
         Raises:
             SchemaMissing: The database was not migrated.
-            LifecycleMismatch: It was, for another lifecycle.
+            LifecycleMismatch: It was, for another lifecycle, perhaps while this one ran.
         """
         await self._run(self._until_stopped)
 
@@ -176,18 +175,28 @@ class Runner:
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            worker: int | None = await self._workers.register(self._serves)
+            worker: int | None = await self._register()
             while worker is not None:
                 self._fenced.clear()
                 if await self._work_as_one(worker, until):
                     return
                 worker = await self._register_again()
 
+    async def _register(self) -> int:
+        """Get an id, then look at the schema: a migration ends only the workers that it finds."""
+        worker = await self._workers.register(self._serves, self._stages.graph.fingerprint)
+        try:
+            await self._prepare()
+        except PipelineError:
+            await self._workers.leave(worker)
+            raise
+        return worker
+
     async def _register_again(self) -> int | None:
         """Get another id once the database answers; None when told to stop meanwhile."""
         while not self._stopping.is_set():
             try:
-                return await self._workers.register(self._serves)
+                return await self._register()
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
                 wait = backoff_seconds(POLL_SECONDS_LAST, self._outage.failures)

@@ -13,6 +13,7 @@ _HOME: dict[str, tuple[str, ...]] = {
     "model": ("model_check", "assert_mutants_killed", "Report", "Violation", "ModelViolated"),
     "protocol": ("MUTANTS",),
     "situations": ("Row",),
+    "replay": ("Replayed", "assert_database_replays", "assert_replays"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     )
     from statemachine_pipeline.testing.protocol import MUTANTS
     from statemachine_pipeline.testing.situations import Row
+    from statemachine_pipeline.testing.replay import (
+        Replayed,
+        assert_database_replays,
+        assert_replays,
+    )
 
 __all__ = [
     "MUTANTS",
@@ -37,6 +43,9 @@ __all__ = [
     "Violation",
     "assert_mutants_killed",
     "model_check",
+    "Replayed",
+    "assert_database_replays",
+    "assert_replays",
 ]
 
 

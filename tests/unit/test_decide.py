@@ -17,15 +17,29 @@ from statemachine_pipeline.decide import (
     Decision,
     Earned,
     Failed,
+    Parked,
     Postponed,
     Standing,
     Succeeded,
     decide,
     output_sha256,
     resume,
+    walk_from,
 )
-from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle, all_chunks_stored
-from statemachine_pipeline.records import Accepted, Facts, ParsedText, Publication, sha256_hex
+from statemachine_pipeline.lifecycle import (
+    DocumentLifecycle,
+    Lifecycle,
+    all_chunks_stored,
+    same_bytes,
+)
+from statemachine_pipeline.records import (
+    Accepted,
+    Facts,
+    ParsedText,
+    Publication,
+    Validated,
+    sha256_hex,
+)
 from statemachine_pipeline.retry import Policy
 from statemachine_pipeline.stages import Bound, Stages, by_hand
 
@@ -99,6 +113,33 @@ def test_a_crash_counts_and_parks_at_the_bound(crashes: int, trigger: str) -> No
     assert decision.crashed
     assert decision.steps[0].error == "crashed"
     assert decision.error == "worker 3 died"
+
+
+@pytest.mark.parametrize("is_contained", [True, False])
+def test_only_what_took_its_worker_down_is_tried_alone(*, is_contained: bool) -> None:
+    """'The next try is made by a worker that holds nothing else', but for children that died."""
+    crashed = Crashed(reason="it died", detail="signal 9", is_contained=is_contained)
+    decision = settle("parse_queued", crashed)
+    assert decision.alone is (not is_contained)
+    assert decision.error == "it died: signal 9"
+
+
+def test_what_is_parked_says_where_how_and_after_how_many_tries() -> None:
+    """A dead letter says of the attempt that was the last what lists and groups show."""
+    assert settle("parse_queued", FAULT).parked is None
+    failed = settle("parse_queued", FAULT, Facts(attempt=3, crashes=1)).parked
+    assert failed == Parked(stage="finish_parse", failed=FAULT, attempts=3, crashes=1)
+    crashed = settle("parse_queued", Crashed(reason="gone"), Facts(attempt=2, crashes=1)).parked
+    assert crashed is not None
+    assert (crashed.attempts, crashed.crashes, crashed.failed.code) == (2, 2, "crashed")
+    # Where nothing is to be earned, nothing was tried.
+    nobody = settle("chunks_stored", FAULT, Facts(attempt=3)).parked
+    assert nobody == Parked(stage="queue_embedding", failed=FAULT, attempts=0, crashes=0)
+    # The stage is the hook's own, also where it earns the first of several ways out.
+    stages = stages_of(CircleLifecycle, go=work, end=work)
+    forked = settle("one", FAULT, Facts(attempt=3), stages=stages).parked
+    assert forked is not None
+    assert forked.stage == "end"
 
 
 def test_a_crash_at_the_last_attempt_parks_too() -> None:
@@ -327,7 +368,28 @@ def test_hops_in_a_circle_end() -> None:
     decision = settle("first", Succeeded(), stages=stages)
     assert walked(decision) == [("go", False), ("there", True), ("fail", False)]
     assert decision.steps[-1].error == "hops_in_a_circle"
+    assert decision.error == "nothing to earn here, yet no way forward (hops_in_a_circle)"
     assert settle("first", Succeeded(), CHUNKED, stages=stages).state == "last"
+    resumed = walk("one", earned={}, stages=stages)
+    assert resumed is not None
+    assert walked(resumed) == [("there", True), ("fail", False)]
+
+
+def test_an_edge_that_somebody_asks_for_is_followed_where_nothing_is_to_be_earned() -> None:
+    """'Take an edge that somebody asked for, and those behind it', on the facts there are."""
+    stages = stages_of(OddLifecycle, go=None, on=work, end=None, check=None)
+    edge = stages.graph.step("second", "on", Facts(reported={"left": 0}))
+    decision = walk_from(stages, edge, Facts(text_chars=1))
+    assert walked(decision) == [("on", False), ("end", True)]
+    assert (decision.state, decision.lane, decision.input_sha256) == ("last", None, None)
+    stages = stages_of(CircleLifecycle, go=by_hand)
+    edge = stages.graph.step("first", "go", Facts())
+    assert walked(walk_from(stages, edge, CHUNKED)) == [("go", False), ("end", True)]
+    assert walk_from(stages, edge, Facts()).steps[-1].error == "hops_in_a_circle"
+    stored = STAGES.graph.step("parse_validated", "store_chunks", CHUNKED)
+    before = walk_from(STAGES, stored, CHUNKED)  # nobody is there to go on into a stage
+    assert walked(before) == [("store_chunks", False), ("queue_embedding", True)]
+    assert (before.state, before.lane) == ("embedding_queued", "ready")
 
 
 def test_a_duplicate_rests_on_its_owner() -> None:
@@ -342,7 +404,9 @@ def test_a_duplicate_rests_on_its_owner() -> None:
 
 def test_who_is_no_duplicate_rests_on_nobody() -> None:
     """A document that completes keeps no owner, whatever its facts say."""
-    decision = settle("embeddings_stored", Succeeded(), Facts(duplicate_of=OWNER))
+    facts = Facts(duplicate_of=OWNER, duplicate_by="bytes")
+    decision = settle("embeddings_stored", Succeeded(), facts, input_sha256="out")
+    assert decision.input_sha256 == "out"  # its product is kept, for the next life
     assert (decision.state, decision.duplicate_of, decision.duplicate_by) == (
         "complete",
         None,
@@ -632,6 +696,78 @@ def test_a_guard_is_asked_again_on_what_was_counted_then() -> None:
     assert hops(walk(earned=earlier(**lost))) == MAIN_LINE[:3]
 
 
+class KeyedLifecycle(Lifecycle):
+    """A state without a hook from which guards of several kinds lead on, and a hook behind."""
+
+    first = State(initial=True)
+    second, third = State(), State()
+    twin, last = State(final=True), State(final=True)
+
+    go = first.to(second)
+    mark_duplicate = second.to(twin, cond=same_bytes)
+    on = second.to(third, cond=all_chunks_stored)
+    end = third.to(last)
+
+
+KEYED = stages_of(KeyedLifecycle, go=work, end=work)
+
+
+def keyed(**changes: Any) -> dict[str, Earned]:
+    """Return what an earlier life of a keyed document earned; ``changes`` of its first stage."""
+    stage = KEYED.at("first")
+    assert stage is not None
+    went = Earned(
+        stage="go",
+        input_sha256="bytes",
+        fingerprint=stage.fingerprint,
+        output_sha256="out",
+        kind="none",
+        key=("bytes", "b"),
+        facts={"chunks_expected": 1, "chunks_stored": 1},
+    )
+    ended = dataclasses.replace(went, stage="end", input_sha256="out", key=None)
+    return {"go": dataclasses.replace(went, **changes), "end": ended}
+
+
+def test_a_stage_behind_a_hop_is_hopped_over_too() -> None:
+    """'One settle walks all hops': also those through states where nothing is to be earned."""
+    decision = walk("first", keyed(), stages=KEYED)
+    assert hops(decision) == ["go", "on", "end"]
+
+
+def test_whom_a_document_rests_on_is_seen_where_there_is_no_hook() -> None:
+    """Another may have taken its key while it waited there."""
+    decision = walk("second", keyed(), "out", stages=KEYED, owners={("bytes", "b"): OWNER})
+    assert hops(decision) == ["mark_duplicate"]
+    assert decision is not None
+    assert (decision.duplicate_of, decision.duplicate_by) == (OWNER, "bytes")
+
+
+def test_a_hop_that_is_refused_while_resuming_parks_the_document() -> None:
+    """As it does after a stage that was run."""
+    decision = walk("second", {"go": keyed(facts={})["go"]}, "out", stages=KEYED)
+    assert decision is not None
+    assert walked(decision) == [("fail", False)]
+    assert decision.steps[0].error == "guard_refused:all_chunks_stored"
+
+
+def test_guards_see_the_newest_product_where_none_led_to_what_is_read() -> None:
+    """Its input was changed by hand, say: better the newest facts than none."""
+    earned = {"go": keyed()["go"]}
+    decision = walk("second", earned, "another", stages=KEYED, admitted={"third"})
+    assert decision is not None
+    assert (walked(decision), decision.state) == ([("on", True)], "third")
+
+
+def test_data_of_which_nothing_is_known_counts_as_gone() -> None:
+    """A kind that is not among what is stored is made again, like one that was changed."""
+    standing = Standing(earned=earlier(), present={}, owners={})
+    decision = resume(
+        STAGES, "uploaded", Facts(), input_sha256="bytes", standing=standing, admitted=HOOKED
+    )
+    assert hops(decision) == ["queue_parse"]
+
+
 # What later stages read.
 
 
@@ -644,6 +780,7 @@ def test_what_later_stages_read_is_hashed_by_the_product_or_follows_from_the_inp
     assert output_sha256(bound, "in", None) == "in"
     key = Accepted(media_type="text/plain", sha256="ab")
     assert output_sha256(bound, "in", key) == "ab"
+    assert output_sha256(bound, "in", Validated(text_sha256="ab")) == "in"
     other = output_sha256(bound, "in", object())
     assert other == output_sha256(bound, "in", object())
     assert other != output_sha256(bound, "other in", object())

@@ -17,6 +17,7 @@ from statemachine_pipeline.errors import (
     EmbedderMismatch,
     HistoryAhead,
     LifecycleMismatch,
+    LifecycleRetired,
     MissingExtra,
     NotHeard,
     PauseRefused,
@@ -27,6 +28,7 @@ from statemachine_pipeline.errors import (
     SearchRefused,
     SourceRefused,
     StaleClaim,
+    StatesUnmapped,
     TransitionRefused,
 )
 
@@ -75,6 +77,22 @@ SENTENCES = [
             "lifecycle 'Short' differs from the one in the database (only in the code: a>go>b; "
             "only in the database: a>go>c); run `statemachine-pipeline migrate` with this "
             "lifecycle, or use another schema"
+        ),
+    ),
+    (
+        LifecycleRetired("Old", "New", {"parsed": "read", "cut": "split"}),
+        (
+            "lifecycle 'Old' was retired when the database was migrated to 'New' ('parsed' became "
+            "'read', 'cut' became 'split'); run the newer code, or go back by "
+            "`statemachine-pipeline migrate` with this lifecycle"
+        ),
+    ),
+    (
+        StatesUnmapped("New", {"cut": 1, "parsed": 1200}),
+        (
+            "lifecycle 'New' does not know the states of documents (1 in 'cut', 1,200 in "
+            "'parsed'); say which succeed them, `statemachine-pipeline migrate --map cut=NEW --map "
+            "parsed=NEW`, or bring the documents to other states with the code that knows these"
         ),
     ),
     (

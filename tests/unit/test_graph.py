@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from statemachine import State
 
-from statemachine_pipeline.errors import TransitionRefused
+from statemachine_pipeline.errors import DefinitionError, TransitionRefused
 from statemachine_pipeline.graph import Edge, Graph, Guard
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle, has_text, is_duplicate
 from statemachine_pipeline.records import Facts, Option, Verdict
@@ -140,6 +140,66 @@ def test_a_guard_that_raises_shuts_its_trigger_only() -> None:
     assert FORKED.advance("left", TEXT) == "guard_refused:is_wide"
 
 
+# Compiled
+
+
+def test_a_class_is_compiled_with_all_that_it_declares_and_is_given() -> None:
+    """States and edges in declared order, guards with what they have to answer, restarts."""
+
+    class Small(Lifecycle):
+        come = State(initial=True)
+        gone, kept = State(final=True), State(final=True)
+
+        leave = come.to(gone, cond=[has_text, is_duplicate])
+        keep = come.to(kept, unless=has_text)
+
+    graph = Small.graph
+    assert (graph.name, graph.initial, graph.ends) == ("Small", "come", {"gone", "kept"})
+    assert graph.states == ("come", "gone", "kept", "dead_letter", "cancelled", "deleted")
+    assert [edge.code for edge in graph.edges] == [
+        "come>leave>gone",
+        "come>keep>kept",
+        "come>retry>come",
+        "come>fail>dead_letter",
+        "come>cancel>cancelled",
+    ]
+    assert [[guard.label for guard in edge.guards] for edge in graph.edges] == [
+        ["has_text", "is_duplicate"],
+        ["not has_text"],
+        ["may_retry"],
+        ["not may_retry"],
+        [],
+    ]
+    assert graph.edges[1].guards[0] == Guard("has_text", expected=False, function=has_text)
+    assert {edge.code for edge in graph.restarts} == {
+        ">submit>come",
+        "dead_letter>requeue>come",
+        "cancelled>requeue>come",
+        "gone>reprocess>come",
+        "kept>reprocess>come",
+        *(f"{state}>revise>come" for state in graph.states),
+        *(f"{state}>delete>deleted" for state in ("gone", "kept", "dead_letter", "cancelled")),
+    }
+    assert len(graph.restarts) == 15
+    lines = graph.difference(dataclasses.replace(graph, edges=()))
+    assert "only in the code: come>leave>gone [has_text] [is_duplicate]" in lines
+
+
+def test_a_state_from_which_no_end_is_reached_is_named_with_the_ends_there_are() -> None:
+    """``fail`` gives every state an end, so that the engine's own check finds nothing."""
+    with pytest.raises(DefinitionError, match="no way forward from lost to gone or kept; add"):
+
+        class Lost(Lifecycle):
+            come = State(initial=True)
+            lost = State()
+            gone, kept = State(final=True), State(final=True)
+
+            leave = come.to(gone)
+            keep = come.to(kept)
+            lose = come.to(lost)
+            stay = lost.to(lost)
+
+
 # restart
 
 
@@ -167,7 +227,9 @@ def test_a_restart_that_is_not_declared_is_refused(state: str, trigger: str, rea
     """'requeue (dead_letter, cancelled), reprocess (every final state that the class declares)'."""
     with pytest.raises(TransitionRefused) as caught:
         SHIPPED.restart(state, trigger)
-    assert caught.value.reason == reason
+    error = caught.value
+    assert (error.state, error.trigger, error.reason) == (state, trigger, reason)
+    assert str(error).endswith(f"possible here: {', '.join(sorted(SHIPPED.possible(state)))}")
 
 
 # What can be asked about it.

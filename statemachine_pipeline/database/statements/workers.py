@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 def register(t: Tables) -> Any:
     """Make a worker known; its id is never used again."""
+    given = ("host", "pid", "version", "lifecycle", "serves")
     return (
         sa.insert(t.worker)
-        .values(**{name: sa.bindparam(name) for name in ("host", "pid", "version", "serves")})
+        .values(**{name: sa.bindparam(name) for name in given})
         .returning(t.worker.c.id)
     )
 
