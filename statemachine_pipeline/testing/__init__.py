@@ -10,24 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
     "coverage": ("Coverage",),
-    "model": ("model_check", "assert_mutants_killed", "Report", "Violation", "ModelViolated"),
-    "protocol": ("MUTANTS",),
-    "situations": ("Row",),
+    "modelling.model": (
+        "model_check",
+        "assert_mutants_killed",
+        "Report",
+        "Violation",
+        "ModelViolated",
+    ),
+    "modelling.protocol": ("MUTANTS",),
+    "modelling.situations": ("Row",),
     "replay": ("Replayed", "assert_database_replays", "assert_replays"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
-    from statemachine_pipeline.testing.model import (
+    from statemachine_pipeline.testing.modelling.model import (
         ModelViolated,
         Report,
         Violation,
         assert_mutants_killed,
         model_check,
     )
-    from statemachine_pipeline.testing.protocol import MUTANTS
-    from statemachine_pipeline.testing.situations import Row
+    from statemachine_pipeline.testing.modelling.protocol import MUTANTS
+    from statemachine_pipeline.testing.modelling.situations import Row
     from statemachine_pipeline.testing.replay import (
         Replayed,
         assert_database_replays,
@@ -38,14 +44,14 @@ __all__ = [
     "MUTANTS",
     "Coverage",
     "ModelViolated",
+    "Replayed",
     "Report",
     "Row",
     "Violation",
-    "assert_mutants_killed",
-    "model_check",
-    "Replayed",
     "assert_database_replays",
+    "assert_mutants_killed",
     "assert_replays",
+    "model_check",
 ]
 
 

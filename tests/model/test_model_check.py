@@ -21,13 +21,13 @@ from statemachine_pipeline.testing import (
     assert_mutants_killed,
     model_check,
 )
-from statemachine_pipeline.testing.actions import Action
-from statemachine_pipeline.testing.choices import Choices
-from statemachine_pipeline.testing.exploration import Exploration
-from statemachine_pipeline.testing.properties import PROPERTIES, Safety
-from statemachine_pipeline.testing.protocol import AS_BUILT
-from statemachine_pipeline.testing.situations import IDLE, Budget, Situation
-from statemachine_pipeline.testing.steps import Steps
+from statemachine_pipeline.testing.modelling.actions import Action
+from statemachine_pipeline.testing.modelling.choices import Choices
+from statemachine_pipeline.testing.modelling.exploration import Exploration
+from statemachine_pipeline.testing.modelling.properties import PROPERTIES, Safety
+from statemachine_pipeline.testing.modelling.protocol import AS_BUILT
+from statemachine_pipeline.testing.modelling.situations import IDLE, Budget, Situation
+from statemachine_pipeline.testing.modelling.steps import Steps
 
 if TYPE_CHECKING:
     from statemachine_pipeline import Facts

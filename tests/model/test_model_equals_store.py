@@ -26,12 +26,18 @@ from statemachine_pipeline.records import Accepted, Validated, sha256_hex
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.slots import Slots
-from statemachine_pipeline.testing.actions import Action, Step
-from statemachine_pipeline.testing.choices import Choice, Choices
-from statemachine_pipeline.testing.protocol import AS_BUILT
-from statemachine_pipeline.testing.situations import IDLE, Budget, Row, Situation, canonical
-from statemachine_pipeline.testing.steps import Steps
-from statemachine_pipeline.testing.story import Story, numbered
+from statemachine_pipeline.testing.modelling.actions import Action, Step
+from statemachine_pipeline.testing.modelling.choices import Choice, Choices
+from statemachine_pipeline.testing.modelling.protocol import AS_BUILT
+from statemachine_pipeline.testing.modelling.situations import (
+    IDLE,
+    Budget,
+    Row,
+    Situation,
+    canonical,
+)
+from statemachine_pipeline.testing.modelling.steps import Steps
+from statemachine_pipeline.testing.modelling.story import Story, numbered
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from statemachine_pipeline.decide import Crashed, Failed, Succeeded
 from statemachine_pipeline.graph import REPROCESS, REQUEUE, RETRY, REVISE
-from statemachine_pipeline.testing.actions import Action, Cause, Step
-from statemachine_pipeline.testing.choices import DIED
-from statemachine_pipeline.testing.situations import (
+from statemachine_pipeline.testing.modelling.actions import Action, Cause, Step
+from statemachine_pipeline.testing.modelling.choices import DIED
+from statemachine_pipeline.testing.modelling.situations import (
     IDLE,
     LATE,
     Row,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from statemachine_pipeline.decide import Decision, Outcome
-    from statemachine_pipeline.testing.choices import Choice, Choices, Request
-    from statemachine_pipeline.testing.protocol import Protocol
+    from statemachine_pipeline.testing.modelling.choices import Choice, Choices, Request
+    from statemachine_pipeline.testing.modelling.protocol import Protocol
 
 _COSTS = {REVISE: "duplicates", REQUEUE: "restarts", REPROCESS: "restarts"}
 """What begins another life, and would go on for ever without a budget."""

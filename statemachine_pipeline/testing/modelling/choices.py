@@ -28,7 +28,7 @@ from statemachine_pipeline.decide import (
 from statemachine_pipeline.errors import TransitionRefused
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.records import Document, Facts
-from statemachine_pipeline.testing.products import INPUT, Products
+from statemachine_pipeline.testing.modelling.products import INPUT, Products
 from statemachine_pipeline.testing.verdicts import basis
 
 if TYPE_CHECKING:

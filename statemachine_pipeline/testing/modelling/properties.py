@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from statemachine_pipeline.testing.actions import Step
-    from statemachine_pipeline.testing.choices import Choices
-    from statemachine_pipeline.testing.situations import Row, Situation
+    from statemachine_pipeline.testing.modelling.actions import Step
+    from statemachine_pipeline.testing.modelling.choices import Choices
+    from statemachine_pipeline.testing.modelling.situations import Row, Situation
 
 PROPERTIES: Mapping[str, str] = MappingProxyType(
     {

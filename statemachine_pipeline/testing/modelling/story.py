@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from statemachine_pipeline.testing.actions import Step
-    from statemachine_pipeline.testing.exploration import Way
-    from statemachine_pipeline.testing.situations import Row, Situation, Worker
+    from statemachine_pipeline.testing.modelling.actions import Step
+    from statemachine_pipeline.testing.modelling.exploration import Way
+    from statemachine_pipeline.testing.modelling.situations import Row, Situation, Worker
 
 _LANES = {
     "claimed": "it goes on there",

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.errors import PipelineError
 from statemachine_pipeline.stages import Stages
-from statemachine_pipeline.testing.choices import Choices
-from statemachine_pipeline.testing.exploration import Broken, Exploration
-from statemachine_pipeline.testing.properties import PROPERTIES, Safety
-from statemachine_pipeline.testing.protocol import AS_BUILT, MUTANTS, Protocol
-from statemachine_pipeline.testing.situations import IDLE, Budget, Row, Situation
-from statemachine_pipeline.testing.steps import Steps
-from statemachine_pipeline.testing.story import Story, numbered
+from statemachine_pipeline.testing.modelling.choices import Choices
+from statemachine_pipeline.testing.modelling.exploration import Broken, Exploration
+from statemachine_pipeline.testing.modelling.properties import PROPERTIES, Safety
+from statemachine_pipeline.testing.modelling.protocol import AS_BUILT, MUTANTS, Protocol
+from statemachine_pipeline.testing.modelling.situations import IDLE, Budget, Row, Situation
+from statemachine_pipeline.testing.modelling.steps import Steps
+from statemachine_pipeline.testing.modelling.story import Story, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

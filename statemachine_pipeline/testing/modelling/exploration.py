@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import networkx as nx
 
-from statemachine_pipeline.testing.situations import canonical
+from statemachine_pipeline.testing.modelling.situations import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from statemachine_pipeline.testing.actions import Step
-    from statemachine_pipeline.testing.properties import Safety
-    from statemachine_pipeline.testing.situations import Row, Situation
-    from statemachine_pipeline.testing.steps import Steps
+    from statemachine_pipeline.testing.modelling.actions import Step
+    from statemachine_pipeline.testing.modelling.properties import Safety
+    from statemachine_pipeline.testing.modelling.situations import Row, Situation
+    from statemachine_pipeline.testing.modelling.steps import Steps
 
 Way: TypeAlias = "tuple[tuple[Situation, Step], ...]"
 """Steps in order, each with the situation in which it is taken."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from statemachine_pipeline.graph import Edge
-    from statemachine_pipeline.testing.choices import Choice
-    from statemachine_pipeline.testing.situations import Situation
+    from statemachine_pipeline.testing.modelling.choices import Choice
+    from statemachine_pipeline.testing.modelling.situations import Situation
 
 Action = Literal[
     "claim",
