@@ -9,14 +9,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
+    "linting": ("assert_lint_clean", "assert_precedes", "lint"),
+    "findings": ("Finding",),
     "coverage": ("Coverage",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.findings import Finding
+    from statemachine_pipeline.testing.linting import assert_lint_clean, assert_precedes, lint
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - as one reaches for them
+    "lint",
+    "assert_lint_clean",
+    "assert_precedes",
+    "Finding",
     "Coverage",
 ]
 

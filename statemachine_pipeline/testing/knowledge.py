@@ -1,0 +1,100 @@
+"""Checks of what guards can know where they stand: which facts hooks bring there, and which not.
+
+Guards of a state with a hook see what this hook brought. Where there is nothing to earn they see
+what the stage before brought, and where people choose all counts of this life.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+from statemachine_pipeline.records import Facts
+from statemachine_pipeline.testing.findings import Finding, found
+from statemachine_pipeline.testing.subjects import taken
+from statemachine_pipeline.testing.witnesses import TWIN_FACT, find, guards_of, reads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from statemachine_pipeline.stages import Bound, Kind, Stages
+    from statemachine_pipeline.testing.subjects import Subject
+
+_CHUNKS = frozenset({"chunks_expected", "chunks_stored"})
+_VECTORS = frozenset({"vectors_expected", "vectors_stored"})
+_TEXT = frozenset({"text_chars"})
+_ALWAYS = frozenset({"attempt", "attempts_allowed", "crashes", "crashes_allowed"})
+_BROUGHT: Mapping[Kind, frozenset[str]] = MappingProxyType(
+    {
+        "parser": _TEXT | {"reported"},
+        "chunker": _CHUNKS,
+        "embedder": _VECTORS,
+        "publisher": frozenset(),
+        "function": _TEXT | _CHUNKS | _VECTORS | {"reported", TWIN_FACT},
+    }
+)
+_TOO_FEW = MappingProxyType(
+    {
+        "chunker": Facts(chunks_expected=2, chunks_stored=1),
+        "embedder": Facts(vectors_expected=2, vectors_stored=1),
+    }
+)
+_PERMANENT = "permanent"
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Yield guards that cannot know what they read, and counts that no guard compares."""
+    for edge in subject.forward:
+        for guard in edge.guards:
+            if _PERMANENT in reads(guard):
+                what = f"guard {guard.label} reads {_PERMANENT}, which is set after failures only"
+                yield found("L14", edge.code, what)
+    if subject.stages is not None:
+        yield from _unknown(subject, subject.stages)
+        for bound in subject.stages:
+            yield from _uncounted(subject, bound)
+
+
+def _unknown(subject: Subject, stages: Stages) -> Iterator[Finding]:
+    walks = nx.DiGraph([(edge.from_state, edge.to_state) for edge in subject.forward])
+    for edge in subject.forward:
+        state = str(edge.from_state)
+        known = _known(stages, state, nx.ancestors(walks, state) | {state}) | {_PERMANENT}
+        for guard in edge.guards:
+            unknown = sorted(name for name in reads(guard) if name.partition(".")[0] not in known)
+            if unknown:
+                what = f"guard {guard.label} reads {', '.join(unknown)}, which no hook brings there"
+                yield found("L14", edge.code, what)
+
+
+def _known(stages: Stages, state: str, upstream: Iterable[str]) -> frozenset[str]:
+    """Return what may differ from the defaults where the ways out of a state are chosen."""
+    before = [bound for bound in map(stages.at, upstream) if bound is not None]
+    counted = frozenset().union(*(_BROUGHT[bound.stage.kind] for bound in before))
+    here = stages.at(state)
+    led = [here] if here else [b for b in before if b.trigger in stages.before(state)]
+    brought = frozenset().union(*(_BROUGHT[bound.stage.kind] for bound in led))
+    # The length of the text stays with the document; other counts are read again for people only.
+    kept = _TEXT | _CHUNKS | _VECTORS if stages.is_by_hand(state) else _TEXT
+    return _ALWAYS | brought | (counted & kept)
+
+
+def _uncounted(subject: Subject, bound: Bound) -> Iterator[Finding]:
+    lacking = _TOO_FEW.get(bound.stage.kind)
+    if lacking is None:
+        return
+    counts = {name: getattr(lacking, name) for name in _BROUGHT[bound.stage.kind]}
+    for choice in subject.choices(bound.state):
+        for edge in choice:
+            witness = find(
+                guards_of(choice),
+                lambda f, edge=edge, choice=choice: (
+                    taken(choice, dataclasses.replace(f, **counts)) is edge
+                ),
+            )
+            if witness is not None:
+                facts = dataclasses.replace(witness, **counts)
+                yield found("L16", edge.code, "it is taken with one of two stored", facts)

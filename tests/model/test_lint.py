@@ -1,0 +1,546 @@
+"""Lint finds each planted fault, at its place and nothing else, and says nothing of good classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import random
+import time
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from statemachine_pipeline import (
+    DocumentLifecycle,
+    Facts,
+    Lifecycle,
+    State,
+    all_chunks_stored,
+    by_hand,
+    has_text,
+    is_duplicate,
+    is_unique,
+    same_bytes,
+)
+from statemachine_pipeline.adapters.chunkers import MarkdownChunker
+from statemachine_pipeline.adapters.embedders import WordLlamaEmbedder
+from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.lifecycle import all_embeddings_stored
+from statemachine_pipeline.testing import assert_lint_clean, assert_precedes, lint
+from statemachine_pipeline.testing.findings import CATALOGUE, REFUSED
+from statemachine_pipeline.testing.verdicts import TWIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+async def work(claim: Any) -> None:
+    """Stand for any hook that is a function."""
+
+
+# Guards.
+
+
+def is_long(facts: Facts) -> bool:
+    """Eleven characters or more."""
+    return facts.text_chars > 10
+
+
+def is_short(facts: Facts) -> bool:
+    """Nine characters or less: ten are neither."""
+    return facts.text_chars < 10
+
+
+def is_huge(facts: Facts) -> bool:
+    """Long, and more."""
+    return facts.text_chars > 1000
+
+
+def is_sparse(facts: Facts) -> bool:
+    """A condition between two fields."""
+    return facts.text_chars > 100 * facts.chunks_expected
+
+
+def is_book(facts: Facts) -> bool:
+    """Meets ``is_sparse`` only where no constant of the two points to."""
+    return facts.chunks_expected > 6 and facts.text_chars > 500
+
+
+def is_scan(facts: Facts) -> bool:
+    """The hook reported a scan."""
+    return facts.reported.get("kind") == "scan"
+
+
+def is_letter(facts: Facts) -> bool:
+    """The hook reported a letter."""
+    return facts.reported.get("kind") == "letter"
+
+
+def is_other(facts: Facts) -> bool:
+    """The opposite of a scan, by a function of its own."""
+    return facts.reported.get("kind") != "scan"
+
+
+def is_clean(facts: Facts) -> bool:
+    """The hook reported that nothing is left to black out."""
+    return facts.reported.get("findings_left") == 0
+
+
+def is_late(facts: Facts) -> bool:
+    """Reads the clock."""
+    return time.time() > 1 + facts.attempt
+
+
+def is_lucky(facts: Facts) -> bool:
+    """Asks chance."""
+    return random.random() < 0.5
+
+
+ALLOWED = ["scan"]
+TALLY = {"asked": 0}
+
+
+def is_allowed(facts: Facts) -> bool:
+    """Compares with a list that anyone may append to."""
+    return facts.reported.get("kind") in ALLOWED
+
+
+def is_configured(facts: Facts) -> bool:
+    """Imports what it asks, inside."""
+    from os import environ
+
+    return facts.attempt > 1 and "SOME_SETTING" not in environ
+
+
+def via_another(facts: Facts) -> bool:
+    """Calls a function of its own module that is not pure."""
+    return is_late(facts)
+
+
+def takes_away(facts: Facts) -> bool:
+    """Changes what the hook reported."""
+    return facts.reported.pop("kind", None) == "scan"  # type: ignore[attr-defined]
+
+
+def is_clean_carelessly(facts: Facts) -> bool:
+    """Counts on a key being there."""
+    return facts.reported["findings_left"] == 0
+
+
+def is_even(facts: Facts) -> bool:
+    """Divides by what may be nothing."""
+    return facts.chunks_stored / facts.chunks_expected == 1
+
+
+def is_many(facts: Facts) -> bool:
+    """Counts on a number, and on nothing else."""
+    return facts.reported.get("pages", 0) > 7
+
+
+def has_name(facts: Facts) -> bool:
+    """Counts on text, and on nothing else."""
+    return facts.reported.get("name", "").startswith("a")
+
+
+def forgot_return(facts: Facts) -> bool:  # type: ignore[return]
+    """Compares, and returns nothing."""
+    facts.text_chars > 3  # noqa: B015
+
+
+def is_any(facts: Facts) -> bool:
+    """Says yes to everything."""
+    return facts.text_chars >= 0
+
+
+def has_failed(facts: Facts) -> bool:
+    """Reads what is set after failures only, or a text."""
+    return facts.permanent or facts.text_chars > 0
+
+
+def another_has_text() -> Any:
+    """Make a second guard of the same name."""
+
+    def has_text(facts: Facts) -> bool:
+        return facts.text_chars > 5
+
+    return has_text
+
+
+# Lifecycles.
+
+
+def declare(**names: Any) -> type[Lifecycle]:
+    """Make a class named Planted out of these names, as a class body would."""
+    return types.new_class("Planted", (Lifecycle,), exec_body=lambda body: body.update(names))
+
+
+def guarded(**edge: Any) -> type[Lifecycle]:
+    """Make the shortest lifecycle; ``edge`` is what its only way on is declared with."""
+    first, last = State(initial=True), State(final=True)
+    return declare(first=first, last=last, go=first.to(last, **edge))
+
+
+def branching(*edges: Mapping[str, Any], names: tuple[str, ...] = ("go",) * 9) -> type[Lifecycle]:
+    """Make a lifecycle with one way out for each of ``edges``, under the triggers ``names``."""
+    first, ends = State(initial=True), {f"end{n}": State(final=True) for n, _ in enumerate(edges)}
+    ways: dict[str, Any] = {}
+    for name, edge, end in zip(names, edges, ends.values(), strict=False):
+        way = first.to(end, **edge)
+        ways[name] = ways[name] | way if name in ways else way
+    return declare(first=first, **ends, **ways)
+
+
+def circling(**edge: Any) -> type[Lifecycle]:
+    """Make a lifecycle with a way back; ``edge`` is what this is declared with."""
+    first, second, last = State(initial=True), State(), State(final=True)
+    return declare(
+        first=first,
+        second=second,
+        last=last,
+        go=first.to(second),
+        again=second.to(first, **edge),
+        end=second.to(last),
+    )
+
+
+def marking(to_end: bool = True, **edge: Any) -> type[Lifecycle]:
+    """Make a lifecycle that looks for twins; ``edge`` is what this is declared with."""
+    first, second, last, twin = State(initial=True), State(), State(final=True), State(final=True)
+    return declare(
+        first=first,
+        second=second,
+        last=last,
+        twin=twin,
+        mark_duplicate=first.to(twin if to_end else second, **edge),
+        go=first.to(second),
+        skip=second.to(twin, cond=is_long),
+        end=second.to(last),
+    )
+
+
+def read_first(twins: bool = False) -> type[Lifecycle]:
+    """Make a lifecycle that reads first, and then has a way back, or looks for twins."""
+    zeroth, first, second = State(initial=True), State(), State()
+    last, twin = State(final=True), State(final=True)
+    aside: dict[str, Any] = {}
+    if twins:
+        aside["mark_duplicate"] = second.to(twin, cond=is_duplicate)
+    else:
+        aside["again"] = second.to(first, cond=is_long)
+        aside["leave"] = second.to(twin, cond=is_short)
+    return declare(
+        zeroth=zeroth,
+        first=first,
+        second=second,
+        last=last,
+        twin=twin,
+        read=zeroth.to(first),
+        go=first.to(second),
+        **aside,
+        end=second.to(last),
+    )
+
+
+def only_twins_end() -> type[Lifecycle]:
+    """Make a lifecycle in which one branch is for duplicates alone."""
+    first, second, last, twin = State(initial=True), State(), State(final=True), State(final=True)
+    return declare(
+        first=first,
+        second=second,
+        last=last,
+        twin=twin,
+        aside=first.to(second, cond=is_long),
+        go=first.to(last),
+        mark_duplicate=second.to(twin, cond=is_duplicate),
+    )
+
+
+def waiting_first(cond: Any) -> type[Lifecycle]:
+    """Make a lifecycle whose first guard stands where nothing was earned yet."""
+    first, second, last = State(initial=True), State(), State(final=True)
+    return declare(
+        first=first, second=second, last=last, go=first.to(second, cond=cond), end=second.to(last)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planted:
+    """A fault, and how it has to be told."""
+
+    rule: str
+    where: str
+    says: str
+    lifecycle: type[Lifecycle]
+    hooks: Mapping[str, Any] | None = None
+    witness: Facts | None = None
+
+
+GO = "first>go>last"
+SECOND = "first>go>end1"
+LATER = "first>then>end1"
+GO_THEN = ("go", "then", "else_")
+FAULTS = [
+    Planted(
+        rule="L06",
+        where=GO,
+        says="guard is_late reads the clock (time)",
+        lifecycle=guarded(cond=is_late),
+    ),
+    Planted(
+        rule="L06",
+        where=GO,
+        says="guard is_lucky says yes and no to the same facts and reads chance (random)",
+        lifecycle=guarded(cond=is_lucky),
+        witness=Facts(),
+    ),
+    Planted(
+        rule="L06",
+        where=GO,
+        says="guard is_allowed reads ALLOWED, a list that may be changed",
+        lifecycle=guarded(cond=is_allowed),
+    ),
+    Planted(
+        rule="L06",
+        where=GO,
+        says="guard is_configured reads the environment (environ)",
+        lifecycle=guarded(unless=is_configured),
+    ),
+    Planted(
+        rule="L06",
+        where=GO,
+        says="guard via_another reads the clock",
+        lifecycle=guarded(cond=via_another),
+    ),
+    Planted(
+        rule="L06",
+        where=GO,
+        says="guard takes_away changes facts.reported",
+        lifecycle=guarded(cond=takes_away),
+        witness=Facts(reported={"kind": 0}),
+    ),
+    Planted(
+        rule="L07",
+        where=GO,
+        says="guard is_clean_carelessly: KeyError: 'findings_left'",
+        lifecycle=guarded(cond=is_clean_carelessly),
+        witness=Facts(),
+    ),
+    Planted(
+        rule="L07",
+        where=GO,
+        says="guard is_even: ZeroDivisionError",
+        lifecycle=guarded(cond=is_even),
+        witness=Facts(),
+    ),
+    Planted(
+        rule="L08",
+        where=GO,
+        says="guard forgot_return says no to everything",
+        lifecycle=guarded(cond=forgot_return),
+    ),
+    Planted(
+        rule="L08",
+        where=GO,
+        says="guard is_any says yes to everything",
+        lifecycle=guarded(cond=is_any),
+    ),
+    Planted(
+        rule="L09",
+        where=GO,
+        says="its guard is a lambda",
+        lifecycle=guarded(cond=lambda facts: facts.text_chars > 3),
+    ),
+    Planted(
+        rule="L09",
+        where="first>go>last",
+        says="another guard is named has_text too",
+        lifecycle=guarded(cond=[has_text, another_has_text()]),
+    ),
+    Planted(
+        rule="L10",
+        where=SECOND,
+        says="an earlier way under this trigger asks for nothing too",
+        lifecycle=branching({}, {}),
+    ),
+    Planted(
+        rule="L11",
+        where=SECOND,
+        says="whenever it is open, first>go>end0 is taken before it",
+        lifecycle=branching({}, {"cond": is_long}),
+        witness=Facts(text_chars=11),
+    ),
+    Planted(
+        rule="L11",
+        where=LATER,
+        says="whenever it is open, first>go>end0 is taken before it",
+        lifecycle=branching({"cond": is_long}, {"cond": is_huge}, {}, names=GO_THEN),
+        witness=Facts(text_chars=1001),
+    ),
+    Planted(
+        rule="L11",
+        where=LATER,
+        says="whenever it is open, first>go>end0 is taken before it",
+        lifecycle=branching({}, {}, names=GO_THEN),
+        witness=Facts(),
+    ),
+    Planted(
+        rule="L11",
+        where="first>go>end0",
+        says="is_long and is_short never agree together",
+        lifecycle=branching({"cond": [is_long, is_short]}, {}, names=GO_THEN),
+    ),
+    Planted(
+        rule="L12",
+        where=SECOND,
+        says="first>go>end0 is open on the same facts",
+        lifecycle=branching({"cond": is_long}, {"unless": is_scan}, {}),
+        witness=Facts(text_chars=11),
+    ),
+    Planted(
+        rule="L12",
+        where=SECOND,
+        says="first>go>end0 is open on the same facts",
+        lifecycle=branching({"cond": is_sparse}, {"cond": is_book}, {}),
+        witness=Facts(chunks_expected=7, text_chars=701),
+    ),
+    Planted(
+        rule="L13",
+        where="first",
+        says="neither of first>go>end0, first>go>end1",
+        lifecycle=branching({"cond": is_long}, {"cond": is_short}),
+        witness=Facts(text_chars=10),
+    ),
+    Planted(
+        rule="L13",
+        where="first",
+        says="neither of first>go>end0, first>then>end1, first>else_>end2",
+        lifecycle=branching(
+            {"cond": is_huge}, {"cond": is_scan}, {"cond": is_letter}, names=GO_THEN
+        ),
+        witness=Facts(),
+    ),
+    Planted(
+        rule="L13",
+        where="first",
+        says="no way out is open",
+        lifecycle=branching(
+            {"cond": is_scan}, {"unless": is_scan, "cond": is_long}, {"cond": [is_other, is_short]}
+        ),
+        witness=Facts(text_chars=10),
+    ),
+    Planted(
+        rule="L14",
+        where="first>go>second",
+        says="guard is_clean reads reported.findings_left, which no hook brings there",
+        lifecycle=waiting_first(is_clean),
+        hooks={"go": None, "end": work},
+    ),
+    Planted(
+        rule="L14",
+        where=GO,
+        says="guard all_chunks_stored reads chunks_expected, chunks_stored, which no hook",
+        lifecycle=guarded(cond=[all_chunks_stored, all_embeddings_stored]),
+        hooks={"go": WordLlamaEmbedder()},
+    ),
+    Planted(
+        rule="L14",
+        where=GO,
+        says="guard has_failed reads permanent, which is set after failures only",
+        lifecycle=guarded(cond=has_failed),
+    ),
+    Planted(
+        rule="L15",
+        where="first>mark_duplicate>twin",
+        says="it is taken by documents that have no twin",
+        lifecycle=marking(cond=has_text),
+        witness=Facts(text_chars=1),
+    ),
+    Planted(
+        rule="L15",
+        where="first>mark_duplicate>second",
+        says="second is no final state",
+        lifecycle=marking(to_end=False, cond=is_duplicate),
+    ),
+    Planted(
+        rule="L15",
+        where="second>mark_duplicate>twin",
+        says="people may not take mark_duplicate",
+        lifecycle=read_first(twins=True),
+        hooks={"read": work, "mark_duplicate": None, "go": None, "end": by_hand},
+    ),
+    Planted(
+        rule="L15",
+        where="first>go>end0",
+        says="twins end here without mark_duplicate",
+        lifecycle=branching({"cond": is_duplicate}, {}, names=GO_THEN),
+        witness=Facts(duplicate_of=TWIN, duplicate_by="bytes"),
+    ),
+    Planted(
+        rule="L16",
+        where=GO,
+        says="it is taken with one of two stored",
+        lifecycle=guarded(),
+        hooks={"go": MarkdownChunker()},
+        witness=Facts(chunks_expected=2, chunks_stored=1),
+    ),
+    Planted(
+        rule="L16",
+        where=GO,
+        says="it is taken with one of two stored",
+        lifecycle=guarded(),
+        hooks={"go": WordLlamaEmbedder()},
+        witness=Facts(vectors_expected=2, vectors_stored=1),
+    ),
+    Planted(
+        rule="L21",
+        where="first",
+        says="no guard on first > second > first reads what a hook reports",
+        lifecycle=circling(cond=is_long),
+    ),
+    Planted(
+        rule="L22",
+        where="first",
+        says="first > second > first has no hook",
+        lifecycle=read_first(),
+        hooks={"read": work, "go": None, "again": None, "leave": None, "end": None},
+    ),
+    Planted(
+        rule="L24",
+        where="second",
+        says="every end behind it is mark_duplicate's",
+        lifecycle=only_twins_end(),
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f.rule} {f.says.split(',')[0]}")
+def test_a_planted_fault_is_found_at_its_place(fault: Planted) -> None:
+    """'Each finding names the state or edge, why it matters, what to do.'"""
+    (finding,) = lint(fault.lifecycle, fault.hooks)
+    assert (finding.id, finding.where, finding.witness) == (
+        fault.rule,
+        fault.where,
+        fault.witness,
+    )
+    assert fault.says in finding.what
+    rule = CATALOGUE[fault.rule]
+    assert str(finding).startswith(f"{fault.rule} {fault.where}: ")
+    assert str(finding).endswith(f"{rule.why} {rule.advice}")
+
+
+def test_every_rule_has_its_planted_fault() -> None:
+    """'A lifecycle with a planted fault of each lint kind, each found.'"""
+    assert {fault.rule for fault in FAULTS} == set(CATALOGUE)
+    assert not set(CATALOGUE) & set(REFUSED)
+
+
+@pytest.mark.parametrize("rule", [rule for rule, known in CATALOGUE.items() if known.asks_hooks])
+def test_what_asks_for_hooks_is_not_found_without_them(rule: str) -> None:
+    """'Without them rules that ask for hooks are left out.'"""
+    bare = [f for f in FAULTS if f.rule == rule and f.hooks is not None]
+    assert bare
+    assert rule not in {one.id for fault in bare for one in lint(fault.lifecycle)}
