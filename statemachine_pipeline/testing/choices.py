@@ -8,11 +8,12 @@ one.
 That no way is open is meant where a check fails, such as "all chunks are stored", and is not meant
 where a branch was forgotten. Told apart are the two as follows.
 
-1. What every way out asks is a check, and so is all that a single way out asks.
-2. Of ways told apart by a question and its opposite, each side is looked at by itself.
-3. Else facts about which several ways ask by different guards are a branch. A value of them on
+1. A special case of a way that is tried later adds nothing, and is left aside.
+2. What every way out asks is a check, and so is all that a single way out asks.
+3. Of ways told apart by a question and its opposite, each side is looked at by itself.
+4. Else facts about which several ways ask by different guards are a branch. A value of them on
    which none of these ways is open, whatever the other facts are, was forgotten.
-4. A way declared after all that ask so is the way for the rest, with its own checks.
+5. A way declared after all that ask so is the way for the rest, with its own checks.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
+from statemachine_pipeline.records import Facts
 from statemachine_pipeline.testing.findings import Finding, found
 from statemachine_pipeline.testing.subjects import taken
+from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.witnesses import (
     agree,
     find,
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from statemachine_pipeline.graph import Edge, Guard
-    from statemachine_pipeline.records import Facts
     from statemachine_pipeline.testing.subjects import Subject
 
 _Branch = tuple["tuple[Guard, ...]", ...]
@@ -97,6 +99,7 @@ def _gap(state: str, choice: Sequence[Edge]) -> Iterator[Finding]:
 
 def _forgotten(choice: Sequence[Edge], branch: _Branch, given: tuple[Guard, ...]) -> Facts | None:
     """Return facts of a branch that was forgotten, of those on which ``given`` hold."""
+    branch = tuple(way for n, way in enumerate(branch) if not _is_within(way, branch[n + 1 :]))
     checks = tuple(guard for guard in branch[0] if all(guard in way for way in branch))
     branch, given = _without(branch, checks), given + checks
     if len(branch) < 2 or not all(branch):  # noqa: PLR2004 - a choice is among two
@@ -118,6 +121,15 @@ def _forgotten(choice: Sequence[Edge], branch: _Branch, given: tuple[Guard, ...]
 
 def _without(branch: _Branch, guards: Sequence[Guard]) -> _Branch:
     return tuple(tuple(guard for guard in way if guard not in guards) for way in branch)
+
+
+def _is_within(way: tuple[Guard, ...], later: _Branch) -> bool:
+    """Tell whether a way is a special case of one that is tried later."""
+    for other in later:
+        tried = sample((*way, *other))
+        if all(agree(other, facts) for facts in tried if agree(way, facts)):
+            return True
+    return False
 
 
 def _differ(one: Guard, other: Guard) -> bool:
@@ -143,16 +155,19 @@ def _unanswered(
     asking = [n for n, way in enumerate(branch) if any(reads(guard) & names for guard in way)]
     ways = [w for n, w in enumerate(branch) if n in asking or n > asking[-1]]
     guards = guards_of(choice)
-    others = sample(guards)
-    known: dict[str, bool] = {}
-
-    def is_left_out(facts: Facts) -> bool:
+    tried: set[str] = set()
+    for facts in basis(guards):
         if not agree(given, facts) or taken(choice, facts) is not None:
-            return False
-        value = repr(with_values(others[0], facts, names))
-        if value not in known:
-            asked = (with_values(other, facts, names) for other in others)
-            known[value] = not any(agree(way, one) for one in asked for way in ways)
-        return known[value]
+            continue
+        value = repr(with_values(Facts(), facts, names))
+        if value in tried:
+            continue
+        tried.add(value)
 
-    return find(guards, is_left_out)
+        def is_open(other: Facts, facts: Facts = facts) -> bool:
+            alike = with_values(other, facts, names)
+            return any(agree(way, alike) for way in ways)
+
+        if find(guards, is_open) is None:
+            return facts
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS
 from statemachine_pipeline.testing.findings import Finding, found
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
 _KINDS = {bool: "number", int: "number", float: "number", str: "text", type(None): "nothing"}
 _NAMELESS = "<lambda>"
 
+_Asked: TypeAlias = "list[tuple[Edge, Guard]]"
+_Told: TypeAlias = "tuple[Edge, Guard, str, Facts | None]"
+
 
 def judged(subject: Subject) -> tuple[list[Finding], frozenset[Guard]]:
     """Return what is wrong with guards, and those whose verdicts prove nothing."""
     findings = list(_names(subject))
     doubted: set[Guard] = set()
-    for edge, guard in _guards(subject):
-        # The first that holds: what an impure guard says else means nothing.
-        if finding := _impure(edge, guard) or _raises(edge, guard):
-            findings.append(finding)
+    # Each asks only guards of which the ones before had nothing to say.
+    for check in (_impure, _raising, _constant):
+        asked = [(edge, guard) for edge, guard in _guards(subject) if guard not in doubted]
+        for edge, guard, what, witness in check(asked):
+            findings.append(found(_RULES[check], edge.code, f"guard {what}", witness))
             doubted.add(guard)
-    for edge in subject.forward:
-        for guard in edge.guards:
-            if guard not in doubted and (finding := _constant(edge, guard)):
-                findings.append(finding)
-                doubted.add(guard)
     return findings, frozenset(doubted)
 
 
@@ -63,24 +62,35 @@ def _names(subject: Subject) -> Iterator[Finding]:
             yield found("L09", edge.code, f"another guard is named {guard.name} too")
 
 
-def _impure(edge: Edge, guard: Guard) -> Finding | None:
-    witness = wavering(guard)
-    told = [*([witness[0]] if witness else []), *impurities(guard)]
-    if not told:
-        return None
-    what = f"guard {guard.name} {' and '.join(told)}"
-    return found("L06", edge.code, what, witness[1] if witness else None)
+def _impure(asked: _Asked) -> Iterator[_Told]:
+    for edge, guard in asked:
+        witness = wavering(guard)
+        told = [*([witness[0]] if witness else []), *impurities(guard)]
+        if told:
+            what = f"{guard.name} {' and '.join(told)}"
+            yield edge, guard, what, witness[1] if witness else None
 
 
-def _raises(edge: Edge, guard: Guard) -> Finding | None:
-    bad = [facts for facts in basis([guard]) if guard.judge(facts).error is not None]
-    witness = _untyped(bad)
-    if not bad:
-        # What a report may hold is for its hook to say; counts may be anything.
-        witness = find([guard], lambda f: not f.reported and guard.judge(f).error is not None)
-    if witness is None:
-        return None
-    return found("L07", edge.code, f"guard {guard.name}: {guard.judge(witness).error}", witness)
+def _raising(asked: _Asked) -> Iterator[_Told]:
+    silent = []
+    for edge, guard in asked:
+        bad = [facts for facts in basis([guard]) if guard.judge(facts).error is not None]
+        witness = _untyped(bad)
+        if witness is not None:
+            yield edge, guard, f"{guard.name}: {guard.judge(witness).error}", witness
+        elif not bad:
+            silent.append((edge, guard))
+    while witness := find([guard for _, guard in silent], lambda f: bool(_raised(silent, f))):
+        edge, guard = _raised(silent, witness)[0]
+        yield edge, guard, f"{guard.name}: {guard.judge(witness).error}", witness
+        silent.remove((edge, guard))
+
+
+def _raised(asked: _Asked, facts: Facts) -> _Asked:
+    """Return the guards that raise on counts alone; what a report holds is for its hook to say."""
+    if facts.reported:
+        return []
+    return [(edge, guard) for edge, guard in asked if guard.judge(facts).error is not None]
 
 
 def _untyped(bad: list[Facts]) -> Facts | None:
@@ -104,8 +114,12 @@ def _kinds(reported: Mapping[str, object]) -> dict[str, str]:
     return {key: _KINDS.get(type(value), "other") for key, value in reported.items()}
 
 
-def _constant(edge: Edge, guard: Guard) -> Finding | None:
-    for says, word in ((True, "no"), (False, "yes")):
-        if find([guard], lambda facts, says=says: guard.judge(facts).holds is says) is None:
-            return found("L08", edge.code, f"guard {guard.label} says {word} to everything")
-    return None
+def _constant(asked: _Asked) -> Iterator[_Told]:
+    for edge, guard in asked:
+        for says, word in ((True, "no"), (False, "yes")):
+            if find([guard], lambda f, g=guard, says=says: g.judge(f).holds is says) is None:
+                yield edge, guard, f"{guard.name} says {word} to everything", None
+                break
+
+
+_RULES = {_impure: "L06", _raising: "L07", _constant: "L08"}

@@ -6,7 +6,6 @@ what the stage before brought, and where people choose all counts of this life.
 
 from __future__ import annotations
 
-import dataclasses
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,8 @@ import networkx as nx
 from statemachine_pipeline.records import Facts
 from statemachine_pipeline.testing.findings import Finding, found
 from statemachine_pipeline.testing.subjects import taken
-from statemachine_pipeline.testing.witnesses import TWIN_FACT, find, guards_of, reads
+from statemachine_pipeline.testing.verdicts import basis
+from statemachine_pipeline.testing.witnesses import TWIN_FACT, guards_of, reads, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -84,17 +84,12 @@ def _known(stages: Stages, state: str, upstream: Iterable[str]) -> frozenset[str
 
 def _uncounted(subject: Subject, bound: Bound) -> Iterator[Finding]:
     lacking = _TOO_FEW.get(bound.stage.kind)
-    if lacking is None:
-        return
-    counts = {name: getattr(lacking, name) for name in _BROUGHT[bound.stage.kind]}
-    for choice in subject.choices(bound.state):
-        for edge in choice:
-            witness = find(
-                guards_of(choice),
-                lambda f, edge=edge, choice=choice: (
-                    taken(choice, dataclasses.replace(f, **counts)) is edge
-                ),
-            )
-            if witness is not None:
-                facts = dataclasses.replace(witness, **counts)
-                yield found("L16", edge.code, "it is taken with one of two stored", facts)
+    for choice in subject.choices(bound.state) if lacking else ():
+        seen = {}
+        for facts in basis(guards_of(choice)):
+            short = with_values(facts, lacking, _BROUGHT[bound.stage.kind])
+            edge = taken(choice, short)
+            if edge is not None:
+                seen.setdefault(edge.code, short)
+        for code, witness in seen.items():
+            yield found("L16", code, "it is taken with one of two stored", witness)

@@ -1,8 +1,8 @@
-"""Whether a guard is a pure function of its facts: by its compiled code, and by asking it twice.
+"""Whether a guard is a pure function of its facts: by its compiled code, and by asking it again.
 
 The code is looked into, not the source, so that it works for every function; functions of the
 guard's own package that it calls are looked into too. What only an instance knows (a client handed
-in by a closure) is not seen: asking twice may still show it.
+in by a closure) is not seen: asking again may still show it.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ _OUTSIDE = MappingProxyType(
 )
 _FILE_METHODS = frozenset({"read_text", "read_bytes", "write_text", "write_bytes"})
 _MUTABLE = (list, dict, set, bytearray)
+_TIMES = 64
+"""A guard that tosses a coin is asked as often; one that reads much is asked twice on each."""
 _ABSENT = object()
 
 
@@ -72,14 +74,16 @@ def impurities(guard: Guard) -> tuple[str, ...]:
 
 
 def wavering(guard: Guard) -> tuple[str, Facts] | None:
-    """Ask a guard twice; return what was wrong and on which facts, if anything was."""
-    for facts in sample([guard]):
+    """Ask a guard again; return what was wrong and on which facts, if anything was."""
+    tried = sample([guard])
+    times = max(2, _TIMES // len(tried))
+    for facts in tried:
         # Of its own, because the basis is shared.
         own = dataclasses.replace(facts, reported=dict(facts.reported))
-        first, second = guard.judge(own), guard.judge(own)
+        verdicts = {guard.judge(own).holds for _ in range(times)}
         if own.reported != facts.reported:
             return "changes facts.reported", facts
-        if first.holds is not second.holds:
+        if len(verdicts) > 1:
             return "says yes and no to the same facts", facts
     return None
 

@@ -544,3 +544,70 @@ def test_what_asks_for_hooks_is_not_found_without_them(rule: str) -> None:
     bare = [f for f in FAULTS if f.rule == rule and f.hooks is not None]
     assert bare
     assert rule not in {one.id for fault in bare for one in lint(fault.lifecycle)}
+
+
+# What is right, or meant.
+
+
+def has_no_chunks(facts: Facts) -> bool:
+    """The chunker returned none."""
+    return facts.chunks_expected == 0
+
+
+def made(name: str) -> Any:
+    """Import an example by its file."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REDACTED = made("redacted")
+GOOD: dict[str, tuple[type[Lifecycle], Mapping[str, Any] | None]] = {
+    "the shipped one": (DocumentLifecycle, None),
+    "the shipped one with its hooks": (DocumentLifecycle, {}),
+    "the example": (REDACTED.RedactedLifecycle, None),
+    "the example with its hooks": (REDACTED.RedactedLifecycle, {"redact": REDACTED.redact}),
+    "one way out with its check": (guarded(cond=is_clean), {"go": work}),
+    "a report that is a number": (guarded(cond=is_many), None),
+    "a report that is text": (guarded(cond=has_name), None),
+    "a report of each type": (guarded(cond=[is_many, has_name]), None),
+    "a last way for the rest": (branching({"cond": is_long}, {"cond": is_short}, {}), None),
+    "a last way for the rest with its check": (
+        branching({"cond": is_scan}, {"cond": is_letter}, {"cond": has_text}, names=GO_THEN),
+        None,
+    ),
+    "a special way first": (branching({"cond": is_huge}, {"cond": has_text}, names=GO_THEN), None),
+    "a question and its opposite": (branching({"cond": is_scan}, {"unless": is_scan}), None),
+    "a check on one side": (
+        branching({"cond": is_long}, {"unless": is_long, "cond": has_text}),
+        None,
+    ),
+    "a check on both sides": (
+        branching(
+            {"cond": [has_text, is_long]}, {"cond": has_text, "unless": is_long}, names=GO_THEN
+        ),
+        None,
+    ),
+    "none to store, or all stored": (
+        branching({"cond": has_no_chunks}, {"cond": all_chunks_stored}),
+        {"go": MarkdownChunker()},
+    ),
+    "people choose": (branching({}, {}, names=GO_THEN), {"go": by_hand, "then": by_hand}),
+    "people choose, and may find no way open": (
+        read_first(),
+        {"read": work, "go": None, "again": by_hand, "leave": by_hand, "end": by_hand},
+    ),
+    "a circle that its hook ends": (circling(cond=is_scan), None),
+    "a circle that people walk": (circling(), {"go": work, "again": by_hand, "end": by_hand}),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_meant_is_not_found(name: str) -> None:
+    """'An integrity check is no gap, an order is no overlap'; shipped and example are clean."""
+    lifecycle, hooks = GOOD[name]
+    assert [str(one) for one in lint(lifecycle, hooks)] == []
+    assert_lint_clean(lifecycle, hooks)
