@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.errors import MissingExtra
+
 _HOME: dict[str, tuple[str, ...]] = {
     "linting": ("assert_lint_clean", "assert_precedes", "lint"),
     "findings": ("Finding",),
     "coverage": ("Coverage",),
 }
+_EXTRA = ("hypothesis", "networkx", "pytest")
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
@@ -33,4 +36,10 @@ def __getattr__(name: str) -> Any:
     """Import a name when it is first asked for: Hypothesis and networkx are heavy."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise MissingExtra(error.name, "testing") from error
+    return getattr(module, name)

@@ -1,9 +1,9 @@
 """Checks of the ways out of a state: never taken, open at once, a branch forgotten.
 
-Within one trigger two ways must exclude each other, but for a last one without guards, which is for
-all the rest. Triggers of one state are tried in declared order, so that one being open besides
-another is no fault: a twin is looked for before what it saves. Only an edge that no facts lead to is
-one.
+Within one trigger two ways must exclude each other, but for a last one without guards, which is
+for all the rest. Triggers of one state are tried in declared order, so that one being open besides
+another is no fault: a twin is looked for before what it saves. Only an edge that no facts lead to
+is one.
 
 That no way is open is meant where a check fails, such as "all chunks are stored", and is not meant
 where a branch was forgotten. Told apart are the two as follows.
@@ -18,6 +18,7 @@ where a branch was forgotten. Told apart are the two as follows.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,14 @@ def check(subject: Subject) -> Iterator[Finding]:
 def _never(choice: Sequence[Edge]) -> Iterator[Finding]:
     guards = guards_of(choice)
     for number, edge in enumerate(choice):
-        rivals = [e for e in choice[:number] if e.trigger == edge.trigger]
+        before = choice[:number]
+        rivals = [one for one in before if one.trigger == edge.trigger]
         if not edge.guards and any(not rival.guards for rival in rivals):
             yield found("L10", edge.code, "an earlier way under this trigger asks for nothing too")
             continue
-        before = choice[:number]
-        if find(guards, lambda f, e=edge, b=before: agree(e.guards, f) and not taken(b, f)):
+        if find(guards, functools.partial(_is_taken, edge, before)) is not None:
             continue
-        opened = find(edge.guards, lambda f, e=edge: agree(e.guards, f))
+        opened = find(edge.guards, functools.partial(agree, edge.guards))
         if opened is None:
             names = " and ".join(guard.label for guard in edge.guards)
             yield found("L11", edge.code, f"{names} never agree together")
@@ -79,13 +80,17 @@ def _never(choice: Sequence[Edge]) -> Iterator[Finding]:
         yield found("L11", edge.code, f"whenever it is open, {shown} is taken before it", opened)
 
 
+def _is_taken(edge: Edge, before: Sequence[Edge], facts: Facts) -> bool:
+    return agree(edge.guards, facts) and taken(before, facts) is None
+
+
 def _overlaps(choice: Sequence[Edge]) -> Iterator[Finding]:
     for one, other in itertools.combinations(choice, 2):
         is_asked = one.trigger == other.trigger and one.guards and other.guards
         if not is_asked or one.to_state == other.to_state:
             continue
         guards = (*one.guards, *other.guards)
-        witness = find(guards, lambda facts, guards=guards: agree(guards, facts))
+        witness = find(guards, functools.partial(agree, guards))
         if witness is not None:
             yield found("L12", other.code, f"{one.code} is open on the same facts", witness)
 

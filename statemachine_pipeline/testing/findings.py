@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from statemachine_pipeline.records import Facts
 
@@ -69,6 +69,23 @@ def found(rule: str, where: str, what: str, witness: Facts | None = None) -> Fin
     return Finding(
         id=rule, where=where, what=what, why=known.why, advice=known.advice, witness=witness
     )
+
+
+def unallowed(
+    findings: Collection[Finding], allow: Collection[str]
+) -> tuple[list[Finding], list[str]]:
+    """Return the findings that are not allowed, and a line on each thing allowed in vain.
+
+    Args:
+        findings: What was found.
+        allow: Rules, as ``L13``, or rules at a place, as ``L13:parsed``.
+    """
+    left = [one for one in findings if not {one.id, one.key} & set(allow)]
+    used = {name for one in findings for name in (one.id, one.key)}
+    idle = [name for name in allow if name not in used]
+    return left, [
+        f"{name} is allowed and not found; remove it from what is allowed" for name in idle
+    ]
 
 
 def described(facts: Facts) -> str:
@@ -185,7 +202,7 @@ CATALOGUE: Mapping[str, Rule] = MappingProxyType(
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "L01": "a state that cannot be reached, or from which no final state can",
-        "L02": "a name that is reserved, in use by the engine, over 63 characters or not lower case",
+        "L02": "a name that is reserved, used by the engine, not lower case or over 63 characters",
         "L03": "a trigger with a dot, or one that the engine would take for another",
         "L04": "a callback, and a guard given by its name",
         "L05": "an async guard, and one that yields",

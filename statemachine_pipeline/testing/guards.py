@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS
 from statemachine_pipeline.testing.findings import Finding, found
-from statemachine_pipeline.testing.purity import impurities, wavering
+from statemachine_pipeline.testing.purity import impurities, is_opaque, wavering
 from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.witnesses import find
 
@@ -33,8 +34,9 @@ def judged(subject: Subject) -> tuple[list[Finding], frozenset[Guard]]:
     for check in (_impure, _raising, _constant):
         asked = [(edge, guard) for edge, guard in _guards(subject) if guard not in doubted]
         for edge, guard, what, witness in check(asked):
-            findings.append(found(_RULES[check], edge.code, f"guard {what}", witness))
             doubted.add(guard)
+            if check is not _constant or not is_opaque(guard):
+                findings.append(found(_RULES[check], edge.code, f"guard {what}", witness))
     return findings, frozenset(doubted)
 
 
@@ -116,10 +118,14 @@ def _kinds(reported: Mapping[str, object]) -> dict[str, str]:
 
 def _constant(asked: _Asked) -> Iterator[_Told]:
     for edge, guard in asked:
-        for says, word in ((True, "no"), (False, "yes")):
-            if find([guard], lambda f, g=guard, says=says: g.judge(f).holds is says) is None:
+        for verdict, word in ((True, "no"), (False, "yes")):
+            if find([guard], functools.partial(_says, guard, verdict)) is None:
                 yield edge, guard, f"{guard.name} says {word} to everything", None
                 break
+
+
+def _says(guard: Guard, verdict: bool, facts: Facts) -> bool:
+    return guard.judge(facts).holds is verdict
 
 
 _RULES = {_impure: "L06", _raising: "L07", _constant: "L08"}

@@ -6,6 +6,7 @@ what the stage before brought, and where people choose all counts of this life.
 
 from __future__ import annotations
 
+import dataclasses
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Bound, Kind, Stages
     from statemachine_pipeline.testing.subjects import Subject
 
-_CHUNKS = frozenset({"chunks_expected", "chunks_stored"})
-_VECTORS = frozenset({"vectors_expected", "vectors_stored"})
+_FIELDS = [field.name for field in dataclasses.fields(Facts)]
+_CHUNKS = frozenset(name for name in _FIELDS if name.startswith("chunks_"))
+_VECTORS = frozenset(name for name in _FIELDS if name.startswith("vectors_"))
 _TEXT = frozenset({"text_chars"})
 _ALWAYS = frozenset({"attempt", "attempts_allowed", "crashes", "crashes_allowed"})
 _BROUGHT: Mapping[Kind, frozenset[str]] = MappingProxyType(
@@ -84,8 +86,10 @@ def _known(stages: Stages, state: str, upstream: Iterable[str]) -> frozenset[str
 
 def _uncounted(subject: Subject, bound: Bound) -> Iterator[Finding]:
     lacking = _TOO_FEW.get(bound.stage.kind)
-    for choice in subject.choices(bound.state) if lacking else ():
-        seen = {}
+    if lacking is None:
+        return
+    for choice in subject.choices(bound.state):
+        seen: dict[str, Facts] = {}
         for facts in basis(guards_of(choice)):
             short = with_values(facts, lacking, _BROUGHT[bound.stage.kind])
             edge = taken(choice, short)

@@ -13,8 +13,9 @@ import networkx as nx
 
 from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.testing import choices, guards, knowledge, routes
-from statemachine_pipeline.testing.findings import CATALOGUE, Finding
+from statemachine_pipeline.testing.findings import Finding, unallowed
 from statemachine_pipeline.testing.subjects import Subject
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def lint(
-    lifecycle: type[Lifecycle], hooks: Mapping[str, Any] | None = None
+    lifecycle: type[Lifecycle] | Pipeline, hooks: Mapping[str, Any] | None = None
 ) -> tuple[Finding, ...]:
     """Return what is wrong with a lifecycle, in the order of the rules.
 
     Args:
-        lifecycle: A finished lifecycle.
+        lifecycle: A finished lifecycle, or a Pipeline, which brings its hooks.
         hooks: As its Pipeline is given them, so {} takes the shipped ones. Without them rules that
             ask for hooks are left out, and no state is known to be decided by hand.
 
@@ -39,28 +40,27 @@ def lint(
         DefinitionError: The class has no states, or the hooks do not fit it.
     """
     graph = _graph(lifecycle)
-    return findings(graph, None if hooks is None else stages_of(graph, hooks))
-
-
-def findings(graph: Graph, stages: Stages | None) -> tuple[Finding, ...]:
-    """Return what is wrong with a graph, and with its hooks where they are known."""
+    if isinstance(lifecycle, Pipeline):
+        stages: Stages | None = lifecycle.stages
+    else:
+        stages = None if hooks is None else stages_of(graph, hooks)
     subject = Subject(graph=graph, stages=stages)
-    found, doubted = guards.judged(subject)
+    findings, doubted = guards.judged(subject)
     subject = dataclasses.replace(subject, doubted=doubted)
     for check in (choices.check, knowledge.check, routes.check):
-        found += check(subject)
-    return tuple(sorted(found, key=lambda one: one.id))
+        findings += check(subject)
+    return tuple(sorted(findings, key=lambda one: one.id))
 
 
 def assert_lint_clean(
-    lifecycle: type[Lifecycle],
+    lifecycle: type[Lifecycle] | Pipeline,
     hooks: Mapping[str, Any] | None = None,
     allow: Collection[str] = (),
 ) -> None:
     """Fail with everything that lint finds.
 
     Args:
-        lifecycle: A finished lifecycle.
+        lifecycle: As for ``lint``.
         hooks: As for ``lint``.
         allow: Rules that are meant to be broken, as ``L13``, or at one place, as ``L13:parsed``.
 
@@ -70,19 +70,9 @@ def assert_lint_clean(
     """
     __tracebackhide__ = True
     left, idle = unallowed(lint(lifecycle, hooks), allow)
-    lines = [str(one) for one in left]
-    lines += [f"allow names {one}, which is not found (any more); remove it" for one in idle]
-    if lines:
-        raise AssertionError(f"{lifecycle.__name__}:\n" + "\n".join(f"* {one}" for one in lines))
-
-
-def unallowed(
-    found: Collection[Finding], allow: Collection[str]
-) -> tuple[list[Finding], list[str]]:
-    """Return the findings that are not allowed, and what is allowed in vain."""
-    left = [one for one in found if not {one.id, one.key} & set(allow)]
-    used = {name for one in found for name in (one.id, one.key)}
-    return left, [name for name in allow if name not in used]
+    if left or idle:
+        lines = [f"* {one}" for one in (*left, *idle)]
+        raise AssertionError("\n".join([f"{_graph(lifecycle).name} is not clean:", *lines]))
 
 
 def assert_precedes(lifecycle: type[Lifecycle], first: str, then: str) -> None:
@@ -107,8 +97,8 @@ def assert_precedes(lifecycle: type[Lifecycle], first: str, then: str) -> None:
         raise AssertionError(f"{graph.name}: {then} is reached without {first}: {way}")
 
 
-def _graph(lifecycle: type[Lifecycle]) -> Graph:
+def _graph(lifecycle: type[Lifecycle] | Pipeline) -> Graph:
     graph: Graph | None = getattr(lifecycle, "graph", None)
     if graph is None:
-        raise DefinitionError(f"{lifecycle.__name__}: it has no states, so there is nothing to lint")
+        raise DefinitionError(f"{lifecycle!r} declares no states, so there is nothing to lint")
     return graph

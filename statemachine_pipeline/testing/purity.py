@@ -10,6 +10,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import dis
+import inspect
+import re
 import sys
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -88,45 +90,72 @@ def wavering(guard: Guard) -> tuple[str, Facts] | None:
     return None
 
 
+def is_opaque(guard: Guard) -> bool:
+    """Tell whether a guard compares by what its code does not show, such as a pattern.
+
+    Then facts that it agrees to may exist without being found.
+    """
+    asked = guard.function
+    if not isinstance(asked, FunctionType):
+        return True
+    values = (value for one in _own(asked) for _, value in _used(one))
+    return any(
+        isinstance(value, re.Pattern)
+        or (inspect.isroutine(value) and not _is_own(value, asked) and not _is_builtin(value))
+        for value in values
+    )
+
+
 def _told(guard: FunctionType) -> Iterator[str]:
-    package = guard.__module__.partition(".")[0]
-    waiting, seen = [guard], {guard}
-    while waiting:
-        function = waiting.pop()
-        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        known = {name: cell.cell_contents for name, cell in cells.items()}
-        for code in _codes(function.__code__):
-            yield from _stores(code, set(cells))
-            for name, value in _used(code, function.__globals__, known):
-                yield from _judged(name, value)
-                is_function = isinstance(value, FunctionType) and value not in seen
-                if is_function and value.__module__.partition(".")[0] == package:
-                    seen.add(value)
-                    waiting.append(value)
+    for function in _own(guard):
+        yield from _stores(function)
+        for name, value in _used(function):
+            yield from _judged(name, value)
 
 
-def _stores(code: CodeType, outer: set[str]) -> Iterator[str]:
-    for one in dis.get_instructions(code):
+def _own(guard: FunctionType) -> list[FunctionType]:
+    """Return a guard and the functions of its package that it calls, directly or not."""
+    functions = [guard]
+    for function in functions:
+        called = (value for _, value in _used(function) if _is_own(value, guard))
+        functions += [value for value in dict.fromkeys(called) if value not in functions]
+    return functions
+
+
+def _is_builtin(value: Any) -> bool:
+    return getattr(value, "__module__", None) == "builtins"
+
+
+def _is_own(value: Any, guard: FunctionType) -> bool:
+    """Tell whether something is a function of the guard's own package."""
+    if not isinstance(value, FunctionType):
+        return False
+    return value.__module__.partition(".")[0] == guard.__module__.partition(".")[0]
+
+
+def _stores(function: FunctionType) -> Iterator[str]:
+    outer = set(function.__code__.co_freevars)
+    for one in _instructions(function):
         is_outer = one.opname == "STORE_DEREF" and one.argval in outer
-        if one.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"} or is_outer:
+        if is_outer or one.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}:
             yield f"changes the variable {one.argval} outside of it"
 
 
-def _used(
-    code: CodeType, variables: dict[str, Any], known: dict[str, Any]
-) -> Iterator[tuple[str, Any]]:
+def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield each thing from outside that code names, with what is reached through its dots."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    outer = {name: cell.cell_contents for name, cell in cells}
     local: dict[str, Any] = {}
     value = module = _ABSENT
-    for one in dis.get_instructions(code):
+    for one in _instructions(function):
         name = str(one.argval)
         if one.opname == "STORE_FAST":
             local[name], value = value, _ABSENT
             continue
         if one.opname == "LOAD_GLOBAL":
-            value = variables.get(name, getattr(builtins, name, _ABSENT))
+            value = function.__globals__.get(name, getattr(builtins, name, _ABSENT))
         elif one.opname == "LOAD_DEREF":
-            value = known.get(name, _ABSENT)
+            value = outer.get(name, _ABSENT)
         elif one.opname.startswith("LOAD_FAST"):
             value = local.get(name, _ABSENT)
         elif one.opname == "IMPORT_NAME":
@@ -140,6 +169,14 @@ def _used(
             value = _ABSENT
             continue
         yield name, value
+
+
+def _instructions(function: FunctionType) -> Iterator[dis.Instruction]:
+    """Walk the code of a function and of those written inside of it."""
+    waiting = [function.__code__]
+    for code in waiting:
+        yield from dis.get_instructions(code)
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
 def _judged(name: str, value: Any) -> Iterator[str]:
@@ -164,10 +201,3 @@ def _dotted(value: Any) -> str:
     else:
         home = getattr(value, "__module__", None) or type(owner).__module__
     return f"{home}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)

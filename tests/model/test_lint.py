@@ -1,10 +1,13 @@
-"""Lint finds each planted fault, at its place and nothing else, and says nothing of good classes."""
+"""Lint finds each planted fault, at its place and nothing else, and nothing in what is meant."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import importlib.util
+import os
 import random
+import re
 import time
 import types
 from pathlib import Path
@@ -21,13 +24,12 @@ from statemachine_pipeline import (
     by_hand,
     has_text,
     is_duplicate,
-    is_unique,
-    same_bytes,
 )
 from statemachine_pipeline.adapters.chunkers import MarkdownChunker
 from statemachine_pipeline.adapters.embedders import WordLlamaEmbedder
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.lifecycle import all_embeddings_stored
+from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.testing import assert_lint_clean, assert_precedes, lint
 from statemachine_pipeline.testing.findings import CATALOGUE, REFUSED
 from statemachine_pipeline.testing.verdicts import TWIN
@@ -519,7 +521,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f.rule} {f.says.split(',')[0]}")
 def test_a_planted_fault_is_found_at_its_place(fault: Planted) -> None:
-    """'Each finding names the state or edge, why it matters, what to do.'"""
+    """'Each finding names the state or edge, why it matters, what to do'."""
     (finding,) = lint(fault.lifecycle, fault.hooks)
     assert (finding.id, finding.where, finding.witness) == (
         fault.rule,
@@ -533,17 +535,110 @@ def test_a_planted_fault_is_found_at_its_place(fault: Planted) -> None:
 
 
 def test_every_rule_has_its_planted_fault() -> None:
-    """'A lifecycle with a planted fault of each lint kind, each found.'"""
+    """'A lifecycle with a planted fault of each lint kind, each found'."""
     assert {fault.rule for fault in FAULTS} == set(CATALOGUE)
     assert not set(CATALOGUE) & set(REFUSED)
 
 
 @pytest.mark.parametrize("rule", [rule for rule, known in CATALOGUE.items() if known.asks_hooks])
 def test_what_asks_for_hooks_is_not_found_without_them(rule: str) -> None:
-    """'Without them rules that ask for hooks are left out.'"""
+    """'Without them rules that ask for hooks are left out'."""
     bare = [f for f in FAULTS if f.rule == rule and f.hooks is not None]
     assert bare
     assert rule not in {one.id for fault in bare for one in lint(fault.lifecycle)}
+
+
+def in_the_past(facts: Facts) -> bool:
+    """Reads the clock through a class."""
+    return facts.attempt > 1 and dt.datetime.now().year < 2000  # noqa: DTZ005
+
+
+def by_hash(facts: Facts) -> bool:
+    """Compares what another process hashes otherwise."""
+    return hash(facts.duplicate_by) > facts.text_chars
+
+
+def by_file(facts: Facts) -> bool:
+    """Reads a file, by a method that only its instance knows."""
+    return facts.attempt > 9_000 and EXAMPLES.joinpath("none").read_text() == ""
+
+
+def by_open(facts: Facts) -> bool:
+    """Reads a file."""
+    return facts.attempt > 9_000 and bool(open("none"))  # noqa: PTH123
+
+
+def by_import(facts: Facts) -> bool:
+    """Imports two things, and uses the second."""
+    from random import Random, choice  # noqa: F401
+
+    return facts.attempt > 1 and choice([True])
+
+
+def by_global(facts: Facts) -> bool:
+    """Counts how often it was asked."""
+    global ASKED  # noqa: PLW0603
+    ASKED += 1
+    return facts.attempt > 1
+
+
+def in_a_list(facts: Facts) -> bool:
+    """Asks chance inside of an expression with a scope of its own."""
+    return any([facts.attempt > 9_000 and random.random() > n for n in range(2)])  # noqa: C419
+
+
+ASKED = 0
+
+
+def closed_over() -> Any:
+    """Make a guard that reads a list of the function around it, and one that changes a variable."""
+    known, asked = [1], 0
+
+    def by_closure(facts: Facts) -> bool:
+        return facts.attempt in known
+
+    def by_nonlocal(facts: Facts) -> bool:
+        nonlocal asked
+        asked += 1
+        return facts.attempt > 1
+
+    return by_closure, by_nonlocal
+
+
+BY_CLOSURE, BY_NONLOCAL = closed_over()
+IMPURE = {
+    in_the_past: "reads the clock (now)",
+    by_hash: "reads a hash that differs between processes (hash)",
+    by_file: "reads files (read_text)",
+    by_open: "reads files (open)",
+    by_import: "reads chance (Random) and reads chance (choice)",
+    by_global: "changes the variable ASKED outside of it",
+    in_a_list: "reads chance (random)",
+    BY_CLOSURE: "reads known, a list that may be changed while it runs",
+    BY_NONLOCAL: "changes the variable asked outside of it",
+}
+
+
+@pytest.mark.parametrize("guard", IMPURE, ids=lambda guard: guard.__name__)
+def test_what_a_guard_does_besides_comparing_is_seen_in_its_code(guard: Any) -> None:
+    """'The code is looked into', with what it imports, closes over and holds inside of it."""
+    (finding,) = lint(guarded(cond=guard))
+    assert finding.id == "L06"
+    assert finding.what == f"guard {guard.__name__} {IMPURE[guard]}"
+
+
+LIMITS = (1, 2)
+PATTERN = re.compile("scan|letter")
+
+
+def is_listed(facts: Facts) -> bool:
+    """Uses a constant and pure functions of other modules."""
+    return facts.attempt in LIMITS and os.path.basename(".") == "."  # noqa: PTH119
+
+
+def is_matching(facts: Facts) -> bool:
+    """Agrees to words that stand in a pattern only."""
+    return PATTERN.fullmatch(str(facts.reported.get("kind"))) is not None
 
 
 # What is right, or meant.
@@ -565,6 +660,7 @@ def made(name: str) -> Any:
 
 
 REDACTED = made("redacted")
+BY_HAND = {"go": by_hand, "then": by_hand}
 GOOD: dict[str, tuple[type[Lifecycle], Mapping[str, Any] | None]] = {
     "the shipped one": (DocumentLifecycle, None),
     "the shipped one with its hooks": (DocumentLifecycle, {}),
@@ -574,6 +670,8 @@ GOOD: dict[str, tuple[type[Lifecycle], Mapping[str, Any] | None]] = {
     "a report that is a number": (guarded(cond=is_many), None),
     "a report that is text": (guarded(cond=has_name), None),
     "a report of each type": (guarded(cond=[is_many, has_name]), None),
+    "a guard with constants": (branching({"cond": is_listed}, {}, names=GO_THEN), None),
+    "a guard with a pattern": (branching({"cond": is_matching}, {}, names=GO_THEN), None),
     "a last way for the rest": (branching({"cond": is_long}, {"cond": is_short}, {}), None),
     "a last way for the rest with its check": (
         branching({"cond": is_scan}, {"cond": is_letter}, {"cond": has_text}, names=GO_THEN),
@@ -595,7 +693,7 @@ GOOD: dict[str, tuple[type[Lifecycle], Mapping[str, Any] | None]] = {
         branching({"cond": has_no_chunks}, {"cond": all_chunks_stored}),
         {"go": MarkdownChunker()},
     ),
-    "people choose": (branching({}, {}, names=GO_THEN), {"go": by_hand, "then": by_hand}),
+    "people choose": (branching({}, {}, names=GO_THEN), BY_HAND),
     "people choose, and may find no way open": (
         read_first(),
         {"read": work, "go": None, "again": by_hand, "leave": by_hand, "end": by_hand},
@@ -611,3 +709,149 @@ def test_what_is_meant_is_not_found(name: str) -> None:
     lifecycle, hooks = GOOD[name]
     assert [str(one) for one in lint(lifecycle, hooks)] == []
     assert_lint_clean(lifecycle, hooks)
+
+
+def test_the_shipped_lifecycle_is_linted_at_once() -> None:
+    """'Well under two seconds', of the processor's time: others may be at work too."""
+    started = time.process_time()
+    lint(DocumentLifecycle, {})
+    assert time.process_time() - started < 2
+
+
+def test_the_same_faults_are_found_again_with_the_same_witness() -> None:
+    """'The same search finds the same facts in every run'."""
+    cls = branching({"cond": is_sparse}, {"cond": is_book}, {})
+    assert lint(cls) == lint(cls)
+
+
+def test_guards_are_left_as_they_were() -> None:
+    """A guard that changes its facts does not spoil them for the others."""
+    assert lint(branching({"cond": takes_away}, {"cond": is_scan}, {}, names=GO_THEN))
+    assert_lint_clean(guarded(cond=is_scan), {"go": work})
+
+
+# What needs no lint.
+
+A_NAME = "a" * 64
+
+
+def two(**names: Any) -> type[Lifecycle]:
+    """Make a lifecycle of two states, with more names."""
+    first, last = State(initial=True), State(final=True)
+    return declare(first=first, last=last, go=first.to(last), **names)
+
+
+async def later(facts: Facts) -> bool:
+    """Cannot guard anything."""
+    return True
+
+
+def one_by_one(facts: Facts) -> Any:
+    """Cannot guard anything either."""
+    yield True
+
+
+def dead_end() -> type[Lifecycle]:
+    """Make a lifecycle with a state that leads nowhere but to itself."""
+    first, stuck, last = State(initial=True), State(), State(final=True)
+    ways = {"go": first.to(last), "turn": first.to(stuck), "stay": stuck.to(stuck)}
+    return declare(first=first, stuck=stuck, last=last, **ways)
+
+
+REFUSALS = {
+    "L01 unreachable": ("unreachable states", lambda: two(lost=State(final=True))),
+    "L01 dead end": ("no way forward from stuck to last", dead_end),
+    "L02 reserved": ("given by Lifecycle", lambda: two(deleted=State(final=True))),
+    "L02 of the engine": ("used by StateChart", lambda: two(send=State(final=True))),
+    "L02 too long": ("lower case", lambda: branching({}, {}, names=("go", A_NAME))),
+    "L02 upper case": ("lower case", lambda: branching({}, {}, names=("go", "Come"))),
+    "L03 error": ("two triggers", lambda: branching({}, {}, names=("go", "error_of_ours"))),
+    "L03 done": ("two triggers", lambda: branching({}, {}, names=("go", "done_state_first"))),
+    "L04 callback": ("states and triggers only", lambda: two(on_go=lambda machine: None)),
+    "L04 by name": ("is not a plain function", lambda: guarded(cond="has_text")),
+    "L05 async": ("guard later is async", lambda: guarded(cond=later)),
+    "L05 generator": ("guard one_by_one yields", lambda: guarded(cond=one_by_one)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_needs_no_lint_is_refused_with_the_class(name: str) -> None:
+    """'The class is refused with a DefinitionError'."""
+    says, make = REFUSALS[name]
+    with pytest.raises(DefinitionError, match=says):
+        make()
+    assert name.partition(" ")[0] in REFUSED
+
+
+def test_every_working_state_may_fail_be_tried_again_and_be_cancelled() -> None:
+    """'A working state without retry, fail and cancel: every one gets them'."""
+    for fault in FAULTS:
+        graph = fault.lifecycle.graph
+        working = [state for state in graph.states if not graph.is_resting(state)]
+        assert working
+        assert all({"retry", "fail", "cancel"} <= set(graph.possible(state)) for state in working)
+    assert {name.partition(" ")[0] for name in REFUSALS} | {"L20"} == set(REFUSED)
+
+
+def test_a_trigger_may_begin_like_another() -> None:
+    """Names have no dots, so that none is taken for another that it begins with."""
+    cls = branching({"cond": is_long}, {}, names=("go", "go_on"))
+    assert cls.graph.step("first", "go_on", Facts(text_chars=11)).to_state == "end1"
+    assert_lint_clean(cls)
+
+
+# The asserts.
+
+
+def test_all_findings_are_told_together() -> None:
+    """'`assert_lint_clean` fails with all of them listed'."""
+    cls = branching({}, {"cond": lambda facts: facts.text_chars > 3})
+    with pytest.raises(AssertionError) as caught:
+        assert_lint_clean(cls)
+    told = str(caught.value).splitlines()
+    assert told[0] == "Planted is not clean:"
+    assert told[1:] == [f"* {finding}" for finding in lint(cls)]
+    assert [line[2:5] for line in told[1:]] == ["L09", "L11"]
+
+
+def test_what_is_meant_can_be_allowed_everywhere_or_at_one_place() -> None:
+    """'Rules that are meant to be broken, as L13, or at one place, as L13:parsed'."""
+    cls = branching({"cond": is_long}, {"cond": is_short})
+    assert_lint_clean(cls, allow=["L13"])
+    assert_lint_clean(cls, allow=["L13:first"])
+    with pytest.raises(AssertionError, match=r"L13:second is allowed and not found(?s:.*)") as told:
+        assert_lint_clean(cls, allow=["L13:second"])
+    assert "L13 first: " in str(told.value)
+
+
+def test_what_is_allowed_in_vain_fails() -> None:
+    """What was mended, or never was, is not allowed any longer."""
+    with pytest.raises(AssertionError, match="L99 is allowed and not found; remove it"):
+        assert_lint_clean(DocumentLifecycle, allow=["L99"])
+
+
+def test_a_pipeline_brings_its_hooks() -> None:
+    """'Or a Pipeline, which brings its hooks'."""
+    cls = branching({}, {}, names=GO_THEN)
+    chosen = Pipeline("postgresql+psycopg://nobody@nowhere/", lifecycle=cls, hooks=BY_HAND)
+    assert_lint_clean(chosen)
+    assert [one.id for one in lint(cls)] == ["L11"]
+
+
+def test_a_class_without_states_and_hooks_that_do_not_fit_are_refused() -> None:
+    """'The class has no states, or the hooks do not fit it'."""
+    with pytest.raises(DefinitionError, match="declares no states"):
+        lint(Lifecycle)
+    with pytest.raises(DefinitionError, match="no hook for go"):
+        lint(guarded(), {})
+
+
+def test_an_order_that_holds_on_every_way_is_asserted() -> None:
+    """'Fail if a document may come to a state without having been in the first'."""
+    assert_precedes(DocumentLifecycle, "chunks_stored", "complete")
+    assert_precedes(DocumentLifecycle, "uploaded", "dead_letter")
+    told = "DocumentLifecycle: duplicate is reached without parse_complete: uploaded > duplicate"
+    with pytest.raises(AssertionError, match=told):
+        assert_precedes(DocumentLifecycle, "parse_complete", "duplicate")
+    with pytest.raises(DefinitionError, match="no state 'finished'; there are uploaded"):
+        assert_precedes(DocumentLifecycle, "uploaded", "finished")
