@@ -171,7 +171,7 @@ CATALOGUE: Mapping[str, Rule] = MappingProxyType(
         ),
         "L16": Rule(
             title="A document moves on though not everything was stored",
-            why="It would look done with chunks or vectors missing, or with too many.",
+            why="It would look done with chunks or vectors missing.",
             advice="Guard each way out of a chunker's stage by all_chunks_stored, and of an "
             "embedder's by all_embeddings_stored.",
             asks_hooks=True,

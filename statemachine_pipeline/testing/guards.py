@@ -1,4 +1,10 @@
-"""Checks of guards by themselves: pure, total, undecided beforehand, and known by a name."""
+"""Checks of guards by themselves: pure, total, undecided beforehand, and known by a name.
+
+A state with a guard that is found fault with is looked at no further, for the verdicts of such a
+guard prove nothing. The same holds, without a finding, for a guard that said the same to all and
+compares by what its code does not show, such as a pattern. That a guard always says the same is a
+statement on everything that was tried: allow the rule at its place where it is wrong.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Checks of what guards can know where they stand: which facts hooks bring there, and which not.
 
-Guards of a state with a hook see what this hook brought. Where there is nothing to earn they see
-what the stage before brought, and where people choose all counts of this life.
+Guards of a state with a hook see what this hook brought: a parser the text, a chunker and an
+embedder their counts, a function whatever it returns. Counts of the stages before are not kept, but
+for the length of the text. Where there is nothing to earn, guards see what the stage before
+brought, and from where people choose on, what any stage before brought.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.witnesses import TWIN_FACT, guards_of, reads, with_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from statemachine_pipeline.stages import Bound, Kind, Stages
     from statemachine_pipeline.testing.subjects import Subject
@@ -72,16 +74,19 @@ def _unknown(subject: Subject, stages: Stages) -> Iterator[Finding]:
                 yield found("L14", edge.code, what)
 
 
-def _known(stages: Stages, state: str, upstream: Iterable[str]) -> frozenset[str]:
+def _known(stages: Stages, state: str, upstream: Collection[str]) -> frozenset[str]:
     """Return what may differ from the defaults where the ways out of a state are chosen."""
     before = [bound for bound in map(stages.at, upstream) if bound is not None]
-    counted = frozenset().union(*(_BROUGHT[bound.stage.kind] for bound in before))
+    led = [bound for bound in before if bound.trigger in stages.before(state)]
     here = stages.at(state)
-    led = [here] if here else [b for b in before if b.trigger in stages.before(state)]
+    if here is not None:
+        led = [here]
+    elif any(map(stages.is_by_hand, upstream)):
+        led = before
     brought = frozenset().union(*(_BROUGHT[bound.stage.kind] for bound in led))
-    # The length of the text stays with the document; other counts are read again for people only.
-    kept = _TEXT | _CHUNKS | _VECTORS if stages.is_by_hand(state) else _TEXT
-    return _ALWAYS | brought | (counted & kept)
+    # The length of the text stays with the document, whoever reads it later.
+    kept = _TEXT & frozenset().union(*(_BROUGHT[bound.stage.kind] for bound in before))
+    return _ALWAYS | brought | kept
 
 
 def _uncounted(subject: Subject, bound: Bound) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
 A search tries the basis first, on which guards differ wherever they compare with constants, then
 random facts by Hypothesis with a fixed seed: for conditions between fields, such as one count being
-twice another. The same search finds the same facts in every run.
+twice another. The same search finds the same facts in every run. That none were found is no proof
+that there are none.
 """
 
 from __future__ import annotations
