@@ -224,7 +224,7 @@ def marking(to_end: bool = True, **edge: Any) -> type[Lifecycle]:
     )
 
 
-def read_first(twins: bool = False) -> type[Lifecycle]:
+def read_first(*, twins: bool = False, again: Any = is_long) -> type[Lifecycle]:
     """Make a lifecycle that reads first, and then has a way back, or looks for twins."""
     zeroth, first, second = State(initial=True), State(), State()
     last, twin = State(final=True), State(final=True)
@@ -232,7 +232,7 @@ def read_first(twins: bool = False) -> type[Lifecycle]:
     if twins:
         aside["mark_duplicate"] = second.to(twin, cond=is_duplicate)
     else:
-        aside["again"] = second.to(first, cond=is_long)
+        aside["again"] = second.to(first, cond=again)
         aside["leave"] = second.to(twin, cond=is_short)
     return declare(
         zeroth=zeroth,
@@ -245,6 +245,45 @@ def read_first(twins: bool = False) -> type[Lifecycle]:
         **aside,
         end=second.to(last),
     )
+
+
+def approved(*, twice: bool) -> type[Lifecycle]:
+    """Make a lifecycle whose people choose by guarded ways, or decide twice."""
+    zeroth, first, second = State(initial=True), State(), State()
+    last, aside = State(final=True), State(final=True)
+    approve = second.to(last, cond=is_scan)
+    if not twice:
+        approve |= second.to(aside, cond=is_letter)
+    return declare(
+        zeroth=zeroth,
+        first=first,
+        second=second,
+        last=last,
+        aside=aside,
+        read=zeroth.to(first),
+        go=first.to(second),
+        leave=first.to(aside),
+        approve=approve,
+    )
+
+
+def cut_after_reading() -> type[Lifecycle]:
+    """Make a lifecycle whose second stage asks for the text of the first."""
+    first, second, last = State(initial=True), State(), State(final=True)
+    return declare(
+        first=first,
+        second=second,
+        last=last,
+        read=first.to(second),
+        cut=second.to(last, cond=[has_text, all_chunks_stored]),
+    )
+
+
+def sorted_by_either() -> type[Lifecycle]:
+    """Make a lifecycle with two ways to one state: an or."""
+    first, last, rest = State(initial=True), State(final=True), State(final=True)
+    ways = first.to(last, cond=is_long) | first.to(last, cond=is_scan) | first.to(rest)
+    return declare(first=first, last=last, rest=rest, sort=ways)
 
 
 def only_twins_end() -> type[Lifecycle]:
@@ -511,6 +550,13 @@ FAULTS = [
         hooks={"read": work, "go": None, "again": None, "leave": None, "end": None},
     ),
     Planted(
+        rule="L22",
+        where="first",
+        says="first > second > first has no hook",
+        lifecycle=read_first(again=is_scan),
+        hooks={"read": work, "go": None, "again": None, "leave": None, "end": None},
+    ),
+    Planted(
         rule="L24",
         where="second",
         says="every end behind it is mark_duplicate's",
@@ -644,6 +690,31 @@ def is_matching(facts: Facts) -> bool:
 # What is right, or meant.
 
 
+def has_few(facts: Facts) -> bool:
+    """Less than five characters."""
+    return facts.text_chars < 5
+
+
+def has_some(facts: Facts) -> bool:
+    """Five to nine characters."""
+    return 5 <= facts.text_chars < 10
+
+
+def has_more(facts: Facts) -> bool:
+    """Ten characters or more."""
+    return facts.text_chars >= 10
+
+
+def is_known_kind(facts: Facts) -> bool:
+    """Raises on a report of a list, which its hook does not make."""
+    return facts.reported.get("kind") in frozenset({"scan", "letter"})
+
+
+def is_aside(facts: Facts) -> bool:
+    """A twin, or too long."""
+    return facts.duplicate_of is not None or facts.text_chars > 10
+
+
 def has_no_chunks(facts: Facts) -> bool:
     """The chunker returned none."""
     return facts.chunks_expected == 0
@@ -688,6 +759,31 @@ GOOD: dict[str, tuple[type[Lifecycle], Mapping[str, Any] | None]] = {
             {"cond": [has_text, is_long]}, {"cond": has_text, "unless": is_long}, names=GO_THEN
         ),
         None,
+    ),
+    "a check on some sides": (
+        branching(
+            {"cond": is_many},
+            {"cond": [has_text, is_scan]},
+            {"cond": has_text, "unless": is_scan},
+            names=GO_THEN,
+        ),
+        None,
+    ),
+    "a check on each of three": (
+        branching(*({"cond": [has_text, one]} for one in (has_few, has_some, has_more))),
+        None,
+    ),
+    "an or": (sorted_by_either(), None),
+    "a report of a known type": (guarded(cond=is_known_kind), None),
+    "twins among others": (branching({"cond": is_aside}, {}, names=GO_THEN), None),
+    "the text of a stage before": (cut_after_reading(), {"read": work, "cut": MarkdownChunker()}),
+    "people decide twice": (
+        approved(twice=True),
+        {"read": work, "go": by_hand, "leave": by_hand, "approve": by_hand},
+    ),
+    "people choose by guarded ways": (
+        approved(twice=False),
+        {"read": work, "go": None, "leave": by_hand, "approve": by_hand},
     ),
     "none to store, or all stored": (
         branching({"cond": has_no_chunks}, {"cond": all_chunks_stored}),
