@@ -46,7 +46,7 @@ def _page() -> Iterator[str]:
         text = member(f"testing.{module}").docstring.value
         yield f"\n## {title}\n"
         # The first paragraph says what the module is, which is for readers of the code.
-        yield text.split("\n\n", 1)[1]
+        yield text.split("\n\n", 1)[1].replace("``", "`")
     yield "\n## What needs no rule\n"
     yield "The class, or its hooks, are refused with a `DefinitionError`:\n"
     yield "| number | what cannot be |"

@@ -547,7 +547,7 @@ def lint(
     *,
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="MODULE:CLASS")] = None,
-    allow: Annotated[list[str] | None, typer.Option(metavar="ID[:WHERE]")] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="ID[:WHERE]", help="Allowed.")] = None,
     json: Json = False,
     app: App = None,
 ) -> None:

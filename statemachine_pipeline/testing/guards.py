@@ -16,7 +16,7 @@ from statemachine_pipeline.graph import FAILURE_TRIGGERS
 from statemachine_pipeline.testing.findings import Finding, found
 from statemachine_pipeline.testing.purity import impurities, is_opaque, wavering
 from statemachine_pipeline.testing.verdicts import basis
-from statemachine_pipeline.testing.witnesses import find
+from statemachine_pipeline.testing.witnesses import find, guards_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,15 +35,16 @@ _Told: TypeAlias = "tuple[Edge, Guard, str, Facts | None]"
 def judged(subject: Subject) -> tuple[list[Finding], frozenset[Guard]]:
     """Return what is wrong with guards, and those whose verdicts prove nothing."""
     findings = list(_names(subject))
-    doubted: set[Guard] = set()
+    doubted = set()
     # Each asks only guards of which the ones before had nothing to say.
     for check in (_impure, _raising, _constant):
-        asked = [(edge, guard) for edge, guard in _guards(subject) if guard not in doubted]
+        asked = [(edge, guard) for edge, guard in _guards(subject) if guard.function not in doubted]
         for edge, guard, what, witness in check(asked):
-            doubted.add(guard)
+            doubted.add(guard.function)
             if check is not _constant or not is_opaque(guard):
                 findings.append(found(_RULES[check], edge.code, f"guard {what}", witness))
-    return findings, frozenset(doubted)
+    guards = guards_of(subject.forward)
+    return findings, frozenset(guard for guard in guards if guard.function in doubted)
 
 
 def _guards(subject: Subject) -> Iterator[tuple[Edge, Guard]]:
@@ -126,7 +127,7 @@ def _constant(asked: _Asked) -> Iterator[_Told]:
     for edge, guard in asked:
         for verdict, word in ((True, "no"), (False, "yes")):
             if find([guard], functools.partial(_says, guard, verdict)) is None:
-                yield edge, guard, f"{guard.name} says {word} to everything", None
+                yield edge, guard, f"{guard.label} says {word} to everything", None
                 break
 
 

@@ -3,7 +3,8 @@
 Guards of a state with a hook see what this hook brought: a parser the text, a chunker and an
 embedder their counts, a function whatever it returns. Counts of the stages before are not kept, but
 for the length of the text. Where there is nothing to earn, guards see what the stage before
-brought, and from where people choose on, what any stage before brought.
+brought, and from where people choose on, what any stage before brought. ``permanent`` is set after
+failures only, when no way on is chosen; a guard that reads it is found without hooks too.
 """
 
 from __future__ import annotations

@@ -390,6 +390,12 @@ FAULTS = [
         lifecycle=guarded(cond=is_any),
     ),
     Planted(
+        rule="L08",
+        where=SECOND,
+        says="guard not is_any says no to everything",
+        lifecycle=branching({"cond": is_long}, {"unless": is_any}, {"cond": is_any}),
+    ),
+    Planted(
         rule="L09",
         where=GO,
         says="its guard is a lambda",
