@@ -553,7 +553,7 @@ def lint(
 ) -> None:
     """Say what is wrong with a lifecycle: the one named, your app's with its hooks, or the shipped.
 
-    Exit code 1 when something is found that --allow does not name. Needs the extra `testing`.
+    Exit code 1 when more is found than --allow names (L13, L13:state). Needs the extra `testing`.
     """
     from statemachine_pipeline.cli import ending, linting
 

@@ -99,7 +99,7 @@ def _gap(state: str, choice: Sequence[Edge]) -> Iterator[Finding]:
     witness = _forgotten(choice, tuple(edge.guards for edge in choice), ())
     if witness is not None:
         ways = ", ".join(edge.code for edge in choice)
-        yield found("L13", state, f"no way out is open, neither of {ways}", witness)
+        yield found("L13", state, f"no way out is open, none of {ways}", witness)
 
 
 def _forgotten(choice: Sequence[Edge], branch: _Branch, given: tuple[Guard, ...]) -> Facts | None:

@@ -457,14 +457,14 @@ FAULTS = [
     Planted(
         rule="L13",
         where="first",
-        says="neither of first>go>end0, first>go>end1",
+        says="none of first>go>end0, first>go>end1",
         lifecycle=branching({"cond": is_long}, {"cond": is_short}),
         witness=Facts(text_chars=10),
     ),
     Planted(
         rule="L13",
         where="first",
-        says="neither of first>go>end0, first>then>end1, first>else_>end2",
+        says="none of first>go>end0, first>then>end1, first>else_>end2",
         lifecycle=branching(
             {"cond": is_huge}, {"cond": is_scan}, {"cond": is_letter}, names=GO_THEN
         ),

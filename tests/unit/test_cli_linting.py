@@ -90,7 +90,7 @@ def test_the_command_prints_an_object_a_line() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_the_command_leaves_out_what_is_allowed() -> None:
-    """'Exit code 1 when something is found that --allow does not name'."""
+    """'Exit code 1 when more is found than --allow names'."""
     assert command("smp_linted:Notes", "--allow", "L09").exit_code == 0
     both = command("smp_linted:Notes", "--allow", "L09:received>file>filed", "--allow", "L13")
     assert both.exit_code == 1
