@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS
 from statemachine_pipeline.testing.findings import Finding, found
-from statemachine_pipeline.testing.purity import impurities, is_opaque, wavering
+from statemachine_pipeline.testing.purity import computes, impurities, is_opaque, wavering
 from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.witnesses import find, guards_of
 
@@ -87,7 +87,7 @@ def _raising(asked: _Asked) -> Iterator[_Told]:
         witness = _untyped(bad)
         if witness is not None:
             yield edge, guard, f"{guard.name}: {guard.judge(witness).error}", witness
-        elif not bad:
+        elif not bad and computes(guard):
             silent.append((edge, guard))
     while witness := find([guard for _, guard in silent], lambda f: bool(_raised(silent, f))):
         edge, guard = _raised(silent, witness)[0]

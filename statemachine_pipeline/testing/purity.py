@@ -106,6 +106,13 @@ def is_opaque(guard: Guard) -> bool:
     )
 
 
+def computes(guard: Guard) -> bool:
+    """Tell whether a guard does more than compare; else no counts make it raise."""
+    if not isinstance(guard.function, FunctionType):
+        return True
+    return any(one.opname.startswith(("BINARY", "CALL")) for one in _instructions(guard.function))
+
+
 def _told(guard: FunctionType) -> Iterator[str]:
     for function in _own(guard):
         yield from _stores(function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import importlib.util
+import math
 import os
 import random
 import re
@@ -136,6 +137,12 @@ def is_clean_carelessly(facts: Facts) -> bool:
 def is_even(facts: Facts) -> bool:
     """Divides by what may be nothing."""
     return facts.chunks_stored / facts.chunks_expected == 1
+
+
+def is_apart(facts: Facts) -> bool:
+    """Takes a root of what is below zero only where no constant points to."""
+    rest = 100 * facts.chunks_expected - facts.text_chars
+    return facts.chunks_expected > 6 and math.sqrt(rest) > 2
 
 
 def is_many(facts: Facts) -> bool:
@@ -376,6 +383,13 @@ FAULTS = [
         says="guard is_even: ZeroDivisionError",
         lifecycle=guarded(cond=is_even),
         witness=Facts(),
+    ),
+    Planted(
+        rule="L07",
+        where=GO,
+        says="guard is_apart: ValueError",
+        lifecycle=guarded(cond=is_apart),
+        witness=Facts(chunks_expected=7, text_chars=701),
     ),
     Planted(
         rule="L08",
