@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.errors import MissingExtra
 
 _HOME: dict[str, tuple[str, ...]] = {
-    "linting": ("assert_lint_clean", "assert_precedes", "lint"),
-    "findings": ("Finding",),
+    "linting.lint": ("assert_lint_clean", "assert_precedes", "lint"),
+    "linting.findings": ("Finding",),
     "coverage": ("Coverage",),
 }
 _EXTRA = ("hypothesis", "networkx", "pytest")
@@ -20,8 +20,8 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
-    from statemachine_pipeline.testing.findings import Finding
-    from statemachine_pipeline.testing.linting import assert_lint_clean, assert_precedes, lint
+    from statemachine_pipeline.testing.linting.lint.findings import Finding
+    from statemachine_pipeline.testing.linting.lint import assert_lint_clean, assert_precedes, lint
 
 __all__ = [  # noqa: RUF022 - as one reaches for them
     "lint",

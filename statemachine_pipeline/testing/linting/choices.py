@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from statemachine_pipeline.records import Facts
-from statemachine_pipeline.testing.findings import Finding, found
-from statemachine_pipeline.testing.subjects import taken
+from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.subjects import taken
 from statemachine_pipeline.testing.verdicts import basis
-from statemachine_pipeline.testing.witnesses import (
+from statemachine_pipeline.testing.linting.witnesses import (
     agree,
     find,
     guards_of,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from statemachine_pipeline.graph import Edge, Guard
-    from statemachine_pipeline.testing.subjects import Subject
+    from statemachine_pipeline.testing.linting.subjects import Subject
 
 _Branch = tuple["tuple[Guard, ...]", ...]
 """Ways out of a state in order, each as the guards that it still asks."""

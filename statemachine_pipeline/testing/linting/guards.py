@@ -13,17 +13,17 @@ import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS
-from statemachine_pipeline.testing.findings import Finding, found
-from statemachine_pipeline.testing.purity import computes, impurities, is_opaque, wavering
+from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.purity import computes, impurities, is_opaque, wavering
 from statemachine_pipeline.testing.verdicts import basis
-from statemachine_pipeline.testing.witnesses import find, guards_of
+from statemachine_pipeline.testing.linting.witnesses import find, guards_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from statemachine_pipeline.graph import Edge, Guard
     from statemachine_pipeline.records import Facts
-    from statemachine_pipeline.testing.subjects import Subject
+    from statemachine_pipeline.testing.linting.subjects import Subject
 
 _KINDS = {bool: "number", int: "number", float: "number", str: "text", type(None): "nothing"}
 _NAMELESS = "<lambda>"

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from statemachine_pipeline.records import Facts
-from statemachine_pipeline.testing.findings import Finding, found
-from statemachine_pipeline.testing.subjects import taken
+from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.subjects import taken
 from statemachine_pipeline.testing.verdicts import basis
-from statemachine_pipeline.testing.witnesses import TWIN_FACT, guards_of, reads, with_values
+from statemachine_pipeline.testing.linting.witnesses import TWIN_FACT, guards_of, reads, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from statemachine_pipeline.stages import Bound, Kind, Stages
-    from statemachine_pipeline.testing.subjects import Subject
+    from statemachine_pipeline.testing.linting.subjects import Subject
 
 _FIELDS = [field.name for field in dataclasses.fields(Facts)]
 _CHUNKS = frozenset(name for name in _FIELDS if name.startswith("chunks_"))

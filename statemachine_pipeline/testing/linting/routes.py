@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from statemachine_pipeline.graph import MARK_DUPLICATE
-from statemachine_pipeline.testing.findings import Finding, found
-from statemachine_pipeline.testing.subjects import taken
+from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.subjects import taken
 from statemachine_pipeline.testing.verdicts import basis
-from statemachine_pipeline.testing.witnesses import TWIN_FACT, find, guards_of, reads
+from statemachine_pipeline.testing.linting.witnesses import TWIN_FACT, find, guards_of, reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from statemachine_pipeline.graph import Edge
-    from statemachine_pipeline.testing.subjects import Subject
+    from statemachine_pipeline.testing.linting.subjects import Subject
 
 
 def check(subject: Subject) -> Iterator[Finding]:

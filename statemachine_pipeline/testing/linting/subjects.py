@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS
-from statemachine_pipeline.testing.witnesses import agree, guards_of
+from statemachine_pipeline.testing.linting.witnesses import agree, guards_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.testing import choices, guards, knowledge, routes
-from statemachine_pipeline.testing.findings import Finding, unallowed
-from statemachine_pipeline.testing.subjects import Subject
+from statemachine_pipeline.testing.linting.lint.findings import Finding, unallowed
+from statemachine_pipeline.testing.linting.subjects import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -16,7 +16,7 @@ import sys
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.testing.witnesses import sample
+from statemachine_pipeline.testing.linting.witnesses import sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
