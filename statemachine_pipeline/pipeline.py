@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
 from statemachine_pipeline.adapters.questions import embed_question
-from statemachine_pipeline.adapters.shipped import shipped_hooks
+from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.blobs import Blobs
 from statemachine_pipeline.blocking import Blocking
 from statemachine_pipeline.database import migrate as migrations
@@ -117,7 +117,7 @@ class Pipeline:
         self._checked = False
         self._blobs = blobs if blobs is None or isinstance(blobs, Blobs) else ObjectBlobs(blobs)
         self._lifecycle, self._hooks = lifecycle, hooks
-        self._stages = None if lifecycle is None else _stages(lifecycle.graph, hooks or {})
+        self._stages = None if lifecycle is None else stages_of(lifecycle.graph, hooks or {})
 
     def at(
         self,
@@ -178,7 +178,20 @@ class Pipeline:
     @property
     def graph(self) -> Graph:
         """The lifecycle as data."""
-        return self._known_stages.graph
+        return self.stages.graph
+
+    @property
+    def stages(self) -> Stages:
+        """The hooks of the lifecycle, each in its place.
+
+        Raises:
+            PipelineError: The lifecycle is read from the database, which is not open yet.
+        """
+        if self._stages is None:
+            raise PipelineError(
+                "this pipeline has read no lifecycle yet; use it inside `async with`"
+            )
+        return self._stages
 
     @property
     def is_embedded(self) -> bool:
@@ -193,7 +206,7 @@ class Pipeline:
     @property
     def blocking(self) -> Blocking:
         """Submit, look and apply on a synchronous connection of yours; needs no open pipeline."""
-        return Blocking(self._tables, self._known_stages, has_store=self._blobs is not None)
+        return Blocking(self._tables, self.stages, has_store=self._blobs is not None)
 
     @property
     def operations(self) -> Operations:
@@ -204,7 +217,7 @@ class Pipeline:
             self._documents(),
             describing,
             feed,
-            DeadLetters(self.engine, self._tables, self._known_stages),
+            DeadLetters(self.engine, self._tables, self.stages),
             self._pauses,
             self._ready,
             self._objects,
@@ -486,7 +499,7 @@ class Pipeline:
         Raises:
             DefinitionError: The engine is not on psycopg.
         """
-        stages, engine = self._known_stages, self.engine
+        stages, engine = self.stages, self.engine
         if engine.dialect.driver != RUNS_ON:
             raise DefinitionError(
                 f"a runner wants an engine on {RUNS_ON}, got one on {engine.dialect.driver}: "
@@ -549,7 +562,7 @@ class Pipeline:
         with answering("checking the schema"):
             async with self.engine.connect() as connection:
                 await connection.run_sync(
-                    migrations.check, self.schema, self.graph, self._known_stages.kept_by_hand
+                    migrations.check, self.schema, self.graph, self.stages.kept_by_hand
                 )
         self._checked = True
 
@@ -573,16 +586,8 @@ class Pipeline:
         return await self.counts()
 
     @property
-    def _known_stages(self) -> Stages:
-        if self._stages is None:
-            raise PipelineError(
-                "this pipeline has read no lifecycle yet; use it inside `async with`"
-            )
-        return self._stages
-
-    @property
     def _embedders(self) -> list[Bound]:
-        return [bound for bound in self._known_stages if bound.stage.kind == "embedder"]
+        return [bound for bound in self.stages if bound.stage.kind == "embedder"]
 
     @property
     def _embedder(self) -> Bound:
@@ -594,18 +599,12 @@ class Pipeline:
 
     @property
     def _pauses(self) -> Pauses:
-        return Pauses(self.engine, self._tables, self._known_stages)
+        return Pauses(self.engine, self._tables, self.stages)
 
     def _documents(self) -> Documents:
-        return Documents(self.engine, self._tables, self._known_stages)
+        return Documents(self.engine, self._tables, self.stages)
 
     @property
     def _objects(self) -> Objects | None:
         blobs = self._blobs
         return None if blobs is None else Objects(self.engine, self._tables, blobs)
-
-
-def _stages(graph: Graph, hooks: Mapping[str, Any]) -> Stages:
-    shipped = shipped_hooks()
-    known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped}
-    return Stages(graph, known | dict(hooks))

@@ -201,7 +201,7 @@ class Hand:
 
     def __init__(self, pipeline: Pipeline, worker: int, workers: Workers) -> None:
         self.pipeline, self.worker, self.workers = pipeline, worker, workers
-        self.stages = pipeline._known_stages
+        self.stages = pipeline.stages
         t = tables(pipeline.schema)
         self.store = Store(
             pipeline.engine,

@@ -15,10 +15,12 @@ from statemachine_pipeline.adapters.intake import Intake
 from statemachine_pipeline.adapters.parsers import DocumentParser
 from statemachine_pipeline.adapters.publishers import PgVectorPublisher
 from statemachine_pipeline.adapters.validation import Validation
-from statemachine_pipeline.stages import Stage
+from statemachine_pipeline.stages import Stage, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from statemachine_pipeline.graph import Graph
 
 
 def shipped_hooks() -> Mapping[str, Any]:
@@ -36,3 +38,14 @@ def shipped_hooks() -> Mapping[str, Any]:
         "store_embeddings": Stage(WordLlamaEmbedder()),
         "finalize": Stage(PgVectorPublisher()),
     }
+
+
+def stages_of(graph: Graph, hooks: Mapping[str, Any]) -> Stages:
+    """Bind the hooks of a lifecycle; where it names none, the shipped one of that trigger.
+
+    Raises:
+        DefinitionError: The hooks do not fit.
+    """
+    shipped = shipped_hooks()
+    known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped}
+    return Stages(graph, known | dict(hooks))

@@ -44,16 +44,33 @@ def _from_settings() -> str | None:
 
 
 def load(name: str) -> Pipeline:
-    """Import the object that ``module:attribute`` names.
+    """Import the Pipeline that ``module:attribute`` names.
 
     Raises:
-        UsageError: There is no such module or attribute, importing it failed, or it is no Pipeline.
+        UsageError: It cannot be imported, or is no Pipeline.
     """
     from statemachine_pipeline.pipeline import Pipeline
 
+    found = imported(f"app {name!r}", name)
+    if not isinstance(found, Pipeline):
+        kind = type(found).__name__
+        raise UsageError(f"app {name!r}: it is a {kind}, not a statemachine_pipeline.Pipeline")
+    return found
+
+
+def imported(asked: str, name: str) -> object:
+    """Import the object that ``module:attribute`` names, from the working folder too.
+
+    Args:
+        asked: Begins what is told when it cannot be.
+        name: Module and attribute.
+
+    Raises:
+        UsageError: There is no such module or attribute, or importing it failed.
+    """
     module_name, colon, attribute = name.partition(":")
     if not (colon and module_name and attribute):
-        raise UsageError(f"app {name!r}: write it as module:attribute, for example app:pipeline")
+        raise UsageError(f"{asked}: write it as module:attribute, for example app:pipeline")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -61,18 +78,13 @@ def load(name: str) -> Pipeline:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"app {name!r}: no module {error.name!r} in {here} or installed"
-            ) from error
-        raise UsageError(f"app {name!r}: importing it failed: {error}") from error
+            raise UsageError(f"{asked}: no module {error.name!r} in {here} or installed") from error
+        raise UsageError(f"{asked}: importing it failed: {error}") from error
     except Exception as error:
         kind = type(error).__name__
-        raise UsageError(f"app {name!r}: importing it failed: {kind}: {error}") from error
+        raise UsageError(f"{asked}: importing it failed: {kind}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UsageError(f"app {name!r}: module {module_name!r} has no {attribute!r}")
+            raise UsageError(f"{asked}: module {module_name!r} has no {attribute!r}")
         found = getattr(found, part)
-    if not isinstance(found, Pipeline):
-        kind = type(found).__name__
-        raise UsageError(f"app {name!r}: it is a {kind}, not a statemachine_pipeline.Pipeline")
     return found

@@ -543,6 +543,24 @@ def graph(
 
 
 @app.command()
+def lint(
+    *,
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="MODULE:CLASS")] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="ID[:WHERE]", help="Allowed.")] = None,
+    json: Json = False,
+    app: App = None,
+) -> None:
+    """Say what is wrong with a lifecycle: the one named, your app's with its hooks, or the shipped.
+
+    Exit code 1 when more is found than --allow names (L13, L13:state). Needs the extra `testing`.
+    """
+    from statemachine_pipeline.cli import ending, linting
+
+    ending.run(linting.lint(_target(context, app, None, None), name, allow or (), as_json=json))
+
+
+@app.command()
 def migrate(
     *,
     context: typer.Context,

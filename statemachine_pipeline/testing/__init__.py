@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.errors import MissingExtra
+
 _HOME: dict[str, tuple[str, ...]] = {
+    "linting.lint": ("assert_lint_clean", "assert_precedes", "lint"),
+    "linting.findings": ("Finding",),
     "coverage": ("Coverage",),
     "modelling.model": (
         "model_check",
@@ -21,6 +25,7 @@ _HOME: dict[str, tuple[str, ...]] = {
     "modelling.situations": ("Row",),
     "replay": ("Replayed", "assert_database_replays", "assert_replays"),
 }
+_EXTRA = ("hypothesis", "networkx", "pytest")
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
@@ -42,6 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MUTANTS",
+    from statemachine_pipeline.testing.linting.lint.findings import Finding
+    from statemachine_pipeline.testing.linting.lint import assert_lint_clean, assert_precedes, lint
+
+__all__ = [  # noqa: RUF022 - as one reaches for them
+    "lint",
+    "assert_lint_clean",
+    "assert_precedes",
+    "Finding",
     "Coverage",
     "ModelViolated",
     "Replayed",
@@ -59,4 +72,10 @@ def __getattr__(name: str) -> Any:
     """Import a name when it is first asked for: Hypothesis and networkx are heavy."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise MissingExtra(error.name, "testing") from error
+    return getattr(module, name)

@@ -66,7 +66,7 @@ def taken(graph: Graph, state: str, trigger: str, facts: Facts) -> Edge | None:
 
 @functools.lru_cache(maxsize=256)
 def _basis(functions: tuple[Callable[[Facts], object], ...]) -> tuple[Facts, ...]:
-    read, constants, is_known = _read(functions)
+    read, constants, is_known = vocabulary(functions)
     numbers = sorted({n for n in constants if isinstance(n, int) and not isinstance(n, bool)})
     fields = {field.name for field in dataclasses.fields(Facts)}
     if not is_known:
@@ -117,7 +117,9 @@ def _facts(domains: Iterable[str], values: Iterable[Any]) -> Facts:
     return Facts(**given, reported=reported)
 
 
-def _read(functions: Iterable[Callable[..., object]]) -> tuple[set[str], set[object], bool]:
+def vocabulary(
+    functions: Iterable[Callable[..., object]],
+) -> tuple[set[str], set[object], bool]:
     """Return the names and constants in the code of functions and of those they call.
 
     The third value is False when a guard calls what cannot be looked into.

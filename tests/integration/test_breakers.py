@@ -803,7 +803,7 @@ async def test_a_probe_is_one_of_the_documents_that_a_worker_may_have_in_hand(
     stage = Stage(embedder, provider=Provider("embeddings"))
     pipeline = pipeline_with(engine, hooks, store_embeddings=stage)
     await pipeline.submit(b"one")
-    before = [t for t in pipeline._known_stages.earned if t not in {"store_embeddings", "finalize"}]
+    before = [t for t in pipeline.stages.earned if t not in {"store_embeddings", "finalize"}]
     async with running(pipeline, triggers=before):
         await until(psql, "SELECT state LIKE 'embedding%%' AND lane = 'ready' FROM work")
     psql.execute(

@@ -216,7 +216,7 @@ async def test_a_document_that_moved_on_meanwhile_is_refused(
         (held,) = await holding.lock(other, tables("smp"), [sent.document_id])
         asked = asyncio.create_task(pipeline.apply("revise", state="uploaded", reason="all"))
         await until_blocked(psql)
-        cancel = plan(pipeline._known_stages, held, "cancel", by="bob", reason="no")
+        cancel = plan(pipeline.stages, held, "cancel", by="bob", reason="no")
         await holding.move(other, tables("smp"), pipeline.graph, [cancel])
     applied = await asked
     assert applied.moved == ()

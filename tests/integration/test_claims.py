@@ -123,7 +123,7 @@ async def test_nobody_puts_all_down_for_a_suspect_that_is_paused(
     psql.execute(
         f"INSERT INTO pause ({place}, reason, by) VALUES ({named}, 'late', 'ann')".encode()
     )
-    served = pipeline._known_stages.served(None)
+    served = pipeline.stages.served(None)
     assert not await (await hand(pipeline)).store.has_suspects(served)
 
 
@@ -135,11 +135,11 @@ async def test_a_document_that_took_a_worker_down_is_claimed_alone(
     ids = await _submit(pipeline, 3)
     psql.execute("UPDATE work SET crashes = 1, alone = true WHERE document_id = %s", [ids[1]])
     worker = await hand(pipeline)
-    assert await worker.store.has_suspects(pipeline._known_stages.served(None))
+    assert await worker.store.has_suspects(pipeline.stages.served(None))
     assert ids[1] not in {claim.document.id for claim, _ in await worker.claim()}
     ((claim, _),) = await worker.claim(alone=True, slots=1)
     assert claim.document.id == ids[1]
-    assert not await worker.store.has_suspects(pipeline._known_stages.served(None))
+    assert not await worker.store.has_suspects(pipeline.stages.served(None))
 
 
 async def test_a_runner_takes_suspects_when_it_holds_nothing_else(
@@ -172,7 +172,7 @@ async def test_suspects_behind_a_pause_keep_nobody_from_other_work(
     pipeline = pipeline_with(engine)
     await pipeline.submit(b"text", tenant="ann")
     psql.execute("UPDATE work SET crashes = 1, alone = true")
-    worker, served = await hand(pipeline), pipeline._known_stages.served(None)
+    worker, served = await hand(pipeline), pipeline.stages.served(None)
     for place in ({"tenant": "ann"}, {"tenant": "ann", "stage": "queue_parse"}):
         await pipeline.operations.pause(**place, reason="a bill is open", by="bob")
         assert not await worker.store.has_suspects(served)

@@ -257,7 +257,7 @@ async def test_workers_are_told_of_a_resume(engine: AsyncEngine, psql: Psql) -> 
 async def test_slots_know_what_is_paused_for_whom(engine: AsyncEngine) -> None:
     """No walk goes on where nobody would claim."""
     pipeline = pipeline_with(engine)
-    served = pipeline._known_stages.served(["finish_parse", "finalize"])
+    served = pipeline.stages.served(["finish_parse", "finalize"])
     slots, pausing = Slots(served, lambda: None), Pausing(pipeline._pauses, served)
     states = {bound.state for bound in served}
     parsing = served[0].state

@@ -604,6 +604,6 @@ async def test_hand_and_runner_agree_on_what_is_left(engine: AsyncEngine) -> Non
     pipeline = pipeline_with(engine)
     await pipeline.submit(b"text")
     worker = await hand(pipeline)
-    served = pipeline._known_stages.served(["finalize"])
+    served = pipeline.stages.served(["finalize"])
     assert await worker.store.outstanding(served) == 0
-    assert await worker.store.outstanding(pipeline._known_stages.served(None)) == 1
+    assert await worker.store.outstanding(pipeline.stages.served(None)) == 1
