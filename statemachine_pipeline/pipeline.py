@@ -251,7 +251,7 @@ class Pipeline:
                 was changed, unless a worker brought them there meanwhile.
         """
         return await migrations.bring(
-            unbounded(self.engine), self.schema, self._known_stages, states, dry_run=dry_run
+            unbounded(self.engine), self.schema, self.stages, states, dry_run=dry_run
         )
 
     async def submit(

@@ -337,7 +337,7 @@ async def test_the_store_does_what_the_model_says(
     await pipeline.migrate()
     twin = (await pipeline.submit(b"the twin")).document_id
     await pipeline.apply("cancel", twin, reason="it only owns")
-    choices = Choices(pipeline._known_stages, tries=100)
+    choices = Choices(pipeline.stages, tries=100)
     steps = Steps(choices, AS_BUILT, tracks=False)
     world, done = World(await hand(pipeline), psql, choices, twin), Counter[str]()
     wanted = {*AGAINST, *get_args(Action), *lifecycle.graph.triggers} - {"submit"}
