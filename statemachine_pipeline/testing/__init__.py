@@ -9,15 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
+    "assertions": ("drain", "assert_state", "assert_history"),
+    "clock": ("Clock",),
+    "databases": ("Databases",),
     "coverage": ("Coverage",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
+    from statemachine_pipeline.testing.assertions import assert_history, assert_state, drain
+    from statemachine_pipeline.testing.clock import Clock
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.databases import Databases
 
 __all__ = [
+    "Clock",
     "Coverage",
+    "Databases",
+    "assert_history",
+    "assert_state",
+    "drain",
 ]
 
 
