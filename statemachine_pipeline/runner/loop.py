@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
-    from statemachine_pipeline.runner.heartbeat import Liveness
     from statemachine_pipeline.stages import Bound, Stages
 
     Until = Callable[[Drive, int], Awaitable[None]]
     IsOver = Callable[[Drive, int], Awaitable[bool]]
+    Meanwhile = Callable[[], Awaitable[bool]]
 
 # A library says nothing until its user asks for it: logger.enable("statemachine_pipeline").
 logger.disable("statemachine_pipeline")
@@ -137,18 +137,22 @@ class Runner:
         """
         await self._run(self._until_stopped)
 
-    async def run_until_idle(self, *, wait: bool = True) -> Mapping[str, int]:
+    async def run_until_idle(self, *, while_waiting: Meanwhile | None = None) -> Mapping[str, int]:
         """Run until no served stage has anything left, deferred documents included.
 
         A pause with an end is waited for, and logged; documents behind one without are left.
 
         Args:
-            wait: False returns once nothing can be done now, and leaves what waits for its time.
+            while_waiting: Called when nothing can be done now, in place of waiting; True goes on,
+                False returns and leaves what is not due.
 
         Returns:
             How many documents stand in each state.
         """
-        await self._run(functools.partial(self._until, self._is_idle if wait else self._is_still))
+        is_over = (
+            functools.partial(self._is_still, while_waiting) if while_waiting else self._is_idle
+        )
+        await self._run(functools.partial(self._until, is_over))
         return await self._after_load()
 
     def stop(self) -> None:
@@ -250,11 +254,8 @@ class Runner:
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
-        loop.call_soon_threadsafe(self._on_fenced)
-
-    def _on_fenced(self) -> None:
-        self._fenced.set()
-        self._wake.set()
+        loop.call_soon_threadsafe(self._fenced.set)
+        loop.call_soon_threadsafe(self._wake.set)
 
     async def _until_stopped(self, drive: Drive, worker: int) -> None:
         poll = POLL_SECONDS_FIRST
@@ -270,27 +271,27 @@ class Runner:
             self._wake.clear()
             claimed = await self._claim(drive, worker)
             try:
-                over = not (claimed or self._driving) and await is_over(drive, worker)
+                if not (claimed or self._driving) and await is_over(drive, worker):
+                    self._stopping.set()
+                    return
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
-                over = False
-            if over:
-                self._stopping.set()
-                return
             await self._doze(POLL_SECONDS_FIRST)
 
     async def _is_idle(self, _drive: Drive, worker: int) -> bool:
-        if await self._store.outstanding(self._served):
-            return False
-        return not await self._withdrawing.withdraw(worker)
+        left = await self._store.outstanding(self._served)
+        return not (left or await self._withdrawing.withdraw(worker))
 
-    async def _is_still(self, drive: Drive, worker: int) -> bool:
+    async def _is_still(self, while_waiting: Meanwhile, drive: Drive, worker: int) -> bool:
         await self._rescue(worker)
         await self._promote()
         # The first may be for documents that took a worker down, and find none.
         claimed = await self._claim(drive, worker) or await self._claim(drive, worker)
         busy = claimed or self._driving or self._outage.failures
-        return not busy and not await self._withdrawing.withdraw(worker)
+        if busy or await self._withdrawing.withdraw(worker):
+            return False
+        self._wake.set()  # what was not due may be now
+        return not await while_waiting()
 
     async def _doze(self, seconds: float) -> None:
         if failures := self._outage.failures:

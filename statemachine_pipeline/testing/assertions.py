@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 """How many documents a failure tells of."""
-_MOMENT = timedelta(milliseconds=1)
 
 
 async def drain(
@@ -41,18 +40,20 @@ async def drain(
     Raises:
         AssertionError: They do not rest ``within`` that time; the message says of some why.
     """
-    __tracebackhide__ = True
     address = pipeline.engine.url.render_as_string(hide_password=False)
     clock = clock or Clock(address, schema=pipeline.schema)
-    end = clock.passed + within
-    while True:
-        counts = await pipeline.runner().run_until_idle(wait=False)
+    end, runner = clock.passed + within, pipeline.runner()
+
+    async def skip() -> bool:
         wait = await asyncio.to_thread(clock.next_wait)
         if wait is None:
-            return counts
+            return False
         if clock.passed + wait > end:
             raise AssertionError(await _restless(pipeline, within))
-        await clock.advance(seconds=(wait + _MOMENT).total_seconds())
+        await clock.skip(wait, spare=runner.worker)
+        return True
+
+    return await runner.run_until_idle(while_waiting=skip)
 
 
 async def assert_state(pipeline: Pipeline, document: UUID, state: str) -> None:

@@ -35,6 +35,9 @@ MOVED = {
 PATIENCE_SECONDS = 20
 """How long a move waits for rows that somebody has locked."""
 
+_MOMENT = timedelta(milliseconds=1)
+"""What is due at a time is so after it."""
+
 _WAITS = """
 SELECT min(at) - clock_timestamp() FROM (
     SELECT run_at AS at FROM {work} WHERE lane = 'deferred'
@@ -62,7 +65,7 @@ class Clock:
         schema: The schema of the pipeline.
 
     Attributes:
-        passed: By how much it was moved so far.
+        passed: By how much it was moved so far; what tests really took comes on top.
     """
 
     def __init__(self, database: str, *, schema: str = "smp") -> None:
@@ -89,14 +92,11 @@ class Clock:
         by = timedelta(**duration)
         if by < timedelta(0):
             raise ValueError(f"a clock cannot be moved by {by}; time does not go back")
-        with self._connected() as connection, connection.transaction():
-            for table, columns in MOVED.items():
-                sets = [sql.SQL("{0} = {0} - %(by)s").format(sql.Identifier(c)) for c in columns]
-                moved = sql.SQL("UPDATE {} SET {}").format(
-                    self._name(table), sql.SQL(", ").join(sets)
-                )
-                connection.execute(moved, {"by": by})
-        self.passed += by
+        self._move(by)
+
+    async def skip(self, wait: timedelta, *, spare: int | None) -> None:
+        """Let a wait pass and be over, while the worker ``spare`` lives and holds nothing."""
+        await asyncio.to_thread(self._move, wait + _MOMENT, spare)
 
     def next_wait(self) -> timedelta | None:
         """Return how long nothing can be done, if documents or withdrawals wait for a time."""
@@ -106,6 +106,18 @@ class Clock:
         with self._connected() as connection:
             row = connection.execute(sql.SQL(_WAITS).format(**names), given).fetchone()
         return row[0] if row else None
+
+    def _move(self, by: timedelta, spare: int | None = None) -> None:
+        with self._connected() as connection, connection.transaction():
+            for table, columns in MOVED.items():
+                sets = [sql.SQL("{0} = {0} - %(by)s").format(sql.Identifier(c)) for c in columns]
+                moved = sql.SQL("UPDATE {} SET {} WHERE {}").format(
+                    self._name(table),
+                    sql.SQL(", ").join(sets),
+                    sql.SQL("id IS DISTINCT FROM %(spare)s" if table == "worker" else "true"),
+                )
+                connection.execute(moved, {"by": by, "spare": spare})
+        self.passed += by
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection[Any]]:
