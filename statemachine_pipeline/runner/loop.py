@@ -243,8 +243,7 @@ class Runner:
                 leave = functools.partial(self._workers.leave, worker)
                 trouble = f"worker {worker} could not leave, and will be rescued"
                 ends.push_async_callback(attempt, leave, trouble)
-                trouble = "what was leased of budgets could not be given back"
-                ends.push_async_callback(attempt, accesses.close, trouble)
+                ends.push_async_callback(attempt, accesses.close, "a leased budget is not returned")
                 ends.push_async_callback(performer.close)
                 ends.push_async_callback(settling.close, CHORE_SECONDS)
                 ends.push_async_callback(end, chores, patience=CHORE_SECONDS)

@@ -54,7 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, and watch lifecycles if any are named."""
     config.addinivalue_line(
         "markers",
-        "lifecycle(cls, *, schema='smp', hooks=None): what smp_database is migrated for",
+        "smp_pipeline(lifecycle=DocumentLifecycle, schema='smp', hooks=None): what the test's "
+        "database is migrated for",
     )
     if names := config.getoption("--lifecycle-cov"):
         from statemachine_pipeline.testing.watching import Watching
@@ -97,7 +98,7 @@ def smp_databases(smp_server: str) -> Iterator[Databases]:
 def smp_database(smp_databases: Databases, _smp_asked: Mapping[str, Any]) -> Iterator[str]:
     """The URL of a migrated database of this test's own.
 
-    Migrated for the lifecycle of ``@pytest.mark.lifecycle(MyLifecycle)`` on the test, its class or
+    Migrated as ``@pytest.mark.smp_pipeline(lifecycle=MyLifecycle)`` says, on the test, its class or
     its module, else for DocumentLifecycle.
     """
     url = smp_databases.make(**_smp_asked)
@@ -130,13 +131,14 @@ def smp_pipeline(smp_database: str, _smp_asked: Mapping[str, Any]) -> Callable[.
 
 @pytest.fixture
 def _smp_asked(request: pytest.FixtureRequest) -> Mapping[str, Any]:
-    marker = request.node.get_closest_marker("lifecycle")
+    marker = request.node.get_closest_marker("smp_pipeline")
     return _asked(*marker.args, **marker.kwargs) if marker else _asked()
 
 
 def _asked(
-    lifecycle: type[Lifecycle] | None = None,
+    # By name only: pytest takes a mark with nothing but a class for one on that class.
     *,
+    lifecycle: type[Lifecycle] | None = None,
     schema: str = "smp",
     hooks: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
