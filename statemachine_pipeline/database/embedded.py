@@ -172,13 +172,17 @@ class EmbeddedServer:
         """
         place = self._place
         self.stop()
-        if watchdog.is_alive(place.directory):
-            raise EmbeddedServerError(
-                f"PostgreSQL in {place.directory} was to be erased, and another process uses it; "
-                "stop that one first"
-            )
-        for path in (place.socket_directory, place.directory):
-            shutil.rmtree(path, ignore_errors=True)
+        if not place.directory.exists():
+            return
+        with _explained(self._asked), watchdog.starting(place.directory) as turn:
+            _wait(turn, fcntl.LOCK_EX, time.monotonic() + _STOP_SECONDS)
+            if watchdog.is_alive(place.directory):
+                raise EmbeddedServerError(
+                    f"PostgreSQL in {place.directory} was to be erased, and another process uses "
+                    "it; stop that one first"
+                )
+            for path in (place.socket_directory, place.directory):
+                shutil.rmtree(path, ignore_errors=True)
 
     def __enter__(self) -> Self:
         self.start()

@@ -284,9 +284,7 @@ class Runner:
     async def _is_still(self, while_waiting: Meanwhile, drive: Drive, worker: int) -> bool:
         await self._rescue(worker)
         await self._promote()
-        # The first may be for documents that took a worker down, and find none.
-        claimed = await self._claim(drive, worker) or await self._claim(drive, worker)
-        busy = claimed or self._driving or self._outage.failures
+        busy = await self._claim(drive, worker) or self._driving or self._outage.failures
         if busy or await self._withdrawing.withdraw(worker):
             return False
         self._wake.set()  # what was not due may be now

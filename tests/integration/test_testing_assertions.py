@@ -22,6 +22,7 @@ async def test_a_state_that_is_another_is_explained(engine: AsyncEngine) -> None
     hooks.finish_parse.raises(Reject("encrypted with a password"))
     pipeline = pipeline_with(engine, hooks)
     bad = (await pipeline.submit(b"secret", name="secret.pdf")).document_id
+    await drain(pipeline)
     good = (await pipeline.submit(b"text")).document_id
     await drain(pipeline)
     await assert_state(pipeline, good, "complete")

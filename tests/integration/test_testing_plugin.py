@@ -89,7 +89,7 @@ def test_a_session_that_uses_nothing_imports_nothing(session: Session) -> None:
     assert "lifecycle coverage" not in done.stdout.str()
 
 
-def test_every_kind_of_test_has_a_database_of_its_own(session: Session, smp_server: str) -> None:
+def test_every_kind_of_test_has_a_database_of_its_own(inside: Session, smp_server: str) -> None:
     """'Works for sync tests, pytest-asyncio and anyio'; 'what is not dropped before is dropped'."""
 
     def names() -> set[str]:
@@ -97,7 +97,7 @@ def test_every_kind_of_test_has_a_database_of_its_own(session: Session, smp_serv
             return {str(row[0]) for row in connection.execute("SELECT datname FROM pg_database")}
 
     before = names()
-    done = session(
+    done = inside(
         f"--smp-server={smp_server}",
         lifecycles=LIFECYCLE,
         test_it="""
@@ -290,9 +290,9 @@ def test_a_name_that_is_no_lifecycle_ends_the_session(
     done.stderr.fnmatch_lines([f"ERROR: --lifecycle-cov={name}: *{said}*"])
 
 
-def test_a_watched_lifecycle_works_as_ever(session: Session, smp_server: str) -> None:
+def test_a_watched_lifecycle_works_as_ever(inside: Session, smp_server: str) -> None:
     """'Decides as that one does, and is counted': stored, claimed, explained, moved by hand."""
-    done = session(
+    done = inside(
         f"--smp-server={smp_server}",
         "--lifecycle-cov=lifecycles:Review",
         lifecycles=LIFECYCLE,
