@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
@@ -18,6 +18,7 @@ from statemachine_pipeline.testing.databases import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from psycopg import Connection
 
@@ -39,7 +40,7 @@ _MOMENT = timedelta(milliseconds=1)
 """What is due at a time is so after it."""
 
 _WAITS = """
-SELECT min(at) - clock_timestamp() FROM (
+SELECT clock_timestamp(), min(at) FROM (
     SELECT run_at AS at FROM {work} WHERE lane = 'deferred'
     UNION ALL SELECT w.deadline_at + %(grace)s FROM {work} w WHERE w.lane = 'claimed'
     UNION ALL SELECT k.beat_at + %(dead_after)s FROM {worker} k
@@ -49,10 +50,22 @@ SELECT min(at) - clock_timestamp() FROM (
     UNION ALL SELECT unnest(ARRAY[until, probe_until]) FROM {breaker}
     UNION ALL SELECT unnest(ARRAY[blocked_until, taken_until]) FROM {budget}
 ) AS waits
-WHERE at > clock_timestamp()
+WHERE at > coalesce(%(since)s, clock_timestamp())
   AND (EXISTS (SELECT FROM {work} WHERE lane <> 'held')
        OR EXISTS (SELECT FROM {placement} WHERE withdraw_at IS NOT NULL))
 """
+
+
+class Look(NamedTuple):
+    """What was seen of the waits of a pipeline.
+
+    Attributes:
+        at: When, by the database's clock.
+        wait: How long nothing can be done; None if nothing waits for a time.
+    """
+
+    at: datetime
+    wait: timedelta | None
 
 
 class Clock:
@@ -98,14 +111,19 @@ class Clock:
         """Let a wait pass and be over, while the worker ``spare`` lives and holds nothing."""
         await asyncio.to_thread(self._move, wait + _MOMENT, spare)
 
-    def next_wait(self) -> timedelta | None:
-        """Return how long nothing can be done, if documents or withdrawals wait for a time."""
+    def look(self, since: datetime | None = None) -> Look:
+        """Look for the next time at which something can be done; blocks.
+
+        Args:
+            since: When was looked before: what came due in the meantime counts too, since whoever
+                worked then may have come too early for it.
+        """
         alive = Liveness()
         names = {name: self._name(name) for name in MOVED}
-        given = {"grace": alive.grace, "dead_after": alive.dead_after}
+        given = {"grace": alive.grace, "dead_after": alive.dead_after, "since": since}
         with self._connected() as connection:
-            row = connection.execute(sql.SQL(_WAITS).format(**names), given).fetchone()
-        return row[0] if row else None
+            ((now, due),) = connection.execute(sql.SQL(_WAITS).format(**names), given).fetchall()
+        return Look(now, None if due is None else max(due - now, timedelta(0)))
 
     def _move(self, by: timedelta, spare: int | None = None) -> None:
         with self._connected() as connection, connection.transaction():

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fix_pipelines import Hooks, hand, path_of, pipeline_with, plain
 
-from statemachine_pipeline import Provider, RateLimited, Retry, StageFault, Wait, by_hand
+from statemachine_pipeline import (
+    Provider,
+    RateLimited,
+    Retry,
+    StageFault,
+    Wait,
+    by_hand,
+    failpoints,
+)
 from statemachine_pipeline.testing import Clock, drain
 from statemachine_pipeline.testing.clock import MOVED
 
@@ -205,6 +213,27 @@ async def test_draining_leaves_what_waits_for_people(
         await kept.migrate()
         await one(kept)
         assert await drain(kept) == {"embeddings_stored": 1}
+
+
+async def test_draining_sees_what_came_due_while_it_looked(
+    engine: AsyncEngine, psql: Psql, smp_clock: Clock
+) -> None:
+    """'What came due in the meantime counts too': after the runner had looked for what is due."""
+    hooks = Hooks()
+    hooks.finish_parse.raises(Wait(timedelta(hours=1)))
+    pipeline = pipeline_with(engine, hooks)
+    await one(pipeline)
+
+    def come_due(doing: str, moment: str) -> None:
+        if (doing, moment) == ("looking at the queue", "after"):
+            psql.execute("UPDATE work SET run_at = clock_timestamp() WHERE lane = 'deferred'")
+
+    token = failpoints.active.set(come_due)
+    try:
+        assert await drain(pipeline, clock=smp_clock) == {"complete": 1}
+    finally:
+        failpoints.active.reset(token)
+    assert smp_clock.passed == timedelta(0)
 
 
 async def test_draining_passes_by_a_suspect_that_nobody_may_take(
