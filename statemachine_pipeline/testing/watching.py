@@ -80,7 +80,7 @@ class Watching:
             for line in table(plain, coverage):
                 terminalreporter.write_line(line)
         if self._lost:
-            said = f"{self._lost} processes crashed: what they exercised is not counted"
+            said = f"{self._lost} process(es) crashed, and what they exercised is not counted"
             terminalreporter.write_line(said, yellow=True)
         for line in self._short():
             terminalreporter.write_line(line, red=True)

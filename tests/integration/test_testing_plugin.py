@@ -263,6 +263,21 @@ def test_coverage_of_several_processes_is_one(session: Session) -> None:
     done.stdout.fnmatch_lines(["100.0 % of edges and verdicts, 0 missing"])
 
 
+def test_a_process_that_crashed_is_told_of(inside: Session) -> None:
+    """'One that crashed says nothing': its node has no output."""
+    done = inside(
+        "--lifecycle-cov=lifecycles:Review",
+        lifecycles=LIFECYCLE,
+        conftest="""
+        def pytest_sessionfinish(session):
+            plugin = session.config.pluginmanager.get_plugin("statemachine_pipeline_watching")
+            plugin.pytest_testnodedown(node=object())
+        """,
+        test_it=TESTS,
+    )
+    done.stdout.fnmatch_lines(["1 process(es) crashed, and what they exercised is not counted"])
+
+
 def test_too_little_coverage_fails_the_session(inside: Session) -> None:
     """'Fail if less of the edges and verdicts of a lifecycle was exercised.'."""
     under = ("--lifecycle-cov=lifecycles:Review", "--lifecycle-cov-fail-under=90")
