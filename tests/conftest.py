@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["fix_postgres", "fix_blobs", "fix_embedding_server", "fix_proxy", "fix_pgbouncer"]
+FIXTURES = ["fix_postgres", "fix_blobs", "fix_embedding_server", "fix_proxy", "fix_pgbouncer"]
+# Pytest finds the package's own plugin by its entry point, unless the package was installed for
+# development before it had one.
+INSTALLED = entry_points(group="pytest11", name="statemachine_pipeline")
+pytest_plugins = FIXTURES if INSTALLED else ["statemachine_pipeline.testing.plugin", *FIXTURES]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

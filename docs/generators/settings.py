@@ -16,6 +16,7 @@ VARIABLES = {
     "SMP_BLOBS": "Where bytes are kept, for the command line: `s3://bucket/prefix` and the like.",
     "SMP_PG_USER": "The account under which root runs the embedded server.",
     "SMP_PG_BIN": "A folder of PostgreSQL programs to use instead of the wheel's.",
+    "SMP_TEST_DATABASE": "The server of the pytest plugin; an embedded one without it.",
     "PGCONNECT_TIMEOUT": "Seconds to wait for a connection; 10 on the command line.",
     "LD_LIBRARY_PATH": "Handed on to the embedded server; nothing else of the environment is.",
 }
@@ -49,8 +50,8 @@ def page(note: str) -> str:
 
 def _page() -> Iterator[str]:
     yield "# Settings\n"
-    yield "A program passes values; only the command line and the embedded server read the"
-    yield "environment.\n"
+    yield "A program passes values; only the command line, the embedded server and the pytest"
+    yield "plugin read the environment.\n"
     yield "## Environment\n"
     yield "| variable | meaning |"
     yield "|---|---|"

@@ -163,6 +163,27 @@ class EmbeddedServer:
                 f"{_STOP_SECONDS:.0f} s; see {watchdog.log(place.directory)}"
             )
 
+    def erase(self) -> None:
+        """Stop, and remove everything that the server keeps, its data included.
+
+        Raises:
+            EmbeddedServerError: Another process uses it, so that nothing was removed; or as
+                ``stop`` says.
+        """
+        place = self._place
+        self.stop()
+        if not place.directory.exists():
+            return
+        with _explained(self._asked), watchdog.starting(place.directory) as turn:
+            _wait(turn, fcntl.LOCK_EX, time.monotonic() + _STOP_SECONDS)
+            if watchdog.is_alive(place.directory):
+                raise EmbeddedServerError(
+                    f"PostgreSQL in {place.directory} was to be erased, and another process uses "
+                    "it; stop that one first"
+                )
+            for path in (place.socket_directory, place.directory):
+                shutil.rmtree(path, ignore_errors=True)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CHORE_SECONDS = 1.0
 """How long a chore may go on after the end; cut off, its statement would cost a connection."""
 
+LEAVE_SECONDS = 5.0
+"""How long the end waits for a database that may be gone."""
+
 AGREE_SECONDS = 6.0
 """One more than psycopg gives a server to hear that a statement is cancelled."""
 
@@ -53,6 +56,14 @@ async def end(tasks: Sequence[asyncio.Task[Any]], patience: float = 0.0) -> None
         if tasks:
             await asyncio.wait(tasks, timeout=AGREE_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def attempt(last: Callable[[], Coroutine[Any, Any, object]], trouble: str) -> None:
+    """Do something last, with a database that may be gone; log what came in its way."""
+    task = asyncio.create_task(last())
+    await end([task], patience=LEAVE_SECONDS)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("{}: {}", trouble, error)
 
 
 def say_why(task: asyncio.Task[None]) -> None:

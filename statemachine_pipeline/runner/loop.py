@@ -20,6 +20,7 @@ from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import (
     CHORE_SECONDS,
     all_ended,
+    attempt,
     end,
     every,
     first_done,
@@ -37,7 +38,7 @@ from statemachine_pipeline.runner.wake import listen
 from statemachine_pipeline.runner.withdrawing import Withdrawing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
@@ -51,14 +52,14 @@ if TYPE_CHECKING:
     from statemachine_pipeline.stages import Bound, Stages
 
     Until = Callable[[Drive, int], Awaitable[None]]
+    IsOver = Callable[[Drive, int], Awaitable[bool]]
+    Meanwhile = Callable[[], Awaitable[bool]]
 
 # A library says nothing until its user asks for it: logger.enable("statemachine_pipeline").
 logger.disable("statemachine_pipeline")
 
 POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
-LEAVE_SECONDS = 5.0
-"""How long the end waits for a database that may be gone."""
 COOLDOWN_SECONDS = 0.02
 """Merges wake-ups that come together, so that a freed slot is not a claim of its own."""
 
@@ -118,6 +119,7 @@ class Runner:
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._fenced = asyncio.Event()
+        self._looking = asyncio.Lock()
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
@@ -135,15 +137,22 @@ class Runner:
         """
         await self._run(self._until_stopped)
 
-    async def run_until_idle(self) -> Mapping[str, int]:
+    async def run_until_idle(self, *, while_waiting: Meanwhile | None = None) -> Mapping[str, int]:
         """Run until no served stage has anything left, deferred documents included.
 
         A pause with an end is waited for, and logged; documents behind one without are left.
 
+        Args:
+            while_waiting: Called when nothing can be done now, in place of waiting; True goes on,
+                False returns and leaves what is not due.
+
         Returns:
             How many documents stand in each state.
         """
-        await self._run(self._until_idle)
+        is_over = (
+            functools.partial(self._is_still, while_waiting) if while_waiting else self._is_idle
+        )
+        await self._run(functools.partial(self._until, is_over))
         return await self._after_load()
 
     def stop(self) -> None:
@@ -227,7 +236,7 @@ class Runner:
         again: tuple[tuple[float, Callable[[], Awaitable[object]]], ...] = (
             (PROMOTE_SECONDS, self._promote),
             (PROMOTE_SECONDS, functools.partial(self._withdrawing.withdraw, worker)),
-            (self._liveness.beat.total_seconds() / 2, self._rescue(worker)),
+            (self._liveness.beat.total_seconds() / 2, functools.partial(self._rescue, worker)),
         )
         chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
@@ -241,8 +250,10 @@ class Runner:
             # beats until all is over.
             async with contextlib.AsyncExitStack() as ends:
                 ends.push_async_callback(asyncio.to_thread, heartbeat.stop)
-                ends.push_async_callback(self._leave, worker)
-                ends.push_async_callback(self._close, accesses)
+                leave = functools.partial(self._workers.leave, worker)
+                trouble = f"worker {worker} could not leave, and will be rescued"
+                ends.push_async_callback(attempt, leave, trouble)
+                ends.push_async_callback(attempt, accesses.close, "a leased budget is not returned")
                 ends.push_async_callback(performer.close)
                 ends.push_async_callback(settling.close, CHORE_SECONDS)
                 ends.push_async_callback(end, chores, patience=CHORE_SECONDS)
@@ -250,25 +261,10 @@ class Runner:
                 ends.push_async_callback(end, [listening])
         return not self._fenced.is_set()
 
-    async def _leave(self, worker: int) -> None:
-        leaving = asyncio.create_task(self._workers.leave(worker))
-        await end([leaving], patience=LEAVE_SECONDS)
-        if not leaving.cancelled() and (error := leaving.exception()) is not None:
-            logger.warning("worker {} could not leave, and will be rescued: {}", worker, error)
-
-    async def _close(self, accesses: Accesses) -> None:
-        closing = asyncio.create_task(accesses.close())
-        await end([closing], patience=LEAVE_SECONDS)
-        if not closing.cancelled() and (error := closing.exception()) is not None:
-            logger.warning("what was leased of budgets could not be given back: {}", error)
-
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
-        loop.call_soon_threadsafe(self._on_fenced)
-
-    def _on_fenced(self) -> None:
-        self._fenced.set()
-        self._wake.set()
+        loop.call_soon_threadsafe(self._fenced.set)
+        loop.call_soon_threadsafe(self._wake.set)
 
     async def _until_stopped(self, drive: Drive, worker: int) -> None:
         poll = POLL_SECONDS_FIRST
@@ -279,24 +275,30 @@ class Runner:
             # Jitter, so that a fleet does not poll in step.
             await self._doze(poll * (0.5 + random.random() / 2))  # noqa: S311
 
-    async def _until_idle(self, drive: Drive, worker: int) -> None:
+    async def _until(self, is_over: IsOver, drive: Drive, worker: int) -> None:
         while not (self._stopping.is_set() or self._fenced.is_set()):
             self._wake.clear()
             claimed = await self._claim(drive, worker)
             try:
-                idle = not (claimed or self._driving) and await self._is_idle(worker)
+                if not (claimed or self._driving) and await is_over(drive, worker):
+                    self._stopping.set()
+                    return
             except DatabaseUnavailable as error:
                 self._outage.goes_on(error)
-                idle = False
-            if idle:
-                self._stopping.set()
-                return
             await self._doze(POLL_SECONDS_FIRST)
 
-    async def _is_idle(self, worker: int) -> bool:
-        if await self._store.outstanding(self._served):
+    async def _is_idle(self, _drive: Drive, worker: int) -> bool:
+        left = await self._store.outstanding(self._served)
+        return not (left or await self._withdrawing.withdraw(worker))
+
+    async def _is_still(self, while_waiting: Meanwhile, drive: Drive, worker: int) -> bool:
+        await self._rescue(worker)
+        await self._promote()
+        busy = await self._claim(drive, worker) or self._driving or self._outage.failures
+        if busy or await self._withdrawing.withdraw(worker):
             return False
-        return not await self._withdrawing.withdraw(worker)
+        self._wake.set()  # what was not due may be now
+        return not await while_waiting()
 
     async def _doze(self, seconds: float) -> None:
         if failures := self._outage.failures:
@@ -362,20 +364,20 @@ class Runner:
         await first_done(all_ended(list(self._driving)), *stops, seconds=self._drain)
 
     async def _promote(self) -> None:
-        if await self._store.promote():
-            self._wake.set()
-        await self._pausing.look(self._slots)
-        worthwhile = await self._probing.look()
-        waiting = await self._store.has_suspects(worthwhile)
-        # Once somebody else has them, nobody needs to empty its hands; whoever has one goes on so.
-        if waiting != self._suspects and not self._slots.alone:
-            self._suspects = waiting
-            self._wake.set()
-
-    def _rescue(self, worker: int) -> Callable[[], Coroutine[None, None, None]]:
-        async def rescue() -> None:
-            silent, grace = self._liveness.dead_after, self._liveness.grace
-            if await self._store.rescue(worker, silent=silent, grace=grace):
+        # Rows that another look has locked are skipped: whoever asks what is due waits for it.
+        async with self._looking:
+            if await self._store.promote():
+                self._wake.set()
+            await self._pausing.look(self._slots)
+            worthwhile = await self._probing.look()
+            waiting = await self._store.has_suspects(worthwhile)
+            # Once somebody else has them, nobody needs to empty its hands; whoever has one goes on.
+            if waiting != self._suspects and not self._slots.alone:
+                self._suspects = waiting
                 self._wake.set()
 
-        return rescue
+    async def _rescue(self, worker: int) -> None:
+        silent, grace = self._liveness.dead_after, self._liveness.grace
+        async with self._looking:
+            if await self._store.rescue(worker, silent=silent, grace=grace):
+                self._wake.set()

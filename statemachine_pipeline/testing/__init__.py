@@ -13,6 +13,9 @@ from statemachine_pipeline.errors import MissingExtra
 _HOME: dict[str, tuple[str, ...]] = {
     "linting.lint": ("assert_lint_clean", "assert_precedes", "lint"),
     "linting.findings": ("Finding",),
+    "assertions": ("drain", "assert_state", "assert_history"),
+    "clock": ("Clock",),
+    "databases": ("Databases",),
     "coverage": ("Coverage",),
     "modelling.model": (
         "model_check",
@@ -29,6 +32,8 @@ _EXTRA = ("hypothesis", "networkx", "pytest")
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
+    from statemachine_pipeline.testing.assertions import assert_history, assert_state, drain
+    from statemachine_pipeline.testing.clock import Clock
     from statemachine_pipeline.testing.coverage import Coverage
     from statemachine_pipeline.testing.modelling.model import (
         ModelViolated,
@@ -65,6 +70,15 @@ __all__ = [  # noqa: RUF022 - as one reaches for them
     "assert_mutants_killed",
     "assert_replays",
     "model_check",
+    from statemachine_pipeline.testing.databases import Databases
+
+__all__ = [
+    "Clock",
+    "Coverage",
+    "Databases",
+    "assert_history",
+    "assert_state",
+    "drain",
 ]
 
 

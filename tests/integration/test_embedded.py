@@ -212,6 +212,27 @@ def test_stop_waits_until_the_server_is_down_and_its_data_stay(server: EmbeddedS
     assert server.start() == server.url
 
 
+def test_erasing_leaves_nothing_and_spares_a_server_in_use(
+    directory: Path, program: Callable[..., Program]
+) -> None:
+    """'Stop, and remove everything'; 'another process uses it, so that nothing was removed'."""
+    other = program()
+    other.read()
+    server = EmbeddedServer(directory, throwaway=True)
+    server.start()
+    sockets = server._place.socket_directory
+    with pytest.raises(EmbeddedServerError, match="another process uses it"):
+        server.erase()
+    assert runs(postmaster(directory))
+    other.say("stop")
+    assert other.read() == "stopped"
+    server.start()
+    server.erase()
+    assert not directory.exists()
+    assert not sockets.exists()
+    server.erase()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_server_outlives_a_killed_user(
     directory: Path, program: Callable[..., Program], number: signal.Signals

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, plain, running, until
-from fix_postgres import Databases, connect
+from fix_postgres import connect
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from statemachine_pipeline.database.statements import documents as statements
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
-    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.testing import Databases
 
     Psql = psycopg.Connection[Any]
 
@@ -131,10 +132,9 @@ async def test_pages_hold_each_document_once_while_others_come(
 
 
 @pytest.fixture(scope="module")
-def large(server: URL, template: str) -> Iterator[Psql]:
+def large(smp_databases: Databases) -> Iterator[Psql]:
     """A hundred thousand documents, loaded without their histories."""
-    databases = Databases(server, template)
-    url = databases.make()
+    url = smp_databases.make()
     with connect(url) as connection:
         connection.execute(
             "SET session_replication_role = replica; "
@@ -145,7 +145,7 @@ def large(server: URL, template: str) -> Iterator[Psql]:
             "ANALYZE smp.document"
         )
         yield connection
-    databases.drop(url)
+    smp_databases.drop(url)
 
 
 @pytest.mark.parametrize("mode", ["custom", "generic"])

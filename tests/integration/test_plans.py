@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from fix_postgres import Databases, connect
+from fix_postgres import connect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from statemachine_pipeline.database.statements import claims, family
@@ -21,7 +21,7 @@ from statemachine_pipeline.database.tables import tables
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sqlalchemy.engine import URL
+    from statemachine_pipeline.testing import Databases
 
 T = tables("smp")
 ROWS = 20_000
@@ -53,11 +53,10 @@ _LOAD = f"""
 
 @pytest.fixture(scope="module", params=["never analysed", "analysed", "analysed when empty"])
 def queue(
-    request: pytest.FixtureRequest, server: URL, template: str
+    request: pytest.FixtureRequest, smp_databases: Databases
 ) -> Iterator[psycopg.Connection[Any]]:
     """A database with a long queue, in different states of the planner's knowledge."""
-    databases = Databases(server, template)
-    url = databases.make()
+    url = smp_databases.make()
     with connect(url) as connection:
         for table in ("work", "document", "worker"):
             connection.execute(f"ALTER TABLE smp.{table} SET (autovacuum_enabled = false)")
@@ -67,7 +66,7 @@ def queue(
         if request.param == "analysed":
             connection.execute("ANALYZE")
         yield connection
-    databases.drop(url)
+    smp_databases.drop(url)
 
 
 @pytest.fixture(params=["custom", "generic"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from fix_pipelines import Hooks, completed, pipeline_with
-from fix_postgres import Databases, connect
+from fix_postgres import connect
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline.database.search import Passages
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     import psycopg
-    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Pipeline
     from statemachine_pipeline.records import Hit
+    from statemachine_pipeline.testing import Databases
 
 T = tables("smp")
 QUESTION = "word7"
@@ -62,10 +62,9 @@ _LOAD = """
 
 
 @pytest.fixture(scope="module")
-def many(server: URL, template: str) -> Iterator[str]:
+def many(smp_databases: Databases) -> Iterator[str]:
     """The URL of a database with the passages of three tenants and an index on their vectors."""
-    databases = Databases(server, template)
-    url = databases.make()
+    url = smp_databases.make()
     with connect(url) as psql:
         fingerprint = pipeline_with(create_async_engine(url))._embedder.fingerprint
         psql.execute(_LOAD.replace("%s", f"'{fingerprint}'").encode())
@@ -74,7 +73,7 @@ def many(server: URL, template: str) -> Iterator[str]:
             "((vector::vector(4)) vector_cosine_ops) WHERE embedder_id = 1"
         )
     yield url
-    databases.drop(url)
+    smp_databases.drop(url)
 
 
 @contextlib.asynccontextmanager
