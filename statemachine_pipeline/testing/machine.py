@@ -1,0 +1,361 @@
+"""A lifecycle's proof by Hypothesis: guided walks and faults on the real store, checked each step.
+
+``lifecycle_machine`` makes a rule-based state machine of a lifecycle. Its rules take plain values
+only, so that a failing example can be told as a test that needs no Hypothesis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import sys
+import unittest
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import hypothesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from statemachine_pipeline.database.store import Store
+from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.testing import checks, faults, stories
+from statemachine_pipeline.testing.faults import Fault
+from statemachine_pipeline.testing.proofs import Proof
+from statemachine_pipeline.testing.worlds import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+
+    from statemachine_pipeline.lifecycle import Lifecycle
+    from statemachine_pipeline.testing.checks import Snapshot
+
+T = TypeVar("T")
+DOCUMENTS = 3
+"""Most documents of one example, beside the twins of duplicates."""
+FAR = 100
+"""More edges than any shortest way has."""
+CHECK = "check_"
+
+
+class _TestCase:
+    """The ``unittest`` class of a machine, for pytest and unittest alike."""
+
+    def __get__(self, machine: object, owner: type[LifecycleMachine]) -> type[unittest.TestCase]:
+        return _test_case(owner)
+
+
+class LifecycleMachine(RuleBasedStateMachine):
+    """Made by ``lifecycle_machine``; subclass what that returns.
+
+    A method ``check_<state>(self, document)`` is called after each step with every document that
+    stands in that state; own ``@rule`` methods take part like those here.
+
+    Attributes:
+        lifecycle: The class that is tried.
+        hooks: Those that are real; every other trigger is earned by a stand-in.
+        database: A URL, or what returns one. A schema of its own is made there, and dropped.
+        store: What workers claim from and settle with.
+        faults: What may go wrong; all of it by default.
+        world: This example's documents and workers.
+    """
+
+    lifecycle: ClassVar[type[Lifecycle]]
+    hooks: ClassVar[Mapping[str, Any]] = {}
+    database: ClassVar[str | Callable[[], str] | None] = None
+    store: ClassVar[type[Store]] = Store
+    faults: ClassVar[Collection[Fault]] = frozenset(Fault)
+
+    TestCase: Any = _TestCase()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if hasattr(cls, "lifecycle"):
+            _refuse_strange_checks(cls)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proof = _open_proof(type(self))
+        self.proof.clear()
+        self.world = World(self.proof.bench)
+        self._story = stories.Story()
+        self._rows, self._is_replayed = 0, False
+        self.run(self.world.begin())
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await something, on the loop that the engine belongs to."""
+        return self.proof.run(coroutine)
+
+    @initialize()
+    def begin(self) -> None:
+        """Hand over the first document."""
+        self.submit()
+
+    @precondition(lambda self: len(self.world.documents) < DOCUMENTS)
+    @rule()
+    def submit(self) -> None:
+        """Hand over one more document."""
+        with self._telling("submit()"):
+            self.run(self.world.submit())
+
+    @precondition(lambda self: self.world.documents)
+    @rule(
+        document=st.integers(0, DOCUMENTS - 1),
+        goal=st.runner().flatmap(lambda self: st.sampled_from(self.goals)),
+        steps=st.integers(1, 12),
+        goes_on=st.booleans(),
+    )
+    def walk(self, document: int, goal: str, steps: int, goes_on: bool) -> None:
+        """Go towards a goal by the shortest way, some edges far.
+
+        Args:
+            document: Which one, counted from 0.
+            goal: An edge by its code, or what a guard says.
+            steps: Edges at most.
+            goes_on: Whether workers keep a document from stage to stage.
+        """
+        arguments = f"document={document}, goal={goal!r}, steps={steps}, goes_on={goes_on}"
+        with self._telling(f"walk({arguments})"):
+            aim = self.proof.bench.chart.aims[goal]
+            chosen = self.world.documents[document % len(self.world.documents)]
+            if self.run(self.world.walk(chosen, aim, steps=steps, goes_on=goes_on)):
+                _say(f"goal reached: {goal}")
+
+    @precondition(lambda self: self.world.documents and self.faults)
+    @rule(
+        document=st.integers(0, DOCUMENTS - 1),
+        fault=st.runner().flatmap(lambda self: st.sampled_from([f.value for f in self.chosen])),
+    )
+    def disturb(self, document: int, fault: str) -> None:
+        """Let something go wrong with a document.
+
+        Args:
+            document: Which one, counted from 0.
+            fault: The value of a ``Fault``.
+        """
+        with self._telling(f"disturb(document={document}, fault={fault!r})"):
+            chosen = self.world.documents[document % len(self.world.documents)]
+            if self.run(faults.strike(self.world, chosen, Fault(fault))):
+                self.proof.faults[fault] += 1
+                _say(f"fault: {fault}")
+
+    @invariant()
+    def everything_holds(self) -> None:
+        """Look at all there is after a step."""
+        seen = self.run(self._look())
+        self._rows = self.proof.see(seen, self._rows)
+        for document, problem in checks.broken(seen, self.proof.bench.stages, self.world.claims):
+            raise AssertionError(f"document {self.world.name(document)}: {problem}")
+        for one in seen.documents.values():
+            own = getattr(self, CHECK + one.state, None)
+            if own is not None and one.id in self.world.documents:
+                own(one)
+
+    def teardown(self) -> None:
+        """Heal, drain, and see that everything rests; or tell what happened."""
+        try:
+            failed = sys.exc_info()[1]
+            if failed is None:
+                self._heal()
+            elif isinstance(failed, Exception):
+                self._tell(failed)
+        finally:
+            self.run(self.world.end())
+
+    @property
+    def goals(self) -> list[str]:
+        """Everything to aim at, in declared order."""
+        return list(self.proof.bench.chart.aims)
+
+    @property
+    def chosen(self) -> list[Fault]:
+        """The faults of this machine, in the order of ``Fault``."""
+        return [fault for fault in Fault if fault in self.faults]
+
+    @classmethod
+    @contextlib.contextmanager
+    def replay(cls) -> Iterator[LifecycleMachine]:
+        """Open a machine whose rules are called by hand; each call is checked, and so is the end.
+
+        What a failing example prints is such a test.
+        """
+        is_first = cls not in _proofs
+        try:
+            with cls._by_hand() as state:
+                yield state
+        finally:
+            if is_first:
+                _close_proof(cls)
+
+    @classmethod
+    @contextlib.contextmanager
+    def _by_hand(cls) -> Iterator[LifecycleMachine]:
+        state = cls()
+        state._is_replayed = True
+        try:
+            yield state
+        finally:
+            state.teardown()
+
+    @contextlib.contextmanager
+    def _telling(self, call: str) -> Iterator[None]:
+        self._story.calls.append(call)
+        yield
+        if self._is_replayed:
+            self.everything_holds()
+
+    async def _look(self) -> Snapshot:
+        async with self.proof.bench.engine.connect() as connection:
+            return await checks.look(connection, self.proof.bench.tables)
+
+    def _heal(self) -> None:
+        try:
+            self.run(self.world.drain())
+            self.everything_holds()
+            self._rests(self.run(self._look()))
+        except Exception as error:
+            self._tell(error)
+            raise
+
+    def _rests(self, seen: Snapshot) -> None:
+        stages = self.proof.bench.stages
+        for one in seen.documents.values():
+            if not stages.graph.is_resting(one.state) and not stages.is_by_hand(one.state):
+                raise AssertionError(
+                    f"document {self.world.name(one.id)} stands in {one.state!r} "
+                    f"({seen.work[one.id].lane}), with no fault left and nobody to take it"
+                )
+        for document, problem in checks.lost_products(seen, stages):
+            raise AssertionError(f"document {self.world.name(document)}: {problem}")
+
+    def _tell(self, error: Exception) -> None:
+        """Put the story on the error, where Hypothesis prints it last and pytest too."""
+        try:
+            seen = self.run(self._look())
+        except Exception:  # noqa: BLE001 - what went wrong first is what matters
+            return
+        told = self._story.tell(seen, self.world.documents, type(self), error)
+        if hypothesis.currently_in_test_context():
+            hypothesis.note(told)
+        else:
+            error.add_note(told)
+
+
+def lifecycle_machine(
+    lifecycle: type[Lifecycle],
+    *,
+    hooks: Mapping[str, Any] | None = None,
+    database: str | Callable[[], str] | None = None,
+) -> type[LifecycleMachine]:
+    """Return a Hypothesis state machine of a lifecycle, whose ``TestCase`` pytest collects.
+
+    Workers taken apart walk documents over every edge, through faults, on the real store; what must
+    hold is checked after each step, and in the end all must come to rest. The test fails too when
+    an edge, a guard's verdict or a fault that is within reach was never exercised.
+
+    Args:
+        lifecycle: The class.
+        hooks: Real ones, ``by_hand``, or None where there is nothing to earn; every other trigger
+            is earned by a stand-in, on facts that open its edge.
+        database: A URL, or what returns one; None takes ``SMP_TEST_DATABASE`` or else an embedded
+            server. The machine makes a schema of its own there, and drops it.
+    """
+    # Assigned in a class body, a function would become a method.
+    url = staticmethod(database) if callable(database) else database
+    body = {
+        "__doc__": f"Walks and faults of {lifecycle.__name__}.",
+        "__module__": sys._getframe(1).f_globals.get("__name__", __name__),
+        "lifecycle": lifecycle,
+        "hooks": dict(hooks or {}),
+        "database": url,
+    }
+    make: Any = type(LifecycleMachine)
+    made: type[LifecycleMachine] = make(f"{lifecycle.__name__}Machine", (LifecycleMachine,), body)
+    return made
+
+
+@functools.cache
+def _test_case(machine: type[LifecycleMachine]) -> type[unittest.TestCase]:
+    def run_test(self: Any) -> None:
+        try:
+            run_state_machine_as_test(machine, settings=self.settings)
+            _complete(machine)
+        finally:
+            _close_proof(machine)
+
+    run_test.is_hypothesis_test = True  # type: ignore[attr-defined]
+    body = {
+        "__doc__": machine.__doc__,
+        "__module__": machine.__module__,
+        "machine": machine,
+        "settings": settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+        "runTest": run_test,
+    }
+    return type(f"{machine.__name__}TestCase", (unittest.TestCase,), body)
+
+
+def _complete(machine: type[LifecycleMachine]) -> None:
+    """Exercise what chance left out, goal by goal; fail for what cannot be."""
+    proof = _open_proof(machine)
+    for goal, aim in proof.bench.chart.aims.items():
+        if not any(aim.edge.code in line for line in proof.missing):
+            continue
+        with machine._by_hand() as state:
+            state.submit()
+            state.walk(document=0, goal=goal, steps=FAR, goes_on=False)
+    for fault in [one for one in Fault if one in machine.faults and not proof.faults[one]]:
+        with machine._by_hand() as state:
+            state.submit()
+            state.disturb(document=0, fault=fault.value)
+    missing = [*proof.missing]
+    missing += [f"never happened: {f}" for f in machine.faults if not proof.faults[f]]
+    if missing:
+        raise AssertionError(stories.left_out(machine.lifecycle, missing, proof.out_of_reach))
+
+
+_proofs: dict[type[LifecycleMachine], Proof] = {}
+"""Of the machines that run now."""
+
+
+def _open_proof(machine: type[LifecycleMachine]) -> Proof:
+    if machine not in _proofs:
+        graph = machine.lifecycle.graph
+        _proofs[machine] = Proof(graph, machine.hooks, machine.database, machine.store)
+    return _proofs[machine]
+
+
+def _close_proof(machine: type[LifecycleMachine]) -> None:
+    proof = _proofs.pop(machine, None)
+    if proof is not None:
+        proof.close()
+
+
+def _refuse_strange_checks(machine: type[LifecycleMachine]) -> None:
+    states = machine.lifecycle.graph.states
+    for name, _ in inspect.getmembers(machine, inspect.isfunction):
+        state = name.removeprefix(CHECK)
+        if state != name and state not in states and not hasattr(RuleBasedStateMachine, name):
+            raise DefinitionError(
+                f"{machine.__name__}.{name}: {machine.lifecycle.__name__} has no state {state!r}; "
+                f"its states are {', '.join(states)}"
+            )
+
+
+def _say(what: str) -> None:
+    """Tell Hypothesis's statistics."""
+    if hypothesis.currently_in_test_context():
+        hypothesis.event(what)
