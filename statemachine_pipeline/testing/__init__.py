@@ -9,15 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
+    "routes": ("Path", "paths", "every_transition", "walk"),
+    "machine": ("lifecycle_machine", "LifecycleMachine"),
+    "faults": ("Fault",),
     "coverage": ("Coverage",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.faults import Fault
+    from statemachine_pipeline.testing.machine import LifecycleMachine, lifecycle_machine
+    from statemachine_pipeline.testing.routes import Path, every_transition, paths, walk
 
 __all__ = [
     "Coverage",
+    "Fault",
+    "LifecycleMachine",
+    "Path",
+    "every_transition",
+    "lifecycle_machine",
+    "paths",
+    "walk",
 ]
 
 

@@ -74,8 +74,8 @@ class Chart:
         edges = {edge.code: aim for edge, aim in self._edges()}
         probe = Coverage(graph)
         for aim in edges.values():
-            if aim.succeeds and aim.edge.from_state is not None:
-                probe.graph.advance(aim.edge.from_state, aim.facts)
+            if aim.succeeds:
+                probe.graph.advance(str(aim.edge.from_state), aim.facts)
         refused = [aim for state in graph.states for aim in self._probe(probe, state)]
         self.out_of_reach = frozenset(probe.missing)
         self.aims = edges | {aim.label: aim for aim in refused}
@@ -87,9 +87,7 @@ class Chart:
         Raises:
             networkx.NetworkXNoPath: There is none.
         """
-        if edge.from_state is None:
-            return (edge,)
-        return (*self._along(self._roads, state, edge.from_state), edge)
+        return (*self._along(self._roads, state, str(edge.from_state)), edge)
 
     def home(self, state: str) -> tuple[Edge, ...]:
         """Return the shortest way on to an end of the lifecycle, with nothing failing."""
@@ -124,14 +122,13 @@ class Chart:
     def _is_taken(self, edge: Edge, facts: Facts) -> bool:
         if edge.trigger in FAILURE_TRIGGERS:
             return True  # by what came of the attempt, whatever the facts
-        assert edge.from_state is not None  # noqa: S101 - submit is nobody's next edge
-        return verdicts.taken(self.graph, edge.from_state, edge.trigger, facts) == edge
+        return verdicts.taken(self.graph, str(edge.from_state), edge.trigger, facts) == edge
 
     def _edges(self) -> Iterator[tuple[Edge, Aim]]:
         for edge in (*self.graph.edges, *self.graph.restarts):
             facts = verdicts.opening(self.graph, edge)
-            if facts is not None:
-                forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS | {SUBMIT}
+            if facts is not None and edge.trigger != SUBMIT:
+                forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
                 yield edge, Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
 
     def _probe(self, probe: Coverage, state: str) -> Iterator[Aim]:
@@ -159,7 +156,7 @@ class Chart:
         roads.add_nodes_from(self.graph.states)
         for aim in self.aims.values():
             edge = aim.edge
-            if aim.label != edge.code or edge.from_state in {None, edge.to_state}:
+            if aim.label != edge.code or edge.from_state == edge.to_state:
                 continue
             if only_forward and not aim.succeeds:
                 continue

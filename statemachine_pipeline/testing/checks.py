@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from statemachine_pipeline.graph import DELETED, FAILURE_TRIGGERS, RESTARTS, SUB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +24,21 @@ if TYPE_CHECKING:
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.records import Document, Transition
     from statemachine_pipeline.stages import Stages
+
+
+_WORK = ("state", "lane", "attempt", "crashes", "worker", "claim_seq", "run_at")
+
+
+class Work(NamedTuple):
+    """Who may take a document."""
+
+    state: str
+    lane: str
+    attempt: int
+    crashes: int
+    worker: int | None
+    claim_seq: int
+    run_at: datetime | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,32 +55,38 @@ class Snapshot:
 
     documents: Mapping[UUID, Document]
     histories: Mapping[UUID, Sequence[Transition]]
-    work: Mapping[UUID, Any]
+    work: Mapping[UUID, Work]
     workers: frozenset[int]
     products: Mapping[UUID, frozenset[str]]
 
 
 async def look(connection: AsyncConnection, t: Tables) -> Snapshot:
     """Read everything there is; meant for a schema that holds a few documents."""
-    documents = (await connection.execute(sa.select(t.document))).all()
+    rows = (await connection.execute(_documents(t))).all()
     order = (t.transition.c.document_id, t.transition.c.version)
-    transitions = (await connection.execute(sa.select(t.transition).order_by(*order))).all()
-    work = (await connection.execute(sa.select(t.work))).all()
-    workers = (await connection.execute(sa.select(t.worker.c.id))).scalars()
-    made = await connection.execute(sa.select(t.product.c.document_id, t.product.c.stage))
     histories: collections.defaultdict[UUID, list[Transition]] = collections.defaultdict(list)
-    for row in transitions:
+    for row in await connection.execute(sa.select(t.transition).order_by(*order)):
         histories[row.document_id].append(to_transition(row))
-    products: collections.defaultdict[UUID, set[str]] = collections.defaultdict(set)
-    for row in made:
-        products[row.document_id].add(row.stage)
     return Snapshot(
-        documents={row.id: to_document(row) for row in documents},
+        documents={row.id: to_document(row) for row in rows},
         histories=histories,
-        work={row.document_id: row for row in work},
-        workers=frozenset(workers),
-        products={one: frozenset(stages) for one, stages in products.items()},
+        work={row.id: Work(*row[-len(_WORK) :]) for row in rows if row.lane is not None},
+        workers=frozenset(worker for row in rows for worker in row.known_workers),
+        products={row.id: frozenset(row.products) for row in rows},
     )
+
+
+@functools.cache
+def _documents(t: Tables) -> Any:
+    """Read documents with their work; one statement, since it is run after every step."""
+    made = sa.select(t.product.c.stage).where(t.product.c.document_id == t.document.c.id)
+    queued = [t.work.c.state.label("queued"), *(t.work.c[name] for name in _WORK[1:])]
+    return sa.select(
+        t.document,
+        sa.func.array(made.scalar_subquery()).label("products"),
+        sa.func.array(sa.select(t.worker.c.id).scalar_subquery()).label("known_workers"),
+        *queued,
+    ).outerjoin(t.work, t.work.c.document_id == t.document.c.id)
 
 
 def broken(
@@ -123,7 +146,9 @@ def _once(history: Sequence[Transition]) -> Iterator[str]:
             yield f"claim {sequence} wrote twice: steps {versions}"
 
 
-def _work(document: Document, work: Any, workers: frozenset[int], stages: Stages) -> Iterator[str]:
+def _work(
+    document: Document, work: Work | None, workers: frozenset[int], stages: Stages
+) -> Iterator[str]:
     state = document.state
     if stages.graph.is_resting(state):
         if work is not None:
@@ -148,7 +173,7 @@ def _work(document: Document, work: Any, workers: frozenset[int], stages: Stages
         yield f"worker {work.worker} holds it, whom nobody knows: nobody would rescue it"
 
 
-def _holders(work: Any, claims: Sequence[Claim]) -> Iterator[str]:
+def _holders(work: Work | None, claims: Sequence[Claim]) -> Iterator[str]:
     sequences = [claim.sequence for claim in claims]
     if len(set(sequences)) != len(sequences):
         yield f"two claims with one fence: {sequences}"

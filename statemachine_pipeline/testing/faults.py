@@ -122,10 +122,11 @@ async def _crash_after(world: World, document: UUID) -> None:
 
 async def _die(world: World, hand: Hand) -> None:
     """Let a worker end without a word; another one rescues all that it held."""
-    async with world.bench.engine.begin() as connection:
+    async with world.bench.autocommit.connect() as connection:
         await clock.silence(connection, world.bench.tables, hand.worker, world.bench.age)
     held = sum(holder is hand for holder, _ in world.held.values())
     rescued = await _other(world, hand).rescue()
+    world.forget()
     _must(rescued == held, f"a dead worker held {held} documents, {rescued} were rescued")
     await world.replace(hand)
 
@@ -160,9 +161,10 @@ async def _expired_claim(world: World, document: UUID) -> None:
 
 
 async def _expire(world: World, document: UUID, hand: Hand) -> None:
-    async with world.bench.engine.begin() as connection:
+    async with world.bench.autocommit.connect() as connection:
         await clock.expire(connection, world.bench.tables, document, world.bench.age)
     rescued = await _other(world, hand).rescue()
+    world.forget()
     _must(rescued == 1, f"one claim is past its deadline, {rescued} were rescued")
     world.held.pop(document)
 
@@ -204,7 +206,7 @@ async def _clock_jump(world: World, document: UUID) -> None:
     """Ages pass at once: whoever holds something is far past its deadline, and lives."""
     await world.take(document)
     alive = [hand.worker for hand in world.hands]
-    async with world.bench.engine.begin() as connection:
+    async with world.bench.autocommit.connect() as connection:
         await clock.jump(connection, world.bench.tables, world.bench.age, alive=alive)
     await world.hands[-1].rescue()
     world.held.clear()

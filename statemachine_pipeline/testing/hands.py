@@ -43,10 +43,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.graph import Graph
-    from statemachine_pipeline.records import KeyKind, Submitted
+    from statemachine_pipeline.records import Document, KeyKind, Submitted
     from statemachine_pipeline.stages import Bound, Stages
     from statemachine_pipeline.testing.charts import Aim
 
+AT_ONCE = 8
+"""Documents that a claim takes at most."""
 PATIENCE, MONTH = timedelta(seconds=30), timedelta(days=30)
 SILENT, GRACE = timedelta(minutes=1), timedelta(seconds=30)
 """When hands take a worker for dead, and how far past its deadline a claim may be."""
@@ -83,6 +85,7 @@ class Bench:
         store: type[Store] = Store,
     ) -> None:
         self.engine, self.tables, self.stages = engine, tables(schema), stages
+        self.autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.chart = chart(graph)
         reader = ContentReader(engine, self.tables)
         self.documents = Documents(engine, self.tables, stages)
@@ -115,20 +118,33 @@ class Bench:
         )
         return bool(applied.moved)
 
-    async def twin_of(self, claim: Claim, kind: KeyKind) -> Accepted | Validated:
-        """Return a product whose key another document of this tenant owns."""
+    async def twin_of(self, claim: Claim, kind: KeyKind) -> Accepted | Validated | None:
+        """Return a product whose key another document of this tenant owns.
+
+        None if the claimed document owns its bytes itself: then nobody is before it.
+        """
         document = claim.document
-        twin = await self.submit(b"twin", "test:twin", document.tenant)
-        for number in itertools.count():
-            sha256 = sha256_hex(f"{kind} {number}")
-            key = (document.tenant, kind, sha256)
-            async with self.engine.begin() as connection:
-                owners = await take_keys(connection, self.tables, [(key, twin.document_id)])
-            if owners[key] != document.id:  # it is, once its twin has handed the key on to it
-                break
         if kind == "bytes":
-            return Accepted(media_type="text/plain", sha256=sha256)
+            content = (await claim.source()).read()
+            twin = f"test:twin of {document.content_sha256}"
+            if await self._owner(document, kind, document.content_sha256, content, twin):
+                return Accepted(media_type="text/plain", sha256=document.content_sha256)
+            return None
+        for number in itertools.count():
+            sha256 = sha256_hex(f"text {number}")
+            if await self._owner(document, kind, sha256, b"twin", "test:twin"):
+                break
         return Validated(text_sha256=sha256)
+
+    async def _owner(
+        self, document: Document, kind: KeyKind, sha256: str, content: bytes, twin: str
+    ) -> bool:
+        """Hand over a twin, and let it take a key; False if ``document`` had it already."""
+        sent = await self.submit(content, twin, document.tenant)
+        key = (document.tenant, kind, sha256)
+        async with self.engine.begin() as connection:
+            owners = await take_keys(connection, self.tables, [(key, sent.document_id)])
+        return owners[key] != document.id
 
 
 class Hand:
@@ -145,13 +161,25 @@ class Hand:
         self._bench, self.worker = bench, worker
         self._performer, self._accesses = performer, accesses
 
-    async def claim(self, *, alone: bool = False) -> list[Ticket]:
-        """Take whatever is ready; or one document that took a worker down."""
-        served = self._bench.served
-        free = {bound.state: bound.stage.slots for bound in served}
-        most = 1 if alone else sum(free.values())
-        found = await self._bench.store.claim(
-            self.worker, free, served, {}, documents=most, alone=alone
+    async def claim(
+        self, tenant: str, state: str | None = None, *, alone: bool = False
+    ) -> list[Ticket]:
+        """Take what is ready, of a tenant before all others; or what took a worker down.
+
+        Args:
+            tenant: Whose turn it is.
+            state: Where the documents stand; anywhere by default.
+            alone: Take one of those that are to be tried alone.
+        """
+        bench = self._bench
+        free = {
+            bound.state: AT_ONCE if state in {None, *bench.stages.leading_to(bound)} else 0
+            for bound in bench.served
+        }
+        # The round begins behind this name, which is right before the tenant's.
+        after = dict.fromkeys(free, tenant[:-1])
+        found = await bench.store.claim(
+            self.worker, free, bench.served, after, documents=1 if alone else AT_ONCE, alone=alone
         )
         return [Ticket(claim, bound) for claim, bound in found]
 
@@ -214,11 +242,6 @@ class Hand:
         """Look for claims of the dead and of those far past their deadline; return how many."""
         return await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE)
 
-    async def leave(self) -> None:
-        """Give back what it holds, and end."""
-        await self._bench.workers.leave(self.worker)
-        await self.end()
-
     async def end(self) -> None:
         """End its threads, children and leases; what it holds stays claimed."""
         await self._performer.close()
@@ -241,6 +264,8 @@ class Hand:
             return await self._performer.judge(claim, bound, error)
         if aim.facts.duplicate_by is not None:
             product = await self._bench.twin_of(claim, aim.facts.duplicate_by)
+            if product is None:  # it owns the key, which is handed on when it ends
+                return await self._performer.judge(claim, bound, Reject("the first of its kind"))
             return Succeeded(product=product, reported=aim.facts.reported)
         if is_stand_in(bound.stage.hook):
             return Succeeded(reported=aim.facts.reported)

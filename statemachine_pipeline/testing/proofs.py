@@ -11,7 +11,6 @@ import collections
 import contextlib
 import itertools
 import os
-import secrets
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +35,13 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.graph import Edge, Graph
     from statemachine_pipeline.testing.checks import Snapshot
+    from statemachine_pipeline.testing.stories import Call
 
 GIVEN = "SMP_TEST_DATABASE"
+_open: set[Proof] = set()
+_compiled: dict[Any, Any] = {}
+"""Shared by all runs: compiling the statements anew takes most of a short one. That is why schemas
+have the names of those before them."""
 T = TypeVar("T")
 
 
@@ -55,9 +59,13 @@ class Proof:
         bench: Where hands work.
         faults: How often each fault happened.
         edges: How often each edge stands in a history, by its code.
+        calls: What was done in the example that failed last.
+        told: Its story.
     """
 
     bench: Bench
+    calls: tuple[Call, ...] = ()
+    told: str = ""
 
     def __init__(
         self,
@@ -72,8 +80,10 @@ class Proof:
         self._hooks = with_stand_ins(graph, hooks)
         self._stages = Stages(self.coverage.graph, self._hooks)
         self._store = store
-        self._schema = f"smp_test_{secrets.token_hex(6)}"
+        self._schema = f"smp_test_{os.getpid()}_{len(_open)}"
         self._ends = contextlib.ExitStack()
+        _open.add(self)
+        self._ends.callback(_open.discard, self)
         self._runner = self._ends.enter_context(asyncio.Runner())
         try:
             self._open(self._url(database))
@@ -135,13 +145,15 @@ class Proof:
         return server.start()
 
     def _open(self, url: str) -> None:
-        engine = create_async_engine(**connecting(url, Timeouts()))
+        given = connecting(url, Timeouts()) | {"execution_options": {"compiled_cache": _compiled}}
+        engine = create_async_engine(**given)
         self._engine = engine
         self._ends.callback(lambda: self.run(engine.dispose()))
         # Only the graph is asked for; the one that records decides the same.
         lifecycle: Any = SimpleNamespace(graph=self.coverage.graph)
         pipeline = Pipeline(engine, lifecycle=lifecycle, hooks=self._hooks, schema=self._schema)
         self._ends.callback(lambda: self.run(self._drop()))
+        self.run(self._drop())  # of a process that died, under the same number
         self.run(pipeline.migrate())
         self.bench = Bench(engine, self._schema, self.graph, self._stages, self._store)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from statemachine_pipeline.lifecycle import Lifecycle
@@ -15,17 +16,31 @@ if TYPE_CHECKING:
 
 RULE = "-" * 12
 SHOWN = 12
+NEWEST = 20
+"""Rows of a history that are told."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One rule with its arguments, all of them plain values."""
+
+    rule: str
+    arguments: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{self.rule}({told})"
 
 
 class Story:
     """What was done in one example.
 
     Attributes:
-        calls: The rules that were called, as code.
+        calls: The rules that were called.
     """
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
+        self.calls: list[Call] = []
 
     def tell(
         self, seen: Snapshot, documents: Sequence[UUID], machine: type, error: Exception
@@ -52,7 +67,8 @@ class Story:
         yield ""
         yield f"def test_{machine.__name__.lower()}_keeps_its_promises() -> None:"
         yield f"    with {expression}.replay() as state:"
-        yield from (f"        state.{call}" for call in self.calls or ["everything_holds()"])
+        yield from (f"        state.{call}" for call in self.calls)
+        yield "        state.everything_holds()"
 
 
 def _where(machine: type) -> tuple[str, str] | None:
@@ -66,7 +82,9 @@ def _where(machine: type) -> tuple[str, str] | None:
 
 
 def _history(history: Sequence[Transition]) -> Iterator[str]:
-    for one in history:
+    if len(history) > NEWEST:
+        yield f"     {len(history) - NEWEST} steps before"
+    for one in history[-NEWEST:]:
         who = f"worker {one.worker}" if one.worker is not None else one.by or ""
         told = [who, f"attempt {one.attempt}" if one.attempt else "", one.error or ""]
         told += ["hop"] if one.hop else []

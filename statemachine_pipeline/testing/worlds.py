@@ -46,6 +46,7 @@ class World:
         self.held: dict[UUID, tuple[Hand, Ticket]] = {}
         self.claims: collections.defaultdict[UUID, list[Claim]] = collections.defaultdict(list)
         self.sent: dict[UUID, tuple[bytes, str]] = {}
+        self._states: dict[UUID, str] = {}
         self._gone: list[Hand] = []
         self._revisions = itertools.count(1)
 
@@ -57,6 +58,12 @@ class World:
         """End the hands; what they hold stays claimed."""
         for hand in (*self.hands, *self._gone):
             await hand.end()
+
+    async def leave(self) -> None:
+        """Give back what the hands hold, and end them."""
+        for hand in self.hands:
+            await self.bench.workers.leave(hand.worker)
+        await self.end()
 
     async def submit(self) -> UUID:
         """Hand over one more document."""
@@ -71,7 +78,13 @@ class World:
         """Say where a document stands."""
         if document in self.held:
             return self.held[document][1].claim.document.state
-        return (await self.bench.documents.get(document)).state
+        if document not in self._states:
+            self._states[document] = (await self.bench.documents.get(document)).state
+        return self._states[document]
+
+    def forget(self) -> None:
+        """Look anew where documents stand."""
+        self._states.clear()
 
     async def walk(self, document: UUID, aim: Aim, *, steps: int, goes_on: bool) -> bool:
         """Go towards an aim, at most some edges far; tell whether it was reached."""
@@ -117,7 +130,7 @@ class World:
                 return self.held[document]
             await self._claim(hand or self.hands[0], document)
             if document not in self.held:
-                async with self.bench.engine.begin() as connection:
+                async with self.bench.autocommit.connect() as connection:
                     await clock.pass_waits(connection, self.bench.tables, self.bench.age)
                 await self.bench.store.promote()
         raise AssertionError(
@@ -128,7 +141,8 @@ class World:
     async def settle(self, document: UUID, proposal: Proposal) -> None:
         """Settle for the hand that holds a document."""
         hand, ticket = self.held.pop(document)
-        _, following = await hand.settle(ticket, proposal)
+        settled, following = await hand.settle(ticket, proposal)
+        self._states[document] = settled.decision.state
         if following is not None:
             self._hold(hand, following)
 
@@ -142,6 +156,7 @@ class World:
         else:
             moved = await self.bench.apply(trigger, document)
         if moved:
+            self.forget()  # an heir may have moved with it
             self.held.pop(document, None)
         return moved
 
@@ -180,10 +195,11 @@ class World:
         self.held[document] = hand, ticket
 
     async def _claim(self, hand: Hand, document: UUID) -> None:
-        for ticket in await hand.claim():
+        state = await self.state(document)
+        for ticket in await hand.claim(self.tenant, state):
             self._hold(hand, ticket)
         while document not in self.held:  # it may be a suspect, one of several
-            tickets = await hand.claim(alone=True)
+            tickets = await hand.claim(self.tenant, state, alone=True)
             if not tickets:
                 return
             self._hold(hand, tickets[0])
@@ -211,24 +227,20 @@ class World:
         Raises:
             AssertionError: It never does.
         """
-        for hand in self.hands:
-            await self.bench.workers.leave(hand.worker)
+        await self.leave()
         self.held.clear()
-        hand = self.hands[0] = await self._newcomer()
+        hand = await self.bench.hand()
+        self.hands, self._gone = [hand], []
         for _ in range(ROUNDS):
-            async with self.bench.engine.begin() as connection:
+            async with self.bench.autocommit.connect() as connection:
                 await clock.pass_waits(connection, self.bench.tables, self.bench.age)
             await self.bench.store.promote()
-            tickets = await hand.claim() or await hand.claim(alone=True)
+            tickets = await hand.claim(self.tenant) or await hand.claim(self.tenant, alone=True)
             if not tickets:
                 return
             for ticket in tickets:
                 await self._drive(hand, ticket)
         raise AssertionError(f"after {ROUNDS} claims without a fault documents still go round")
-
-    async def _newcomer(self) -> Hand:
-        self._gone += self.hands
-        return await self.bench.hand()
 
     async def _drive(self, hand: Hand, ticket: Ticket) -> None:
         following: Ticket | None = ticket
