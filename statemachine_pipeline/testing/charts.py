@@ -63,23 +63,28 @@ class Chart:
 
     Args:
         graph: The lifecycle's own, not one that records.
+        by_hand: States that people lead out of, by whichever trigger they ask for.
 
     Attributes:
         aims: Everything within reach, by its label: edges first, in declared order.
         out_of_reach: What the basis of facts never shows, in the words of ``Coverage.missing``.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, by_hand: frozenset[str] = frozenset()) -> None:
+        self.graph, self._by_hand = graph, by_hand
         edges = {edge.code: aim for edge, aim in self._edges()}
         probe = Coverage(graph)
         for aim in edges.values():
             if aim.succeeds:
                 probe.graph.advance(str(aim.edge.from_state), aim.facts)
         refused = [aim for state in graph.states for aim in self._probe(probe, state)]
-        self.out_of_reach = frozenset(probe.missing)
         self.aims = edges | {aim.label: aim for aim in refused}
         self._roads, self._main = self._draw(), self._draw(only_forward=True)
+        near = {graph.initial, *nx.descendants(self._roads, graph.initial)}
+        self.aims = {one: aim for one, aim in self.aims.items() if aim.edge.from_state in near}
+        far = [e for e in (*graph.edges, *graph.restarts[1:]) if e.from_state not in near]
+        self.out_of_reach = frozenset(probe.missing) | {line for e in far for line in lines(e)}
+        self.out_of_reach -= {f"never taken: {label}" for label in self.aims}
 
     def way(self, state: str, edge: Edge) -> tuple[Edge, ...]:
         """Return the shortest way from a state to an edge, the edge included.
@@ -117,16 +122,28 @@ class Chart:
         for facts in (*known, *verdicts.basis(guards)):
             if all(self._is_taken(edge, facts) for edge in edges):
                 return facts
-        return verdicts.opening(self.graph, edges[0]) or Facts()
+        return self._opening(edges[0]) or Facts()
 
     def _is_taken(self, edge: Edge, facts: Facts) -> bool:
         if edge.trigger in FAILURE_TRIGGERS:
             return True  # by what came of the attempt, whatever the facts
-        return verdicts.taken(self.graph, str(edge.from_state), edge.trigger, facts) == edge
+        state = str(edge.from_state)
+        if state not in self._by_hand:
+            return verdicts.taken(self.graph, state, edge.trigger, facts) == edge
+        with contextlib.suppress(TransitionRefused):
+            return self.graph.step(state, edge.trigger, facts) == edge
+        return False
+
+    def _opening(self, edge: Edge) -> Facts | None:
+        if edge.from_state not in self._by_hand or edge in self.graph.restarts:
+            return verdicts.opening(self.graph, edge)
+        rivals = [one for one in self.graph.edges if one.from_state == edge.from_state]
+        known = verdicts.basis(guard for one in rivals for guard in one.guards)
+        return next((facts for facts in known if self._is_taken(edge, facts)), None)
 
     def _edges(self) -> Iterator[tuple[Edge, Aim]]:
         for edge in (*self.graph.edges, *self.graph.restarts):
-            facts = verdicts.opening(self.graph, edge)
+            facts = self._opening(edge)
             if facts is not None and edge.trigger != SUBMIT:
                 forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
                 yield edge, Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
@@ -188,7 +205,15 @@ class Chart:
         return sum(int(roads.edges[pair]["weight"]) for pair in pairs)
 
 
+def lines(edge: Edge) -> Iterator[str]:
+    """Say about an edge all that ``Coverage.missing`` could say."""
+    yield f"never taken: {edge.code}"
+    for guard in edge.guards:
+        yield f"never agreed: {guard.label} of {edge.code}"
+        yield f"never refused: {guard.label} of {edge.code}"
+
+
 @functools.cache
-def chart(graph: Graph) -> Chart:
+def chart(graph: Graph, by_hand: frozenset[str] = frozenset()) -> Chart:
     """Return the map of a graph, made once."""
-    return Chart(graph)
+    return Chart(graph, by_hand)

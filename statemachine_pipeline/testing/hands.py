@@ -86,7 +86,8 @@ class Bench:
     ) -> None:
         self.engine, self.tables, self.stages = engine, tables(schema), stages
         self.autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.chart = chart(graph)
+        by_hand = frozenset(state for state in graph.states if stages.is_by_hand(state))
+        self.chart = chart(graph, by_hand)
         reader = ContentReader(engine, self.tables)
         self.documents = Documents(engine, self.tables, stages)
         self.workers = Workers(engine, self.tables)

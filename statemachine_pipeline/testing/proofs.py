@@ -24,13 +24,13 @@ from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
-from statemachine_pipeline.testing.charts import chart
+from statemachine_pipeline.testing.charts import lines
 from statemachine_pipeline.testing.coverage import Coverage
 from statemachine_pipeline.testing.hands import Bench
 from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.graph import Edge, Graph
@@ -116,17 +116,17 @@ class Proof:
         """What was never exercised and could have been, in words."""
         untaken = [
             f"never taken: {edge.code}"
-            for edge in (*self.graph.edges, *self.graph.restarts)
+            for edge in (*self.graph.edges, *self.graph.restarts)  # submit is among them
             if not self.edges[edge.code]
         ]
-        lines = [line for line in self.coverage.missing if not line.startswith("never taken")]
-        return tuple(one for one in (*untaken, *lines) if one not in self.out_of_reach)
+        unsaid = [line for line in self.coverage.missing if not line.startswith("never taken")]
+        return tuple(one for one in (*untaken, *unsaid) if one not in self.out_of_reach)
 
     @property
     def out_of_reach(self) -> frozenset[str]:
         """What no facts show, and what these hooks leave no way to."""
         silent = [edge for edge in self.graph.edges if self._never_stands(edge)]
-        return chart(self.graph).out_of_reach | {line for e in silent for line in _lines(e)}
+        return self.bench.chart.out_of_reach | {line for e in silent for line in lines(e)}
 
     def _never_stands(self, edge: Edge) -> bool:
         """Tell whether nobody fails where no stage is, or stops where nobody is asked."""
@@ -168,11 +168,3 @@ class Proof:
         async with self._engine.begin() as connection:
             for table in (t.document, t.transition, t.pause, t.worker):
                 await connection.execute(sa.delete(table))
-
-
-def _lines(edge: Edge) -> Iterator[str]:
-    """Say about an edge all that ``Coverage.missing`` could say."""
-    yield f"never taken: {edge.code}"
-    for guard in edge.guards:
-        yield f"never agreed: {guard.label} of {edge.code}"
-        yield f"never refused: {guard.label} of {edge.code}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,9 @@ from statemachine_pipeline.testing.worlds import World
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from statemachine_pipeline.graph import Edge
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.graph import Edge, Graph
     from statemachine_pipeline.lifecycle import Lifecycle
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.records import Facts
@@ -104,9 +107,7 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     Raises:
         AssertionError: Its history is not the path.
     """
-    graph = pipeline.graph
-    stages = Stages(graph, with_stand_ins(graph, {}))
-    bench = Bench(pipeline.engine, pipeline.schema, graph, stages)
+    bench = _bench(pipeline.engine, pipeline.schema, pipeline.graph)
     world = World(bench)
     await world.begin(workers=1)
     try:
@@ -123,3 +124,8 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     if found != wanted:
         raise AssertionError(f"the path is {wanted}, its history is {found}")
     return document
+
+
+@functools.lru_cache(maxsize=2)  # its statements take longer to make than a walk
+def _bench(engine: AsyncEngine, schema: str, graph: Graph) -> Bench:
+    return Bench(engine, schema, graph, Stages(graph, with_stand_ins(graph, {})))

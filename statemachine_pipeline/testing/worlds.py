@@ -108,7 +108,10 @@ class World:
         if edge.trigger in RESTARTS | {CANCEL}:
             return await self.apply(edge.trigger, document)
         if self.bench.stages.is_by_hand(str(edge.from_state)):
-            return await self.apply_onward(document)
+            is_refusal = len(way) == 1 and aim.label != edge.code
+            if is_refusal:  # people try one trigger after the other
+                return await self.apply_onward(document)
+            return await self.apply(edge.trigger, document)
         hand, ticket = await self.take(document)
         if len(way) > 1:
             aim = self._on_the_way(way, aim.label)
