@@ -16,7 +16,7 @@ from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.graph import CANCEL, DELETE, REPROCESS, REQUEUE, REVISE
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault, Wait
 from statemachine_pipeline.runner.children import ChildCrashed
-from statemachine_pipeline.testing import clock
+from statemachine_pipeline.testing import clock, walks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -82,7 +82,7 @@ async def strike(world: World, document: UUID, fault: Fault) -> bool:
     if fault in _ASKED:
         await _ask(world, document, _ASKED[fault])
         return True
-    if not await world.wake(document):
+    if not await walks.wake(world, document):
         return False
     if fault in _RAISED:
         await _raise(world, document, _RAISED[fault]())
@@ -116,7 +116,7 @@ async def _crash_before(world: World, document: UUID) -> None:
 
 async def _crash_after(world: World, document: UUID) -> None:
     hand, _ = await world.take(document)
-    await world.onward(document, goes_on=True)
+    await walks.onward(world, document, goes_on=True)
     await _die(world, hand)
 
 
@@ -134,7 +134,7 @@ async def _die(world: World, hand: Hand) -> None:
 async def _commit_unknown(world: World, document: UUID) -> None:
     """The settle lands and its answer is lost: the fence tells, and nothing is written again."""
     hand, ticket = await world.take(document)
-    proposal = await hand.perform(ticket, world.home(ticket), goes_on=True)
+    proposal = await hand.perform(ticket, walks.home(world.bench, ticket), goes_on=True)
     with _broken("after"), contextlib.suppress(DatabaseUnavailable):
         await hand.settle(ticket, proposal)
     _must(not await world.bench.store.holds(ticket.claim), "a settle landed, its claim is held")
@@ -148,7 +148,7 @@ async def _commit_unknown(world: World, document: UUID) -> None:
 async def _never_sent(world: World, document: UUID) -> None:
     """The settle is lost on its way: the claim is still held, and settles after all."""
     hand, ticket = await world.take(document)
-    proposal = await hand.perform(ticket, world.home(ticket))
+    proposal = await hand.perform(ticket, walks.home(world.bench, ticket))
     with _broken("before"), contextlib.suppress(DatabaseUnavailable):
         await hand.settle(ticket, proposal)
     _must(await world.bench.store.holds(ticket.claim), "nothing was sent, its claim is gone")
@@ -172,10 +172,10 @@ async def _expire(world: World, document: UUID, hand: Hand) -> None:
 async def _zombie(world: World, document: UUID) -> None:
     """A worker that was taken for dead settles while another one has the document."""
     hand, ticket = await world.take(document)
-    proposal = await hand.perform(ticket, world.home(ticket))
+    proposal = await hand.perform(ticket, walks.home(world.bench, ticket))
     await _expire(world, document, hand)
     await _refused(world, hand, ticket, proposal)
-    if await world.wake(document):
+    if await walks.wake(world, document):
         await world.take(document, _other(world, hand))
         await _refused(world, hand, ticket, proposal)
 
@@ -189,7 +189,7 @@ async def _duplicate_delivery(world: World, document: UUID) -> None:
 
 async def _settled_twice(world: World, document: UUID) -> None:
     hand, ticket = await world.take(document)
-    proposal = await hand.perform(ticket, world.home(ticket))
+    proposal = await hand.perform(ticket, walks.home(world.bench, ticket))
     await world.settle(document, proposal)
     await _refused(world, hand, ticket, proposal)
 
@@ -197,7 +197,7 @@ async def _settled_twice(world: World, document: UUID) -> None:
 async def _late_delivery(world: World, document: UUID) -> None:
     """Somebody moved the document by hand before the worker settles."""
     hand, ticket = await world.take(document)
-    proposal = await hand.perform(ticket, world.home(ticket))
+    proposal = await hand.perform(ticket, walks.home(world.bench, ticket))
     await world.apply(CANCEL, document)
     await _refused(world, hand, ticket, proposal)
 
@@ -223,7 +223,7 @@ async def _refused(world: World, hand: Hand, ticket: Ticket, proposal: Proposal)
     with contextlib.suppress(StaleClaim):
         await hand.settle(ticket, proposal)
         raise AssertionError(
-            f"worker {hand.worker} no longer held document {world.name(document)}, "
+            f"worker {hand.worker} no longer held document {world.names[document]}, "
             f"and its settle of {ticket.claim.stage!r} was written"
         )
     await _unchanged(world, document, before, "a refused settle")

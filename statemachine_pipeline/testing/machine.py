@@ -7,14 +7,11 @@ only, so that a failing example can be told as a test that needs no Hypothesis.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import sys
-import unittest
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -22,18 +19,17 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.errors import DefinitionError
-from statemachine_pipeline.testing import checks, faults, stories
+from statemachine_pipeline.testing import checks, faults, proofs, stories, trials, walks
 from statemachine_pipeline.testing.faults import Fault
-from statemachine_pipeline.testing.proofs import Proof
 from statemachine_pipeline.testing.worlds import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+    import unittest
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 
     from statemachine_pipeline.lifecycle import Lifecycle
     from statemachine_pipeline.testing.checks import Snapshot
@@ -41,10 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DOCUMENTS = 3
 """Most documents of one example, beside the twins of duplicates."""
-FAR = 50
-"""Edges to a goal at most: some lead back to the beginning."""
-REPLAYS = 20
-"""How often a failing example is tried with fewer calls."""
 CHECK = "check_"
 
 
@@ -52,7 +44,7 @@ class _TestCase:
     """The ``unittest`` class of a machine, for pytest and unittest alike."""
 
     def __get__(self, machine: object, owner: type[LifecycleMachine]) -> type[unittest.TestCase]:
-        return _test_case(owner)
+        return trials.test_case(owner)
 
 
 class LifecycleMachine(RuleBasedStateMachine):
@@ -85,7 +77,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.proof = _open_proof(type(self))
+        self.proof = proofs.of(type(self))
         self.proof.clear()
         self.world = World(self.proof.bench)
         self._story = stories.Story()
@@ -129,7 +121,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         with self._telling("walk", **given):
             aim = self.proof.bench.chart.aims[goal]
             chosen = self.world.documents[document % len(self.world.documents)]
-            if self.run(self.world.walk(chosen, aim, steps=steps, goes_on=goes_on)):
+            if self.run(walks.walk(self.world, chosen, aim, steps=steps, goes_on=goes_on)):
                 _say(f"goal reached: {goal}")
 
     @precondition(lambda self: self.world.documents and self.faults)
@@ -156,7 +148,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         seen = self.run(self._look())
         self._rows = self.proof.see(seen, self._rows)
         for document, problem in checks.broken(seen, self.proof.bench.stages, self.world.claims):
-            raise AssertionError(f"document {self.world.name(document)}: {problem}")
+            raise AssertionError(f"document {self.world.names[document]}: {problem}")
         for one in seen.documents.values():
             own = getattr(self, CHECK + one.state, None)
             if own is not None and one.id in self.world.documents:
@@ -190,23 +182,18 @@ class LifecycleMachine(RuleBasedStateMachine):
 
         What a failing example prints is such a test.
         """
-        is_first = cls not in _proofs
+        is_first = not proofs.is_open(cls)
         try:
-            with cls._by_hand() as state:
+            with contextlib.closing(cls()) as state:
+                state._is_replayed = True
                 yield state
         finally:
             if is_first:
-                _close_proof(cls)
+                proofs.close(cls)
 
-    @classmethod
-    @contextlib.contextmanager
-    def _by_hand(cls) -> Iterator[LifecycleMachine]:
-        state = cls()
-        state._is_replayed = True
-        try:
-            yield state
-        finally:
-            state.teardown()
+    def close(self) -> None:
+        """End a replay as an example ends."""
+        self.teardown()
 
     @contextlib.contextmanager
     def _telling(self, name: str, **arguments: Any) -> Iterator[None]:
@@ -223,7 +210,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def _heal(self) -> None:
         try:
-            self.run(self.world.drain())
+            self.run(walks.drain(self.world))
             self.everything_holds()
             self._rests(self.run(self._look()))
         except Exception as error:
@@ -235,11 +222,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         for one in seen.documents.values():
             if not stages.graph.is_resting(one.state) and not stages.is_by_hand(one.state):
                 raise AssertionError(
-                    f"document {self.world.name(one.id)} stands in {one.state!r} "
+                    f"document {self.world.names[one.id]} stands in {one.state!r} "
                     f"({seen.work[one.id].lane}), with no fault left and nobody to take it"
                 )
         for document, problem in checks.lost_products(seen, stages):
-            raise AssertionError(f"document {self.world.name(document)}: {problem}")
+            raise AssertionError(f"document {self.world.names[document]}: {problem}")
 
     def _tell(self, error: Exception) -> None:
         """Keep the story; a replay puts it on its error, where pytest prints it."""
@@ -284,109 +271,6 @@ def lifecycle_machine(
     make: Any = type(LifecycleMachine)
     made: type[LifecycleMachine] = make(f"{lifecycle.__name__}Machine", (LifecycleMachine,), body)
     return made
-
-
-@functools.cache
-def _test_case(machine: type[LifecycleMachine]) -> type[unittest.TestCase]:
-    def run_test(self: Any) -> None:
-        try:
-            try:
-                run_state_machine_as_test(machine, settings=self.settings)
-            except Exception as error:
-                error.add_note(_shortest(machine, error))
-                raise
-            _complete(machine)
-        finally:
-            _close_proof(machine)
-
-    run_test.is_hypothesis_test = True  # type: ignore[attr-defined]
-    body = {
-        "__doc__": machine.__doc__,
-        "__module__": machine.__module__,
-        "machine": machine,
-        "settings": settings(
-            max_examples=20,
-            stateful_step_count=15,
-            deadline=None,
-            # Its own way of shrinking takes minutes on a database; see ``_shortest``.
-            phases=[Phase.explicit, Phase.reuse, Phase.generate],
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-        ),
-        "runTest": run_test,
-    }
-    return type(f"{machine.__name__}TestCase", (unittest.TestCase,), body)
-
-
-def _complete(machine: type[LifecycleMachine]) -> None:
-    """Exercise what chance left out, goal by goal; fail for what cannot be."""
-    proof = _open_proof(machine)
-    with machine._by_hand() as state:
-        state.submit()
-        for goal, aim in proof.bench.chart.aims.items():
-            # What a guard of one edge says is shown by aiming at another one of its state.
-            left = {line.split()[-1].split(">")[0] for line in proof.missing}
-            if aim.edge.from_state in left:
-                # Where nobody earns anything, only what does not go on comes to stand.
-                stands = proof.bench.stages.at(str(aim.edge.from_state)) is not None
-                state.walk(document=0, goal=goal, steps=FAR, goes_on=stands)
-        for fault in state.chosen:
-            if not proof.faults[fault]:
-                state.disturb(document=0, fault=fault.value)
-    missing = [*proof.missing]
-    missing += [f"never happened: {f}" for f in machine.faults if not proof.faults[f]]
-    if missing:
-        raise AssertionError(stories.left_out(machine.lifecycle, missing, proof.out_of_reach))
-
-
-def _shortest(machine: type[LifecycleMachine], error: Exception) -> str:
-    """Leave out calls as long as it fails alike; return the story of what is left.
-
-    What no longer fails, because a rule of the user's own took part, is told as it was.
-    """
-    proof = _open_proof(machine)
-    told, calls = proof.told, list(proof.calls)
-    tries, size = REPLAYS, max(1, len(calls) // 2)
-    while calls and tries and size:
-        for start in range(0, len(calls), size):
-            fewer = calls[:start] + calls[start + size :]
-            tries -= 1
-            if _failure(machine, fewer) is type(error):
-                calls, told = list(proof.calls), proof.told
-                break
-            if not tries:
-                break
-        else:
-            size //= 2
-    return told
-
-
-def _failure(machine: type[LifecycleMachine], calls: Sequence[stories.Call]) -> type | None:
-    try:
-        with machine._by_hand() as state:
-            for call in calls:
-                getattr(state, call.rule)(**call.arguments)
-    except Exception as error:  # noqa: BLE001 - whatever failed is compared with the first failure
-        return type(error)
-    return None
-
-
-_proofs: dict[type[LifecycleMachine], Proof] = {}
-"""Of the machines that run now."""
-
-
-def _open_proof(machine: type[LifecycleMachine]) -> Proof:
-    if machine not in _proofs:
-        graph = machine.lifecycle.graph
-        _proofs[machine] = Proof(graph, machine.hooks, machine.database, machine.store)
-    return _proofs[machine]
-
-
-def _close_proof(machine: type[LifecycleMachine]) -> None:
-    proof = _proofs.pop(machine, None)
-    if proof is not None:
-        proof.close()
 
 
 def _refuse_strange_checks(machine: type[LifecycleMachine]) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.graph import Edge, Graph
     from statemachine_pipeline.testing.checks import Snapshot
+    from statemachine_pipeline.testing.machine import LifecycleMachine
     from statemachine_pipeline.testing.stories import Call
 
 GIVEN = "SMP_TEST_DATABASE"
@@ -168,3 +169,26 @@ class Proof:
         async with self._engine.begin() as connection:
             for table in (t.document, t.transition, t.pause, t.worker):
                 await connection.execute(sa.delete(table))
+
+
+_running: dict[type[LifecycleMachine], Proof] = {}
+
+
+def of(machine: type[LifecycleMachine]) -> Proof:
+    """Return the run of a machine, opened when there is none."""
+    if machine not in _running:
+        graph = machine.lifecycle.graph
+        _running[machine] = Proof(graph, machine.hooks, machine.database, machine.store)
+    return _running[machine]
+
+
+def is_open(machine: type[LifecycleMachine]) -> bool:
+    """Tell whether a machine runs."""
+    return machine in _running
+
+
+def close(machine: type[LifecycleMachine]) -> None:
+    """End the run of a machine, if there is one."""
+    proof = _running.pop(machine, None)
+    if proof is not None:
+        proof.close()

@@ -10,6 +10,7 @@ import pytest
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
 from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing import walks
 from statemachine_pipeline.testing.charts import Aim, chart
 from statemachine_pipeline.testing.hands import Bench
 from statemachine_pipeline.testing.stand_ins import with_stand_ins
@@ -115,7 +116,7 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
         for edge, facts in zip(path.edges[1:], path.facts[1:], strict=True):
             forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
             aim = Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
-            await world.walk(document, aim, steps=1, goes_on=True)
+            await walks.walk(world, document, aim, steps=1, goes_on=True)
     finally:
         await world.leave()
     history = await bench.documents.history(document)

@@ -7,21 +7,15 @@ import itertools
 import secrets
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS, RESTARTS, REVISE
+from statemachine_pipeline.graph import REVISE
 from statemachine_pipeline.testing import clock
-from statemachine_pipeline.testing.charts import Aim
-from statemachine_pipeline.testing.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.database.proposal import Proposal
-    from statemachine_pipeline.graph import Edge
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.testing.hands import Bench, Hand, Ticket
-
-ROUNDS = 200
-"""Claims until everything rests; a walk that needs more does not end."""
 
 
 class World:
@@ -32,6 +26,7 @@ class World:
 
     Attributes:
         documents: The documents submitted so far, in order.
+        names: Their numbers, for people; twins of duplicates have none.
         hands: Two workers that live.
         held: Who holds a document, with the ticket.
         claims: Every claim that was ever handed out, by its document.
@@ -42,6 +37,7 @@ class World:
         self.bench, self.graph = bench, bench.stages.graph
         self.tenant = f"test-{secrets.token_hex(4)}"
         self.documents: list[UUID] = []
+        self.names: collections.defaultdict[UUID, str] = collections.defaultdict(lambda: "(a twin)")
         self.hands: list[Hand] = []
         self.held: dict[UUID, tuple[Hand, Ticket]] = {}
         self.claims: collections.defaultdict[UUID, list[Claim]] = collections.defaultdict(list)
@@ -64,12 +60,15 @@ class World:
         for hand in self.hands:
             await self.bench.workers.leave(hand.worker)
         await self.end()
+        self.held.clear()
+        self._gone.clear()
 
     async def submit(self) -> UUID:
         """Hand over one more document."""
         name = f"test:{len(self.documents)}"
         content = f"{self.tenant} {name}".encode()
         sent = await self.bench.submit(content, name, self.tenant)
+        self.names[sent.document_id] = str(len(self.documents))
         self.documents.append(sent.document_id)
         self.sent[sent.document_id] = content, name
         return sent.document_id
@@ -85,38 +84,6 @@ class World:
     def forget(self) -> None:
         """Look anew where documents stand."""
         self._states.clear()
-
-    async def walk(self, document: UUID, aim: Aim, *, steps: int, goes_on: bool) -> bool:
-        """Go towards an aim, at most some edges far; tell whether it was reached."""
-        for _ in range(steps):
-            way = self.bench.chart.way(await self.state(document), aim.edge)
-            moved = await self._step(document, way, aim, goes_on=goes_on)
-            if len(way) == 1 or not moved:
-                return moved
-        return False
-
-    async def onward(self, document: UUID, *, goes_on: bool) -> None:
-        """Earn the next edge of the main way, for a document that a worker may take."""
-        hand, ticket = await self.take(document)
-        proposal = await hand.perform(ticket, self.home(ticket), goes_on=goes_on)
-        await self.settle(document, proposal)
-
-    async def _step(
-        self, document: UUID, way: tuple[Edge, ...], aim: Aim, *, goes_on: bool
-    ) -> bool:
-        edge = way[0]
-        if edge.trigger in RESTARTS | {CANCEL}:
-            return await self.apply(edge.trigger, document)
-        if self.bench.stages.is_by_hand(str(edge.from_state)):
-            is_refusal = len(way) == 1 and aim.label != edge.code
-            if is_refusal:  # people try one trigger after the other
-                return await self.apply_onward(document)
-            return await self.apply(edge.trigger, document)
-        hand, ticket = await self.take(document)
-        if len(way) > 1:
-            aim = self._on_the_way(way, aim.label)
-        await self.settle(document, await hand.perform(ticket, aim, goes_on=goes_on))
-        return True
 
     async def take(self, document: UUID, hand: Hand | None = None) -> tuple[Hand, Ticket]:
         """Claim until somebody holds a document, letting waits and pauses pass.
@@ -137,7 +104,7 @@ class World:
                     await clock.pass_waits(connection, self.bench.tables, self.bench.age)
                 await self.bench.store.promote()
         raise AssertionError(
-            f"document {self.name(document)} stands in {await self.state(document)!r}, nobody "
+            f"document {self.names[document]} stands in {await self.state(document)!r}, nobody "
             "holds it, and nobody can claim it, however long one waits"
         )
 
@@ -163,29 +130,6 @@ class World:
             self.held.pop(document, None)
         return moved
 
-    async def apply_onward(self, document: UUID) -> bool:
-        """Ask for each forward trigger in turn, as a person would, until one moves it."""
-        for trigger in self.graph.forward(await self.state(document)):
-            if await self.apply(trigger, document):
-                return True
-        return False
-
-    async def wake(self, document: UUID) -> bool:
-        """Bring a document to where a worker takes it; tell whether there is such a place."""
-        for _ in self.graph.states:
-            state = await self.state(document)
-            if self.graph.is_resting(state):
-                await self.apply(REVISE, document)
-            elif not self.bench.stages.is_by_hand(state):
-                return True
-            elif not await self.apply_onward(document):
-                return False
-        return False
-
-    def name(self, document: UUID) -> int:
-        """Say which of its documents that is."""
-        return self.documents.index(document) if document in self.documents else -1
-
     async def replace(self, hand: Hand) -> None:
         """Count a hand among the dead; its tickets are worth nothing to the living."""
         self.held = {one: held for one, held in self.held.items() if held[0] is not hand}
@@ -206,48 +150,3 @@ class World:
             if not tickets:
                 return
             self._hold(hand, tickets[0])
-
-    def _on_the_way(self, way: tuple[Edge, ...], label: str | None = None) -> Aim:
-        """Aim at the first edge of a way, on facts that also open those that nobody earns."""
-        edge = way[0]
-        together = (edge, *itertools.takewhile(self._is_passed, way[1:]))
-        facts = self.bench.chart.facts_along(together, label if together == way else None)
-        forward = edge.trigger not in FAILURE_TRIGGERS
-        return Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
-
-    def _is_passed(self, edge: Edge) -> bool:
-        return self.bench.stages.at(str(edge.from_state)) is None
-
-    def home(self, ticket: Ticket) -> Aim | None:
-        """Aim at the main way, where no real hook says what comes."""
-        if not is_stand_in(ticket.bound.stage.hook):
-            return None
-        return self._on_the_way(self.bench.chart.home(ticket.claim.document.state))
-
-    async def drain(self) -> None:
-        """Give everything back, then go on without any fault until all rests, or waits for people.
-
-        Raises:
-            AssertionError: It never does.
-        """
-        await self.leave()
-        self.held.clear()
-        hand = await self.bench.hand()
-        self.hands, self._gone = [hand], []
-        for _ in range(ROUNDS):
-            async with self.bench.autocommit.connect() as connection:
-                await clock.pass_waits(connection, self.bench.tables, self.bench.age)
-            await self.bench.store.promote()
-            tickets = await hand.claim(self.tenant) or await hand.claim(self.tenant, alone=True)
-            if not tickets:
-                return
-            for ticket in tickets:
-                await self._drive(hand, ticket)
-        raise AssertionError(f"after {ROUNDS} claims without a fault documents still go round")
-
-    async def _drive(self, hand: Hand, ticket: Ticket) -> None:
-        following: Ticket | None = ticket
-        while following is not None:
-            self.claims[following.claim.document.id].append(following.claim)
-            proposal = await hand.perform(following, self.home(following), goes_on=True)
-            _, following = await hand.settle(following, proposal)
