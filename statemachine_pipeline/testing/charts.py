@@ -124,6 +124,16 @@ class Chart:
                 return facts
         return self._opening(edges[0]) or Facts()
 
+    def by_text(self, aim: Aim) -> Aim:
+        """Return the aim at a twin by its text, if that opens the edge as well as by its bytes.
+
+        A document's own bytes may be its own already, and then no other can be before it.
+        """
+        if aim.facts.duplicate_by != "bytes":
+            return aim
+        facts = dataclasses.replace(aim.facts, duplicate_by="text")
+        return dataclasses.replace(aim, facts=facts) if self._is_taken(aim.edge, facts) else aim
+
     def _is_taken(self, edge: Edge, facts: Facts) -> bool:
         if edge.trigger in FAILURE_TRIGGERS:
             return True  # by what came of the attempt, whatever the facts

@@ -202,6 +202,8 @@ class Hand:
         walked = await drive._hop(claim, bound)
         if walked is not None:
             return walked[0]
+        if aim is not None:
+            aim = self._bench.chart.by_text(aim)
         outcome = await self._outcome(ticket, aim)
         known = await drive._facts_with_key(claim, bound, outcome)
         admitted = self._bench.stages.after(bound.state) if goes_on else frozenset()

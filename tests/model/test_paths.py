@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.testing import Path
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+on_one_loop = pytest.mark.asyncio(loop_scope="module")
 LIFECYCLES = (DocumentLifecycle, RedactedLifecycle)
 
 
@@ -43,6 +43,7 @@ async def pipelines(server: URL) -> AsyncIterator[dict[type[Lifecycle], Pipeline
     databases.drop(url)
 
 
+@on_one_loop
 @every_transition(DocumentLifecycle)
 async def test_every_edge_of_the_shipped_lifecycle_can_be_walked(
     path: Path, pipelines: dict[type[Lifecycle], Pipeline]
@@ -54,6 +55,7 @@ async def test_every_edge_of_the_shipped_lifecycle_can_be_walked(
     assert (await pipeline.get(document)).state == path.last.to_state
 
 
+@on_one_loop
 @every_transition(RedactedLifecycle)
 async def test_every_edge_of_a_lifecycle_of_ones_own_can_be_walked(
     path: Path, pipelines: dict[type[Lifecycle], Pipeline]
@@ -115,6 +117,7 @@ def test_an_edge_that_nothing_opens_is_skipped_and_named() -> None:
     assert "waiting>finish>ended" not in skipped
 
 
+@on_one_loop
 async def test_a_walk_that_strays_from_its_path_fails(
     pipelines: dict[type[Lifecycle], Pipeline],
 ) -> None:
