@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
+from statemachine_pipeline.records import Facts
 from statemachine_pipeline.stages import Stages
 from statemachine_pipeline.testing import walks
 from statemachine_pipeline.testing.charts import Aim, chart
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.graph import Edge, Graph
     from statemachine_pipeline.lifecycle import Lifecycle
     from statemachine_pipeline.pipeline import Pipeline
-    from statemachine_pipeline.records import Facts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def paths(lifecycle: type[Lifecycle]) -> tuple[Path, ...]:
     return tuple(
         Path(
             edges=(born, *way),
-            facts=tuple(map_.facts_along((edge,)) for edge in (born, *way)),
+            facts=(Facts(), *(map_.aims[edge.code].facts for edge in way)),
         )
         for way in ways
     )

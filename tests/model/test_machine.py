@@ -115,9 +115,18 @@ def test_the_shipped_lifecycle_is_covered_whole() -> None:
 
 
 def test_real_hooks_are_run_and_what_they_never_lead_to_is_steered() -> None:
-    """'The user's graph, hooks and the real store': products are real, and all is covered."""
-    error, told = run(CheapMachine, examples=1, steps=4)
-    assert error is None, told
+    """'The user's graph, hooks and the real store': products are real, and kept over crashes."""
+    with CheapMachine.replay() as state:
+        state.submit()
+        for fault in (Fault.CRASH_AFTER, Fault.ZOMBIE, Fault.COMMIT_UNKNOWN):
+            state.disturb(document=0, fault=fault.value)
+        state.walk(document=0, goal="embeddings_stored>finalize>complete", steps=50, goes_on=True)
+        found = state.run(state.world.bench.documents.get(state.world.documents[0]))
+        assert (found.state, found.chunk_count, found.vector_count) == ("complete", 1, 1)
+        label = "has_text refuses at parse_complete>accept_parse>parse_validated"
+        state.walk(document=0, goal=label, steps=50, goes_on=True)
+        last = state.run(state.world.bench.documents.history(found.id))[-1]
+        assert (last.trigger, last.error) == ("fail", "guard_refused:has_text")
 
 
 def test_a_lifecycle_with_a_hop_is_covered_too() -> None:

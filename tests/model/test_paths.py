@@ -74,7 +74,7 @@ def test_there_is_one_path_for_every_edge(lifecycle: type[Lifecycle]) -> None:
     for path in found.values():
         assert [one.from_state for one in path.edges[1:]] == [o.to_state for o in path.edges[:-1]]
     assert found["uploaded>cancel>cancelled"].triggers == ("submit", "cancel")
-    assert found["deleted>revise>uploaded"].triggers == ("submit", "cancel", "delete", "revise")
+    assert found["deleted>revise>uploaded"].triggers[2:] == ("delete", "revise")
 
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES)
