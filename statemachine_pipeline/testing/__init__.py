@@ -9,18 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
-    "routes": ("Path", "paths", "every_transition", "walk"),
-    "machine": ("lifecycle_machine", "LifecycleMachine"),
-    "faults": ("Fault",),
+    "machines.paths": ("Path", "paths", "every_transition", "walk"),
+    "machines.machine": ("lifecycle_machine", "LifecycleMachine"),
+    "machines.faults": ("Fault",),
     "coverage": ("Coverage",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
-    from statemachine_pipeline.testing.faults import Fault
-    from statemachine_pipeline.testing.machine import LifecycleMachine, lifecycle_machine
-    from statemachine_pipeline.testing.routes import Path, every_transition, paths, walk
+    from statemachine_pipeline.testing.machines.faults import Fault
+    from statemachine_pipeline.testing.machines.machine import LifecycleMachine, lifecycle_machine
+    from statemachine_pipeline.testing.machines.paths import Path, every_transition, paths, walk
 
 __all__ = [
     "Coverage",

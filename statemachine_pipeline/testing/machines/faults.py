@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.failpoints import Moment
-    from statemachine_pipeline.testing.hands import Hand, Ticket
-    from statemachine_pipeline.testing.worlds import World
+    from statemachine_pipeline.testing.machines.hands import Hand, Ticket
+    from statemachine_pipeline.testing.machines.worlds import World
 
 
 class Fault(enum.StrEnum):

@@ -14,7 +14,7 @@ from statemachine_pipeline.testing import proofs, stories
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from statemachine_pipeline.testing.machine import LifecycleMachine
+    from statemachine_pipeline.testing.machines.machine import LifecycleMachine
 
 FAR = 50
 """Edges to a goal at most: some lead back to the beginning."""

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS, RESTARTS, REVISE
 from statemachine_pipeline.testing import clock
-from statemachine_pipeline.testing.charts import Aim
-from statemachine_pipeline.testing.stand_ins import is_stand_in
+from statemachine_pipeline.testing.machines.charts import Aim
+from statemachine_pipeline.testing.machines.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.graph import Edge
-    from statemachine_pipeline.testing.hands import Bench, Hand, Ticket
-    from statemachine_pipeline.testing.worlds import World
+    from statemachine_pipeline.testing.machines.hands import Bench, Hand, Ticket
+    from statemachine_pipeline.testing.machines.worlds import World
 
 ROUNDS = 200
 """Claims until everything rests; a walk that needs more does not end."""

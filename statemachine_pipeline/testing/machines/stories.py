@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.lifecycle import Lifecycle
     from statemachine_pipeline.records import Transition
-    from statemachine_pipeline.testing.checks import Snapshot
+    from statemachine_pipeline.testing.machines.checks import Snapshot
 
 RULE = "-" * 12
 SHOWN = 12

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.hooks import Claim
-    from statemachine_pipeline.testing.hands import Bench, Hand, Ticket
+    from statemachine_pipeline.testing.machines.hands import Bench, Hand, Ticket
 
 
 class World:

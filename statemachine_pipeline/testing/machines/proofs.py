@@ -24,19 +24,19 @@ from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
-from statemachine_pipeline.testing.charts import lines
+from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.coverage import Coverage
-from statemachine_pipeline.testing.hands import Bench
-from statemachine_pipeline.testing.stand_ins import with_stand_ins
+from statemachine_pipeline.testing.machines.hands import Bench
+from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.graph import Edge, Graph
-    from statemachine_pipeline.testing.checks import Snapshot
-    from statemachine_pipeline.testing.machine import LifecycleMachine
-    from statemachine_pipeline.testing.stories import Call
+    from statemachine_pipeline.testing.machines.checks import Snapshot
+    from statemachine_pipeline.testing.machines.machine import LifecycleMachine
+    from statemachine_pipeline.testing.machines.stories import Call
 
 GIVEN = "SMP_TEST_DATABASE"
 _open: set[Proof] = set()

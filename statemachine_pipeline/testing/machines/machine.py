@@ -24,15 +24,15 @@ from hypothesis.stateful import (
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.testing import checks, faults, proofs, stories, trials, walks
-from statemachine_pipeline.testing.faults import Fault
-from statemachine_pipeline.testing.worlds import World
+from statemachine_pipeline.testing.machines.faults import Fault
+from statemachine_pipeline.testing.machines.worlds import World
 
 if TYPE_CHECKING:
     import unittest
     from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 
     from statemachine_pipeline.lifecycle import Lifecycle
-    from statemachine_pipeline.testing.checks import Snapshot
+    from statemachine_pipeline.testing.machines.checks import Snapshot
 
 T = TypeVar("T")
 DOCUMENTS = 3

@@ -12,10 +12,10 @@ from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
 from statemachine_pipeline.records import Facts
 from statemachine_pipeline.stages import Stages
 from statemachine_pipeline.testing import walks
-from statemachine_pipeline.testing.charts import Aim, chart
-from statemachine_pipeline.testing.hands import Bench
-from statemachine_pipeline.testing.stand_ins import with_stand_ins
-from statemachine_pipeline.testing.worlds import World
+from statemachine_pipeline.testing.machines.charts import Aim, chart
+from statemachine_pipeline.testing.machines.hands import Bench
+from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
+from statemachine_pipeline.testing.machines.worlds import World
 
 if TYPE_CHECKING:
     from uuid import UUID

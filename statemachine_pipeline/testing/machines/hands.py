@@ -34,8 +34,8 @@ from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.slots import Slots
-from statemachine_pipeline.testing.charts import chart
-from statemachine_pipeline.testing.stand_ins import is_stand_in
+from statemachine_pipeline.testing.machines.charts import chart
+from statemachine_pipeline.testing.machines.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.records import Document, KeyKind, Submitted
     from statemachine_pipeline.stages import Bound, Stages
-    from statemachine_pipeline.testing.charts import Aim
+    from statemachine_pipeline.testing.machines.charts import Aim
 
 AT_ONCE = 8
 """Documents that a claim takes at most."""
