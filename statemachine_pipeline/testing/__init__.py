@@ -16,6 +16,9 @@ _HOME: dict[str, tuple[str, ...]] = {
     "assertions": ("drain", "assert_state", "assert_history"),
     "clock": ("Clock",),
     "databases": ("Databases",),
+    "machines.paths": ("Path", "paths", "every_transition", "walk"),
+    "machines.machine": ("lifecycle_machine", "LifecycleMachine"),
+    "machines.faults": ("Fault",),
     "coverage": ("Coverage",),
     "modelling.model": (
         "model_check",
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
         assert_database_replays,
         assert_replays,
     )
+    from statemachine_pipeline.testing.machines.faults import Fault
+    from statemachine_pipeline.testing.machines.machine import LifecycleMachine, lifecycle_machine
+    from statemachine_pipeline.testing.machines.paths import Path, every_transition, paths, walk
 
 __all__ = [
     "MUTANTS",
@@ -79,6 +85,13 @@ __all__ = [
     "assert_history",
     "assert_state",
     "drain",
+    "Fault",
+    "LifecycleMachine",
+    "Path",
+    "every_transition",
+    "lifecycle_machine",
+    "paths",
+    "walk",
 ]
 
 

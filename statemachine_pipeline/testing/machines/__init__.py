@@ -1,0 +1,1 @@
+"""Walks through a lifecycle on a real store: every edge once, or any way with faults between."""

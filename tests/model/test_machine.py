@@ -1,0 +1,298 @@
+"""A guided Hypothesis machine over any lifecycle: it covers all, and it finds planted faults."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redacted
+import sqlalchemy as sa
+from fix_pipelines import HashEmbedder, Hooks
+from fix_postgres import Databases
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import rule
+from statemachine import State
+
+from statemachine_pipeline import Batch, DocumentLifecycle, Done, Lifecycle, Stage, by_hand
+from statemachine_pipeline.database.store import Store
+from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.testing import Fault, lifecycle_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.engine import URL
+
+    from statemachine_pipeline.database.proposal import Proposal
+    from statemachine_pipeline.database.settling import Answer
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.records import Document
+    from statemachine_pipeline.testing import LifecycleMachine
+
+given: list[str] = []
+"""The URL of this module's database; machines of a module are made before its fixtures."""
+
+
+def database() -> str:
+    """Say where machines make their schemas."""
+    return given[-1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _database(server: URL) -> Iterator[None]:
+    databases = Databases(server)
+    given.append(databases.make())
+    yield
+    databases.drop(given.pop())
+
+
+class ReviewLifecycle(Lifecycle):
+    """A short one: a guard on what was reported, a way for people, and a hop."""
+
+    arrived = State(initial=True)
+    scored, approved = State(), State()
+    published, rejected = State(final=True), State(final=True)
+
+    score = arrived.to(scored)
+    approve = scored.to(approved)
+    reject = scored.to(rejected)
+    publish = approved.to(published)
+
+
+async def score(claim: Claim) -> Done:
+    """Say how long the document is."""
+    return Done(length=len((await claim.source()).read()))
+
+
+ReviewMachine = lifecycle_machine(
+    ReviewLifecycle,
+    hooks={"score": score, "approve": by_hand, "reject": by_hand},
+    database=database,
+)
+ShippedMachine = lifecycle_machine(DocumentLifecycle, database=database)
+CheapMachine = lifecycle_machine(
+    DocumentLifecycle,
+    hooks={
+        **vars(Hooks()),
+        "store_embeddings": Stage(HashEmbedder(), batch=Batch(age=timedelta(0))),
+    },
+    database=database,
+)
+RedactedMachine = lifecycle_machine(
+    redacted.RedactedLifecycle, hooks={"queue_embedding": None}, database=database
+)
+
+
+def run(
+    machine: type[LifecycleMachine], examples: int = 4, steps: int = 8
+) -> tuple[BaseException | None, str]:
+    """Run a machine's TestCase; return what it ended with and what stands beneath it."""
+    case: Any = machine.TestCase
+    made = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    case.settings = made
+    error: BaseException | None = None
+    try:
+        case("runTest").debug()
+    except AssertionError as failed:
+        error = failed
+    return error, "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def test_the_shipped_lifecycle_is_covered_whole() -> None:
+    """'Coverage 100 % of edges and both verdicts of every guard', every fault, and all rests."""
+    error, told = run(ShippedMachine)
+    assert error is None, told
+
+
+def test_real_hooks_are_run_and_what_they_never_lead_to_is_steered() -> None:
+    """'The user's graph, hooks and the real store': products are real, and kept over crashes."""
+    with CheapMachine.replay() as state:
+        state.submit()
+        for fault in (Fault.CRASH_AFTER, Fault.ZOMBIE, Fault.COMMIT_UNKNOWN):
+            state.disturb(document=0, fault=fault.value)
+        state.walk(document=0, goal="embeddings_stored>finalize>complete", steps=50, goes_on=True)
+        found = state.run(state.world.bench.documents.get(state.world.documents[0]))
+        assert (found.state, found.chunk_count, found.vector_count) == ("complete", 1, 1)
+        label = "has_text refuses at parse_complete>accept_parse>parse_validated"
+        state.walk(document=0, goal=label, steps=50, goes_on=True)
+        last = state.run(state.world.bench.documents.history(found.id))[-1]
+        assert (last.trigger, last.error) == ("fail", "guard_refused:has_text")
+
+
+def test_a_lifecycle_with_a_hop_is_covered_too() -> None:
+    """The one of ``examples/redacted.py``, where nobody earns ``queue_embedding``."""
+    error, told = run(RedactedMachine, examples=2)
+    assert error is None, told
+
+
+def test_people_take_part() -> None:
+    """'By-hand states may wait': what people decide is asked for, both ways."""
+    error, told = run(ReviewMachine, examples=2)
+    assert error is None, told
+
+
+class UnfencedStore(Store):
+    """Settles for whoever asks, whether the claim is still held or not: a planted fault."""
+
+    async def settle(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        work = self._t.work
+        for one in proposals:
+            mine = work.c.document_id == one.claim.document.id
+            async with self._engine.begin() as connection:
+                fence = sa.select(work.c.claim_seq, work.c.state).where(mine)
+                found = (await connection.execute(fence)).first()
+                if found is not None and found.state == one.claim.document.state:
+                    held = {"lane": "claimed", "claim_seq": one.claim.sequence}
+                    held |= {"worker": worker, "deadline_at": one.claim.deadline_at}
+                    await connection.execute(sa.update(work).where(mine).values(held))
+        return await super().settle(proposals, worker, alone=alone)
+
+
+class UnfencedMachine(ReviewMachine):
+    """The fence is gone."""
+
+    store = UnfencedStore
+    faults = frozenset({Fault.ZOMBIE, Fault.TRANSIENT, Fault.WAIT})
+
+
+class CarelessStore(Store):
+    """Rescues nobody: a planted fault."""
+
+    async def rescue(self, worker: int, **_: Any) -> int:
+        return 0
+
+
+class CarelessMachine(ReviewMachine):
+    """Nobody looks after the dead."""
+
+    store = CarelessStore
+    faults = frozenset({Fault.CRASH_BEFORE})
+
+
+class PickyMachine(ReviewMachine):
+    """What is published was never failed: a promise that does not hold."""
+
+    faults = frozenset({Fault.TRANSIENT})
+
+    def check_scored(self, document: Document) -> None:
+        """See that scoring leaves the second life alone."""
+        assert document.life < 2, f"life {document.life}"
+
+
+PLANTED = {
+    "a settle without a fence": (UnfencedMachine, "its settle of"),
+    "a rescue that does nothing": (CarelessMachine, "a dead worker held 1 documents, 0 were"),
+    "a promise that does not hold": (PickyMachine, "AssertionError: life"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found_with_its_story(name: str) -> None:
+    """'A failing example prints the story': what was done, the history, and a test to keep."""
+    machine, what = PLANTED[name]
+    error, told = run(machine)
+    assert error is not None
+    assert what in told
+    assert "What was done:" in told
+    assert "1. submit: arrived" in told
+    assert f"from {__name__} import {machine.__name__}" in told
+
+
+def test_the_test_that_is_printed_runs_and_fails_alike() -> None:
+    """'Ready to paste': it repeats the failure, and passes once the fault is gone."""
+    _, told = run(UnfencedMachine)
+    code = told.split("a test to keep ------------")[-1].split("------")[0]
+    kept: dict[str, Any] = {}
+    exec(compile(code, "kept.py", "exec"), kept)
+    (test,) = [value for name, value in kept.items() if name.startswith("test_")]
+    with pytest.raises(AssertionError, match="its settle of"):
+        test()
+    UnfencedMachine.store = Store
+    try:
+        test()
+    finally:
+        UnfencedMachine.store = UnfencedStore
+
+
+def test_an_example_is_told_with_as_few_calls_as_fail() -> None:
+    """A story of many steps is no story: what does not matter is left out."""
+    _, told = run(CarelessMachine, steps=15)
+    steps = told.split("What was done:")[-1].split("Document 0")[0].strip().splitlines()
+    assert [line.split(". ")[1].split("(")[0] for line in steps] == ["submit", "disturb"]
+
+
+def test_what_was_never_exercised_fails_and_says_what_to_do() -> None:
+    """'The class fails when declared edges, verdicts or faults were never exercised'."""
+
+    class StuckMachine(ReviewMachine):
+        """People never get to decide."""
+
+        def walk(self, **_: Any) -> None:
+            """Stay."""
+
+    error, told = run(StuckMachine, examples=1, steps=2)
+    assert error is not None
+    assert "never taken: scored>reject>rejected" in told
+    assert "raise max_examples" in told
+
+
+def test_what_nothing_can_reach_is_named_and_not_demanded() -> None:
+    """'Which verdicts are infeasible is found and reported as such rather than demanded'."""
+    with ShippedMachine.replay() as state:
+        assert state.proof.out_of_reach == {
+            "never refused: is_unique of parse_complete>accept_parse>parse_validated"
+        }
+        assert len(state.proof.missing) > 50
+
+
+def test_a_check_of_an_unknown_state_is_refused() -> None:
+    """A misspelt ``check_<state>`` would never be called, and nobody would know."""
+    with pytest.raises(DefinitionError, match="has no state 'publishd'"):
+        type("MisspeltMachine", (ReviewMachine,), {"check_publishd": lambda self, document: None})
+
+
+def test_rules_of_ones_own_take_part() -> None:
+    """'Users add rules by subclassing', and they see the world the others act in."""
+    seen: list[int] = []
+
+    class NosyMachine(ReviewMachine):
+        """Counts."""
+
+        faults = frozenset[Fault]()
+
+        @rule()
+        def count(self) -> None:
+            """Look."""
+            seen.append(len(self.world.documents))
+
+    error, told = run(NosyMachine, examples=3)
+    assert error is None, told
+    assert seen
+
+
+def test_every_fault_leaves_all_in_order() -> None:
+    """'Faults as rules': each of them twice, on a document in the middle of its life."""
+    with RedactedMachine.replay() as state:
+        state.submit()
+        for fault in Fault:
+            state.disturb(document=0, fault=fault.value)
+            state.walk(
+                document=0,
+                goal="parse_queued>finish_parse>parse_complete",
+                steps=9,
+                goes_on=True,
+            )
+            state.disturb(document=0, fault=fault.value)
+        assert set(state.proof.faults.values()) == {2}
