@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from generators.docstrings import described, inline, member, signature, tidy
-from statemachine_pipeline.testing.linting.lint.findings import CATALOGUE, REFUSED
+from statemachine_pipeline.testing.linting.findings import CATALOGUE, REFUSED
 
 EXPLAINED = {
     "How ways out are judged": "choices",

@@ -9,13 +9,13 @@ from statemachine_pipeline.cli.ending import FAILED, OK, UsageError
 from statemachine_pipeline.cli.userapp import find_app, imported, load
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.pipeline import Pipeline
-from statemachine_pipeline.testing.linting.lint.findings import described, unallowed
+from statemachine_pipeline.testing.linting.findings import described, unallowed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from statemachine_pipeline.cli.opening import Target
-    from statemachine_pipeline.testing.linting.lint.findings import Finding
+    from statemachine_pipeline.testing.linting.findings import Finding
 
 
 async def lint(target: Target, name: str | None, allow: Collection[str], *, as_json: bool) -> int:

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.errors import MissingExtra
 
 _HOME: dict[str, tuple[str, ...]] = {
-    "linting.lint": ("assert_lint_clean", "assert_precedes", "lint"),
+    "linting.lint": ("lint", "assert_lint_clean", "assert_precedes"),
     "linting.findings": ("Finding",),
-    "assertions": ("drain", "assert_state", "assert_history"),
-    "clock": ("Clock",),
-    "databases": ("Databases",),
-    "machines.paths": ("Path", "paths", "every_transition", "walk"),
+    "machines.paths": ("every_transition", "paths", "Path", "walk"),
     "machines.machine": ("lifecycle_machine", "LifecycleMachine"),
     "machines.faults": ("Fault",),
-    "coverage": ("Coverage",),
     "modelling.model": (
         "model_check",
-        "assert_mutants_killed",
         "Report",
         "Violation",
         "ModelViolated",
+        "assert_mutants_killed",
     ),
     "modelling.protocol": ("MUTANTS",),
     "modelling.situations": ("Row",),
-    "replay": ("Replayed", "assert_database_replays", "assert_replays"),
+    "assertions": ("drain", "assert_state", "assert_history"),
+    "clock": ("Clock",),
+    "databases": ("Databases",),
+    "coverage": ("Coverage",),
+    "replay": ("assert_replays", "assert_database_replays", "Replayed"),
 }
 _EXTRA = ("hypothesis", "networkx", "pytest")
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from statemachine_pipeline.testing.assertions import assert_history, assert_state, drain
     from statemachine_pipeline.testing.clock import Clock
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.databases import Databases
+    from statemachine_pipeline.testing.linting.findings import Finding
+    from statemachine_pipeline.testing.linting.lint import assert_lint_clean, assert_precedes, lint
+    from statemachine_pipeline.testing.machines.faults import Fault
+    from statemachine_pipeline.testing.machines.machine import LifecycleMachine, lifecycle_machine
+    from statemachine_pipeline.testing.machines.paths import Path, every_transition, paths, walk
     from statemachine_pipeline.testing.modelling.model import (
         ModelViolated,
         Report,
@@ -52,46 +58,35 @@ if TYPE_CHECKING:
         assert_database_replays,
         assert_replays,
     )
-    from statemachine_pipeline.testing.machines.faults import Fault
-    from statemachine_pipeline.testing.machines.machine import LifecycleMachine, lifecycle_machine
-    from statemachine_pipeline.testing.machines.paths import Path, every_transition, paths, walk
-
-__all__ = [
-    "MUTANTS",
-    from statemachine_pipeline.testing.linting.lint.findings import Finding
-    from statemachine_pipeline.testing.linting.lint import assert_lint_clean, assert_precedes, lint
 
 __all__ = [  # noqa: RUF022 - as one reaches for them
     "lint",
     "assert_lint_clean",
     "assert_precedes",
     "Finding",
-    "Coverage",
-    "ModelViolated",
-    "Replayed",
-    "Report",
-    "Row",
-    "Violation",
-    "assert_database_replays",
-    "assert_mutants_killed",
-    "assert_replays",
-    "model_check",
-    from statemachine_pipeline.testing.databases import Databases
-
-__all__ = [
-    "Clock",
-    "Coverage",
-    "Databases",
-    "assert_history",
-    "assert_state",
-    "drain",
-    "Fault",
-    "LifecycleMachine",
-    "Path",
     "every_transition",
-    "lifecycle_machine",
     "paths",
+    "Path",
     "walk",
+    "lifecycle_machine",
+    "LifecycleMachine",
+    "Fault",
+    "model_check",
+    "Report",
+    "Violation",
+    "ModelViolated",
+    "assert_mutants_killed",
+    "MUTANTS",
+    "Row",
+    "drain",
+    "assert_state",
+    "assert_history",
+    "Clock",
+    "Databases",
+    "Coverage",
+    "assert_replays",
+    "assert_database_replays",
+    "Replayed",
 ]
 
 

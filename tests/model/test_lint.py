@@ -32,7 +32,7 @@ from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.lifecycle import all_embeddings_stored
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.testing import assert_lint_clean, assert_precedes, lint
-from statemachine_pipeline.testing.linting.lint.findings import CATALOGUE, REFUSED
+from statemachine_pipeline.testing.linting.findings import CATALOGUE, REFUSED
 from statemachine_pipeline.testing.verdicts import TWIN
 
 if TYPE_CHECKING:

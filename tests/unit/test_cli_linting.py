@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from statemachine_pipeline.cli import app
-from statemachine_pipeline.testing.linting.lint.findings import CATALOGUE
+from statemachine_pipeline.testing.linting.findings import CATALOGUE
 
 FAULTY = """
 from statemachine_pipeline import Facts, Lifecycle, Pipeline, State, by_hand

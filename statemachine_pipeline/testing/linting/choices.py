@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from statemachine_pipeline.records import Facts
-from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.findings import Finding, found
 from statemachine_pipeline.testing.linting.subjects import taken
-from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.linting.witnesses import (
     agree,
     find,
@@ -36,6 +35,7 @@ from statemachine_pipeline.testing.linting.witnesses import (
     sample,
     with_values,
 )
+from statemachine_pipeline.testing.verdicts import basis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,10 +13,10 @@ import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
 from statemachine_pipeline.graph import FAILURE_TRIGGERS
-from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.findings import Finding, found
 from statemachine_pipeline.testing.linting.purity import computes, impurities, is_opaque, wavering
-from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.linting.witnesses import find, guards_of
+from statemachine_pipeline.testing.verdicts import basis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from statemachine_pipeline.records import Facts
-from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.findings import Finding, found
 from statemachine_pipeline.testing.linting.subjects import taken
-from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.linting.witnesses import TWIN_FACT, guards_of, reads, with_values
+from statemachine_pipeline.testing.verdicts import basis
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

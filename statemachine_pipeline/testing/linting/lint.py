@@ -14,8 +14,8 @@ import networkx as nx
 from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.pipeline import Pipeline
-from statemachine_pipeline.testing import choices, guards, knowledge, routes
-from statemachine_pipeline.testing.linting.lint.findings import Finding, unallowed
+from statemachine_pipeline.testing.linting import choices, guards, knowledge, routes
+from statemachine_pipeline.testing.linting.findings import Finding, unallowed
 from statemachine_pipeline.testing.linting.subjects import Subject
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from statemachine_pipeline.graph import MARK_DUPLICATE
-from statemachine_pipeline.testing.linting.lint.findings import Finding, found
+from statemachine_pipeline.testing.linting.findings import Finding, found
 from statemachine_pipeline.testing.linting.subjects import taken
-from statemachine_pipeline.testing.verdicts import basis
 from statemachine_pipeline.testing.linting.witnesses import TWIN_FACT, find, guards_of, reads
+from statemachine_pipeline.testing.verdicts import basis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,7 +16,7 @@ from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
 from statemachine_pipeline.graph import CANCEL, DELETE, REPROCESS, REQUEUE, REVISE
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault, Wait
 from statemachine_pipeline.runner.children import ChildCrashed
-from statemachine_pipeline.testing import clock, walks
+from statemachine_pipeline.testing.machines import times, walks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -123,7 +123,7 @@ async def _crash_after(world: World, document: UUID) -> None:
 async def _die(world: World, hand: Hand) -> None:
     """Let a worker end without a word; another one rescues all that it held."""
     async with world.bench.autocommit.connect() as connection:
-        await clock.silence(connection, world.bench.tables, hand.worker, world.bench.age)
+        await times.silence(connection, world.bench.tables, hand.worker, world.bench.age)
     held = sum(holder is hand for holder, _ in world.held.values())
     rescued = await _other(world, hand).rescue()
     world.forget()
@@ -162,7 +162,7 @@ async def _expired_claim(world: World, document: UUID) -> None:
 
 async def _expire(world: World, document: UUID, hand: Hand) -> None:
     async with world.bench.autocommit.connect() as connection:
-        await clock.expire(connection, world.bench.tables, document, world.bench.age)
+        await times.expire(connection, world.bench.tables, document, world.bench.age)
     rescued = await _other(world, hand).rescue()
     world.forget()
     _must(rescued == 1, f"one claim is past its deadline, {rescued} were rescued")
@@ -207,7 +207,7 @@ async def _clock_jump(world: World, document: UUID) -> None:
     await world.take(document)
     alive = [hand.worker for hand in world.hands]
     async with world.bench.autocommit.connect() as connection:
-        await clock.jump(connection, world.bench.tables, world.bench.age, alive=alive)
+        await times.jump(connection, world.bench.tables, world.bench.age, alive=alive)
     await world.hands[-1].rescue()
     world.held.clear()
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.errors import DefinitionError
-from statemachine_pipeline.testing import checks, faults, proofs, stories, trials, walks
+from statemachine_pipeline.testing.machines import checks, faults, proofs, stories, trials, walks
 from statemachine_pipeline.testing.machines.faults import Fault
 from statemachine_pipeline.testing.machines.worlds import World
 

@@ -11,7 +11,7 @@ import pytest
 from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
 from statemachine_pipeline.records import Facts
 from statemachine_pipeline.stages import Stages
-from statemachine_pipeline.testing import walks
+from statemachine_pipeline.testing.machines import walks
 from statemachine_pipeline.testing.machines.charts import Aim, chart
 from statemachine_pipeline.testing.machines.hands import Bench
 from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins

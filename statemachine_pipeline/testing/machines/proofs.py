@@ -24,8 +24,8 @@ from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
-from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.coverage import Coverage
+from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.machines.hands import Bench
 from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
 

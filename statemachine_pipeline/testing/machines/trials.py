@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from statemachine_pipeline.testing import proofs, stories
+from statemachine_pipeline.testing.machines import proofs, stories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

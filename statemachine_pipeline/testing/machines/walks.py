@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS, RESTARTS, REVISE
-from statemachine_pipeline.testing import clock
+from statemachine_pipeline.testing.machines import times
 from statemachine_pipeline.testing.machines.charts import Aim
 from statemachine_pipeline.testing.machines.stand_ins import is_stand_in
 
@@ -62,7 +62,7 @@ async def drain(world: World) -> None:
     bench, (hand,) = world.bench, world.hands
     for _ in range(ROUNDS):
         async with bench.autocommit.connect() as connection:
-            await clock.pass_waits(connection, bench.tables, bench.age)
+            await times.pass_waits(connection, bench.tables, bench.age)
         await bench.store.promote()
         tickets = await hand.claim(world.tenant) or await hand.claim(world.tenant, alone=True)
         if not tickets:

@@ -8,7 +8,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.graph import REVISE
-from statemachine_pipeline.testing import clock
+from statemachine_pipeline.testing.machines import times
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -101,7 +101,7 @@ class World:
             await self._claim(hand or self.hands[0], document)
             if document not in self.held:
                 async with self.bench.autocommit.connect() as connection:
-                    await clock.pass_waits(connection, self.bench.tables, self.bench.age)
+                    await times.pass_waits(connection, self.bench.tables, self.bench.age)
                 await self.bench.store.promote()
         raise AssertionError(
             f"document {self.names[document]} stands in {await self.state(document)!r}, nobody "
