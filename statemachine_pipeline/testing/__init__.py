@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
     "coverage": ("Coverage",),
+    "crashing": ("Crashes", "crash_everywhere"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.crashing import Crashes, crash_everywhere
 
 __all__ = [
     "Coverage",
+    "Crashes",
+    "crash_everywhere",
 ]
 
 
