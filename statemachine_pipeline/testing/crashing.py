@@ -16,7 +16,7 @@ from statemachine_pipeline.testing.processes import FastLoop
 from statemachine_pipeline.testing.trials import Given, trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.testing.processes import Point
@@ -32,7 +32,8 @@ class Crashes:
 
     Attributes:
         points: Where it was to happen.
-        unreached: Of these, where it did not: the process ended before it came there again.
+        untried: How many other points there are, beyond ``most``.
+        unreached: Where it did not happen: the process ended before it came there again.
         repeats: Runs in which a hook was called more often than where nothing happened. Documents
             are processed at least once; what a hook does outside the database has to bear that.
         failures: A story for each run that broke a promise, at most three.
@@ -40,6 +41,7 @@ class Crashes:
     """
 
     points: tuple[Point, ...]
+    untried: int
     unreached: tuple[Point, ...]
     repeats: int
     failures: tuple[str, ...]
@@ -47,7 +49,8 @@ class Crashes:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.points)} points in {self.seconds:.1f} s, {len(self.unreached)} not reached",
+            f"{len(self.points)} points in {self.seconds:.1f} s: {len(self.failures)} failed, "
+            f"{len(self.unreached)} were not reached, {self.untried} others were not tried",
             f"in {self.repeats} runs a hook was called again",
         ]
         return "\n".join([*lines, *(f"not reached: {p}" for p in self.unreached), *self.failures])
@@ -60,6 +63,7 @@ async def crash_everywhere(
     check: Does | None = None,
     reset: Does | None = None,
     documents: int = 1,
+    most: int | None = None,
 ) -> Crashes:
     """Kill a process at each of its steps, and prove that another one makes it good.
 
@@ -81,6 +85,7 @@ async def crash_everywhere(
         reset: Called before each run, to empty what hooks write elsewhere.
         documents: Most documents that a runner has in hand. With one, all steps come in the same
             order again; with more some points are not reached.
+        most: Most points, spread evenly over all; None tries every one.
 
     Returns:
         What was tried, if no promise was broken.
@@ -95,7 +100,7 @@ async def crash_everywhere(
 
     def everywhere() -> Crashes:
         with asyncio.Runner(loop_factory=FastLoop) as runner:
-            return runner.run(_everywhere(given, stopped))
+            return runner.run(_everywhere(given, most, stopped))
 
     try:
         crashes = await asyncio.to_thread(everywhere)
@@ -106,13 +111,14 @@ async def crash_everywhere(
     return crashes
 
 
-async def _everywhere(given: Given, stopped: threading.Event) -> Crashes:
+async def _everywhere(given: Given, most: int | None, stopped: threading.Event) -> Crashes:
     begun = time.monotonic()
     unreached: list[Point] = []
     failures: list[str] = []
     repeats = 0
     async with trial(given) as tried:
-        clean, points = await tried.clean()
+        clean, found = await tried.clean()
+        points = _spread(found, most)
         for point in points:
             if stopped.is_set() or len(failures) == MOST_STORIES:
                 break
@@ -124,8 +130,15 @@ async def _everywhere(given: Given, stopped: threading.Event) -> Crashes:
                 failures.append("\n".join([f"{point}:", *problems]))
     return Crashes(
         points=points,
+        untried=len(found) - len(points),
         unreached=tuple(unreached),
         repeats=repeats,
         failures=tuple(failures),
         seconds=time.monotonic() - begun,
     )
+
+
+def _spread(points: Sequence[Point], most: int | None) -> tuple[Point, ...]:
+    if most is None or len(points) <= most:
+        return tuple(points)
+    return tuple(points[number * len(points) // most] for number in range(most))

@@ -1,8 +1,8 @@
 """One process after another in one event loop: each lives until it ends, or is killed at a step.
 
 Killed means that none of its later steps is taken: each of them raises. An event loop of its own
-tells a process's tasks from those of the test, and its clock is fast: what a runner waits for after
-a lost answer passes in a twentieth of the time.
+tells a process's tasks from those of the test. Its clock is fast while no socket is waited for, so
+that pauses pass in a twentieth of their time, and answers have all of theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import contextvars
 import dataclasses
 import selectors
+import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -20,19 +22,22 @@ from statemachine_pipeline.runner.chores import end
 from statemachine_pipeline.runner.perform import CALLING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from statemachine_pipeline.failpoints import Moment
 
 SPEED = 20
-"""How much faster the clock goes; deadlines of stages pass as much earlier."""
-LEFT_SECONDS = 1.0
-"""How long tasks that a process left behind may go on, by the fast clock."""
+"""How much faster the clock goes while nobody waits for a socket."""
+QUIET = 2
+"""Files that are always waited for: the loop's own, and the notifications of new work."""
+LEFT_SECONDS = 5.0
+"""How long a process that was killed, or tasks that one left behind, may take to end."""
 
 Harm: TypeAlias = Literal["killed before", "killed after", "answer lost after"]
+LOST: Harm = "answer lost after"
 HARMS: Mapping[Moment, tuple[Harm, ...]] = {
     "before": ("killed before",),
-    "after": ("killed after", "answer lost after"),
+    "after": ("killed after", LOST),
 }
 
 
@@ -50,13 +55,30 @@ class Point:
     doing: str
     occurrence: int
 
-    def is_at(self, doing: str, moment: Moment, occurrence: int) -> bool:
+    def is_at(self, step: Reached) -> bool:
         """Tell whether this is where it happens."""
-        here = (self.doing, self.occurrence) == (doing, occurrence)
-        return here and self.harm in HARMS[moment]
+        here = (self.doing, self.occurrence) == (step.doing, step.occurrence)
+        return here and self.harm in HARMS[step.moment]
 
     def __str__(self) -> str:
         return f"{self.harm} {self.doing!r}, occurrence {self.occurrence}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """One step as a process came by.
+
+    Attributes:
+        doing: The step.
+        moment: Before or after it.
+        occurrence: The how many-th of its name and moment; 1-based.
+        stored: Equal as long as nothing was stored and no hook began or ended.
+    """
+
+    doing: str
+    moment: Moment
+    occurrence: int
+    stored: object
 
 
 class Killed(BaseException):
@@ -68,19 +90,26 @@ class Process:
 
     Args:
         point: Where it is harmed; None lets it live.
+        stored: Tells what is stored by a value that changes with it, if that is to be known.
 
     Attributes:
-        steps: How often each step was reached, by name and moment.
+        steps: What it came by, in order.
+        calls: How often hooks were called.
         was_harmed: Its point was reached.
         is_dead: It was killed there.
     """
 
-    def __init__(self, point: Point | None = None) -> None:
-        self._point = point
+    def __init__(
+        self, point: Point | None = None, *, stored: Callable[[], object] = lambda: None
+    ) -> None:
+        self._point, self._stored = point, stored
         self._loop = asyncio.get_running_loop()
         self._died = asyncio.Event()
         self.is_dead = False
-        self.steps: Counter[tuple[str, Moment]] = Counter()
+        self._counts: Counter[tuple[str, Moment]] = Counter()
+        self._turns = 0
+        self.steps: list[Reached] = []
+        self.calls = 0
         self.was_harmed = False
 
     async def run(self, program: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> bool:
@@ -97,14 +126,19 @@ class Process:
         context.run(failpoints.active.set, self._step)
         task = self._loop.create_task(program(), context=context)
         died = self._loop.create_task(self._died.wait())
+        # Of real time, which the loop does not know.
+        timer = threading.Timer(seconds, self._loop.call_soon_threadsafe, [self._died.set])
+        timer.start()
         try:
-            await asyncio.wait(
-                {task, died}, timeout=seconds * SPEED, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
             ended = task.done()
         finally:
-            await end([task, died])
-            await end(list(asyncio.all_tasks() - others), patience=LEFT_SECONDS)
+            timer.cancel()
+            died.cancel()
+            task.cancel()
+            # Connections that are being closed are not broken off, which would leave them open.
+            await asyncio.wait({task, died}, timeout=LEFT_SECONDS * SPEED)
+            await end(list(asyncio.all_tasks() - others), patience=LEFT_SECONDS * SPEED)
         if self.is_dead:
             return False
         if not ended:
@@ -115,46 +149,61 @@ class Process:
             return False
         return True
 
-    @property
-    def calls(self) -> int:
-        """How often hooks were called."""
-        return sum(
-            count
-            for (doing, moment), count in self.steps.items()
-            if moment == "before" and doing.startswith(CALLING)
-        )
-
     def _step(self, doing: str, moment: Moment) -> None:
         if self.is_dead:
             raise Killed
-        self.steps[doing, moment] += 1
-        if self._point is None or not self._point.is_at(doing, moment, self.steps[doing, moment]):
-            return
+        if doing.startswith(CALLING):
+            self._turns += 1
+            self.calls += moment == "before"
+        self._counts[doing, moment] += 1
+        step = Reached(
+            doing=doing,
+            moment=moment,
+            occurrence=self._counts[doing, moment],
+            stored=(self._stored(), self._turns),
+        )
+        self.steps.append(step)
+        if self._point is not None and self._point.is_at(step):
+            self._harm(self._point)
+
+    def _harm(self, point: Point) -> None:
         self.was_harmed = True
-        if self._point.harm == "answer lost after":
-            raise DatabaseUnavailable(doing, "it was done, and the answer was lost on the way")
+        if point.harm == LOST:
+            raise DatabaseUnavailable(point.doing, "it was done, and the answer was lost")
         self.is_dead = True
         self._loop.call_soon_threadsafe(self._died.set)
         raise Killed
 
 
 class _Hurried(selectors.DefaultSelector):
-    """Waits as long as the fast clock says."""
+    """Lets time pass faster while no socket is waited for.
+
+    Attributes:
+        ahead: By how many seconds the clock is ahead.
+    """
+
+    ahead = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        return super().select(timeout / SPEED if timeout else timeout)
+        if timeout is None or len(self.get_map()) > QUIET:
+            return super().select(timeout)
+        begun = time.monotonic()
+        events = super().select(timeout / SPEED)
+        self.ahead += (time.monotonic() - begun) * (SPEED - 1)
+        return events
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock is fast; it waits for sockets as any other does."""
+    """An event loop whose clock is fast while no socket is waited for."""
 
     def __init__(self) -> None:
-        super().__init__(_Hurried())
+        self._hurried = _Hurried()
+        super().__init__(self._hurried)
         self.set_exception_handler(_say_nothing_of_the_dead)
 
     def time(self) -> float:
         """Return the seconds of its clock."""
-        return super().time() * SPEED
+        return super().time() + self._hurried.ahead
 
 
 def _say_nothing_of_the_dead(
@@ -162,3 +211,22 @@ def _say_nothing_of_the_dead(
 ) -> None:
     if not isinstance(context.get("exception"), Killed):
         loop.default_exception_handler(dict(context))
+
+
+def points(steps: Iterable[Reached], again: Iterable[Reached]) -> Iterator[Point]:
+    """Return where a process with these steps can be harmed; ``again`` are another's like it.
+
+    Steps between which nothing was stored and no hook began or ended are one point: whoever goes on
+    finds the same.
+    """
+    common = {(step.doing, step.moment, step.occurrence) for step in again}
+    seen = set()
+    for step in steps:
+        if (step.doing, step.moment, step.occurrence) not in common:
+            continue
+        for harm in HARMS[step.moment]:
+            # One that lives knows which answer it lost.
+            found = (harm, step.doing, step.stored) if harm == LOST else step.stored
+            if found not in seen and not (harm == LOST and step.doing.startswith(CALLING)):
+                seen.add(found)
+                yield Point(harm=harm, doing=step.doing, occurrence=step.occurrence)

@@ -136,6 +136,10 @@ class Ground:
             return 0
         return int(self._ask("SELECT count(*) FROM {s}.document")[0][0])
 
+    def stored(self) -> int:
+        """Return a number that grows whenever anything is stored on this server."""
+        return int(self._ask("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
+
     def empty(self) -> None:
         """Remove every document and all that was noted of workers and providers."""
         self._run(f"DELETE FROM {{s}}.{table}" for table in (*EMPTIED, *PROVIDERS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,17 +12,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.errors import PipelineError
-from statemachine_pipeline.runner.perform import CALLING
-from statemachine_pipeline.testing.processes import HARMS, Point, Process
+from statemachine_pipeline.testing.processes import Point, Process, points
 from statemachine_pipeline.testing.remains import Ground, Remains, broken
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from statemachine_pipeline.failpoints import Moment
     from statemachine_pipeline.pipeline import Pipeline
 
     Does: TypeAlias = Callable[[Pipeline], Awaitable[None]]
@@ -97,13 +93,13 @@ class Trial:
         again = await self.run()
         if problems := self.problems(first, first) or self.problems(again, first):
             raise AssertionError("\n".join(["no process was harmed, and yet:", *problems]))
-        return first, tuple(points(first.first.steps & again.first.steps))
+        return first, tuple(points(first.first.steps, again.first.steps))
 
     async def run(self, point: Point | None = None) -> Run:
         """Run the scenario on empty tables, until everything rests."""
         self._ground.empty()
         error: Exception | None = None
-        processes = [Process(point)]
+        processes = [Process(point, stored=self._ground.stored)]
         waits = asyncio.create_task(self._let_waits_pass())
         try:
             await self._ask(self._given.reset)
@@ -157,18 +153,6 @@ class Trial:
 
     def _pipeline(self) -> Pipeline:
         return self._given.make().at(self._engine)
-
-
-def points(steps: Counter[tuple[str, Moment]]) -> Iterator[Point]:
-    """Return where a process with these steps can be harmed.
-
-    Not at the calls of hooks: nothing is stored between a call and the steps beside it.
-    """
-    for (doing, moment), count in steps.items():
-        if doing.startswith(CALLING):
-            continue
-        for harm, occurrence in itertools.product(HARMS[moment], range(1, count + 1)):
-            yield Point(harm=harm, doing=doing, occurrence=occurrence)
 
 
 @contextlib.asynccontextmanager

@@ -25,4 +25,4 @@ async def test_it(database_url: str) -> None:
             print(f"{time.monotonic()-t:.3f}", point, r.first.was_harmed, r.first.is_dead, r.calls, r.error)
             return r
         trials.Trial.run = run
-    print(await crash_everywhere(make, scenario))
+    print(await crash_everywhere(make, scenario, most=30))
