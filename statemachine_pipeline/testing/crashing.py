@@ -49,11 +49,11 @@ class Crashes:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.points)} points in {self.seconds:.1f} s: {len(self.failures)} failed, "
-            f"{len(self.unreached)} were not reached, {self.untried} others were not tried",
+            f"{len(self.points)} points in {self.seconds:.1f} s, {self.untried} others not tried",
             f"in {self.repeats} runs a hook was called again",
+            *(f"not reached: {point}" for point in self.unreached),
         ]
-        return "\n".join([*lines, *(f"not reached: {p}" for p in self.unreached), *self.failures])
+        return "\n".join([*lines, *self.failures])
 
 
 async def crash_everywhere(

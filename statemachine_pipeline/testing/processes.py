@@ -206,9 +206,7 @@ class FastLoop(asyncio.SelectorEventLoop):
         return super().time() + self._hurried.ahead
 
 
-def _say_nothing_of_the_dead(
-    loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]
-) -> None:
+def _say_nothing_of_the_dead(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     if not isinstance(context.get("exception"), Killed):
         loop.default_exception_handler(dict(context))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
+from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from statemachine_pipeline.database.migrate import quoted
 from statemachine_pipeline.graph import RESTARTS, RETRY, SUBMIT
 
 if TYPE_CHECKING:
@@ -19,20 +19,31 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.graph import Graph
 
-EMPTIED = ("placement", "document", "transition", "text_owner", "worker", "pause")
-"""In this order: what names a document goes before it, and its history after it."""
-PROVIDERS = ("breaker", "budget")
-LATER = {
-    "work": ("run_at", "deadline_at"),
-    "worker": ("beat_at",),
-    "pause": ("until",),
-    "breaker": ("until", "probe_until"),
-    "budget": ("blocked_until", "taken_until"),
-    "placement": ("run_at", "writing_until"),
-}
-"""The times that somebody waits for."""
-AN_HOUR = "interval '1 hour'"
-
+# What names a document goes before it, and its history after it.
+_EMPTY = """
+DELETE FROM {s}.placement;
+DELETE FROM {s}.document;
+DELETE FROM {s}.transition;
+DELETE FROM {s}.text_owner;
+DELETE FROM {s}.worker;
+DELETE FROM {s}.pause;
+DELETE FROM {s}.breaker;
+DELETE FROM {s}.budget;
+"""
+# Every time that somebody waits for.
+_AN_HOUR_LATER = """
+UPDATE {s}.work SET run_at = run_at - interval '1 hour',
+    deadline_at = deadline_at - interval '1 hour';
+UPDATE {s}.worker SET beat_at = beat_at - interval '1 hour';
+UPDATE {s}.pause SET until = until - interval '1 hour';
+UPDATE {s}.breaker SET until = until - interval '1 hour',
+    probe_until = probe_until - interval '1 hour';
+UPDATE {s}.budget SET blocked_until = blocked_until - interval '1 hour',
+    taken_until = taken_until - interval '1 hour';
+UPDATE {s}.placement SET run_at = run_at - interval '1 hour',
+    writing_until = writing_until - interval '1 hour';
+"""
+_DUE = "UPDATE {s}.work SET run_at = now() WHERE lane = 'deferred' AND run_at > now()"
 _HISTORIES = """
 SELECT d.id, d.name, d.state, d.version, t.version, t.life, t.trigger, t.from_state, t.to_state,
        t.attempt, t.error
@@ -122,7 +133,7 @@ class Ground:
         self._connection = psycopg.connect(
             plain.render_as_string(hide_password=False), autocommit=True
         )
-        self._schema = quoted(schema)
+        self._schema = schema
 
     def close(self) -> None:
         """Give the connection up."""
@@ -130,9 +141,7 @@ class Ground:
 
     def count(self) -> int:
         """Return how many documents there are; none where there are no tables."""
-        there = "SELECT to_regclass(%s) IS NOT NULL"
-        table = f"{self._schema}.document"
-        if not self._connection.execute(there, [table]).fetchone()[0]:  # type: ignore[index]
+        if self._ask("SELECT to_regclass('{s}.document')") == [(None,)]:
             return 0
         return int(self._ask("SELECT count(*) FROM {s}.document")[0][0])
 
@@ -142,20 +151,15 @@ class Ground:
 
     def empty(self) -> None:
         """Remove every document and all that was noted of workers and providers."""
-        self._run(f"DELETE FROM {{s}}.{table}" for table in (*EMPTIED, *PROVIDERS))
+        self._run(_EMPTY)
 
     def let_an_hour_pass(self) -> None:
         """Make every time that somebody waits for an hour older."""
-        self._run(
-            f"UPDATE {{s}}.{table} SET "
-            + ", ".join(f'"{name}" = "{name}" - {AN_HOUR}' for name in columns)
-            for table, columns in LATER.items()
-        )
+        self._run(_AN_HOUR_LATER)
 
     def let_waits_pass(self) -> None:
         """Make due what waits for its time."""
-        deferred = "WHERE lane = 'deferred' AND run_at > now()"
-        self._run([f"UPDATE {{s}}.work SET run_at = run_at - {AN_HOUR} {deferred}"])
+        self._run(_DUE)
 
     def look(self) -> Remains:
         """Return what stands there now."""
@@ -169,12 +173,11 @@ class Ground:
         waiting = tuple(row for row in self._ask(_WAITING) if row[2] != "held")
         return Remains(told=told, waiting=waiting, contents=Counter(self._ask(_CONTENTS)))
 
-    def _ask(self, query: str) -> Sequence[Any]:
-        return self._connection.execute(query.replace("{s}", self._schema)).fetchall()  # type: ignore[arg-type]
+    def _ask(self, query: LiteralString) -> Sequence[Any]:
+        return self._run(query).fetchall()
 
-    def _run(self, statements: Any) -> None:
-        whole = "; ".join(statements).replace("{s}", self._schema)
-        self._connection.execute(whole)  # type: ignore[arg-type]
+    def _run(self, statements: LiteralString) -> psycopg.Cursor[Any]:
+        return self._connection.execute(sql.SQL(statements).format(s=sql.Identifier(self._schema)))
 
 
 def broken(remains: Remains, clean: Remains, graph: Graph, *, most_retries: int) -> Iterator[str]:
