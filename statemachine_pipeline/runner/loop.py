@@ -23,6 +23,7 @@ from statemachine_pipeline.runner.chores import (
     end,
     every,
     first_of,
+    in_thread,
     say_why,
 )
 from statemachine_pipeline.runner.drive import Drive
@@ -231,7 +232,7 @@ class Runner:
             # Last in, first out: whatever one of them raises, the others are done, and the worker
             # beats until all is over.
             async with contextlib.AsyncExitStack() as ends:
-                ends.push_async_callback(asyncio.to_thread, heartbeat.stop)
+                ends.push_async_callback(in_thread, heartbeat.stop)
                 ends.push_async_callback(self._leave, worker)
                 ends.push_async_callback(self._close, accesses)
                 ends.push_async_callback(performer.close)

@@ -43,7 +43,12 @@ UPDATE {s}.budget SET blocked_until = blocked_until - interval '1 hour',
 UPDATE {s}.placement SET run_at = run_at - interval '1 hour',
     writing_until = writing_until - interval '1 hour';
 """
-_DUE = "UPDATE {s}.work SET run_at = now() WHERE lane = 'deferred' AND run_at > now()"
+# What is locked is moved right now, by a process that could not end while this waits for it.
+_DUE = """
+UPDATE {s}.work SET run_at = now() WHERE document_id IN (
+    SELECT document_id FROM {s}.work WHERE lane = 'deferred' AND run_at > now()
+    FOR UPDATE SKIP LOCKED)
+"""
 _HISTORIES = """
 SELECT d.id, d.name, d.state, d.version, t.version, t.life, t.trigger, t.from_state, t.to_state,
        t.attempt, t.error
@@ -131,7 +136,9 @@ class Ground:
     def __init__(self, url: str, schema: str) -> None:
         plain = make_url(url).set(drivername="postgresql")
         self._connection = psycopg.connect(
-            plain.render_as_string(hide_password=False), autocommit=True
+            plain.render_as_string(hide_password=False),
+            autocommit=True,
+            options="-c lock_timeout=10s",
         )
         self._schema = schema
 

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import psycopg
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline.database.timeouts import Timeouts, connecting
@@ -28,7 +29,7 @@ FIRST_SECONDS = 60.0
 """Real time that the first run may take."""
 LEAST_SECONDS, PATIENCE = 10.0, 20.0
 """Real time after which a process is taken to hang: so many times the first run's, or the least."""
-WAITS_SECONDS = 0.5
+WAITS_SECONDS = 0.2
 """How often what waits for its time is made due, by the fast clock."""
 
 
@@ -73,7 +74,7 @@ class Trial:
 
     Args:
         given: What a run is made of.
-        engine: Of all processes; a killed one's connections are closed.
+        engine: Of all processes; what a killed one had open is rolled back.
         ground: The schema.
     """
 
@@ -136,7 +137,6 @@ class Trial:
 
         if await processes[0].run(program, self._seconds):
             return
-        await self._engine.dispose()
         self._ground.let_an_hour_pass()
         processes.append(Process())
         if not await processes[1].run(program, self._seconds):
@@ -175,7 +175,30 @@ async def trial(given: Given) -> AsyncIterator[Trial]:
                 f"schema {pipeline.schema!r} of database {url.database!r} has {count} documents, "
                 "and they would be removed; name a database or a schema of this test alone"
             )
-        engine = create_async_engine(**connecting(address, Timeouts()))
-        stack.push_async_callback(engine.dispose)
+        engine = await stack.enter_async_context(_engine(address))
         await pipeline.at(engine).migrate()
         yield Trial(given, engine, ground)
+
+
+@contextlib.asynccontextmanager
+async def _engine(address: str) -> AsyncIterator[AsyncEngine]:
+    """Connect, and close every connection in the end.
+
+    SQLAlchemy loses one that was just made when the task that made it is cancelled.
+    """
+    made: list[psycopg.AsyncConnection[Any]] = []
+
+    async def connect(**given: Any) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(**given)
+        made.append(connection)
+        return connection
+
+    options = connecting(address, Timeouts())
+    options.setdefault("connect_args", {})["async_creator_fn"] = connect
+    engine = create_async_engine(**options)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+        for connection in made:
+            await connection.close()

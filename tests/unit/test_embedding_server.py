@@ -33,7 +33,7 @@ def vectors(answer: httpx.Response) -> list[list[float]]:
 
 
 def test_the_same_text_has_the_same_vector(service: EmbeddingServer, client: httpx.Client) -> None:
-    """'Its vectors mean nothing and are the same for the same text.'"""
+    """'Its vectors mean nothing and are the same for the same text'."""
     assert vectors(embed(client, "one", "two")) == drawn(8)(["one", "two"])
     assert service.embedded == {"one": 1, "two": 1}
 
@@ -49,7 +49,7 @@ def test_what_it_was_asked_is_known(service: EmbeddingServer, client: httpx.Clie
 
 
 def test_a_limit_says_when_to_come_back(service: EmbeddingServer, client: httpx.Client) -> None:
-    """'Too many requests, with what OpenAI's headers say of it.'"""
+    """'Too many requests, with what OpenAI's headers say of it'."""
     service.says(services.SAYS_429)
     refused = embed(client, "one")
     assert refused.status_code == 429
@@ -59,7 +59,7 @@ def test_a_limit_says_when_to_come_back(service: EmbeddingServer, client: httpx.
 
 
 def test_trouble_lasts_until_it_recovers(service: EmbeddingServer, client: httpx.Client) -> None:
-    """'Treat every request so, until ``recovers``.'"""
+    """'Treat every request so, until ``recovers``'."""
     service.ails(services.SAYS_500)
     assert [embed(client, "one").status_code for _ in range(3)] == [500] * 3
     service.recovers()
@@ -74,21 +74,21 @@ def test_nonsense_is_no_json(service: EmbeddingServer, client: httpx.Client) -> 
 
 
 def test_half_a_body_breaks_off(service: EmbeddingServer, client: httpx.Client) -> None:
-    """'Half of the body is sent, then the connection ends.'"""
+    """'Half of the body is sent, then the connection ends'."""
     service.says(services.BREAKS_OFF)
     with pytest.raises(httpx.RemoteProtocolError):
         embed(client, "one")
 
 
 def test_a_slow_answer_outlasts_patience(service: EmbeddingServer, client: httpx.Client) -> None:
-    """'Nobody gets it before the trouble has passed.'"""
+    """'Nobody gets it before the trouble has passed'."""
     service.ails(Trouble(Said(503), late=True))
     with pytest.raises(httpx.ReadTimeout):
         client.post("/v1/embeddings", json={"model": "any", "input": ["one"]}, timeout=0.05)
 
 
 def test_dimensions_may_be_wrong(service: EmbeddingServer, client: httpx.Client) -> None:
-    """'Another one may make some of wrong dimensions.'"""
+    """'Another one may make some of wrong dimensions'."""
     service.vectorise = drawn(3)
     assert [len(vector) for vector in vectors(embed(client, "one"))] == [3]
 
