@@ -72,8 +72,7 @@ async def crash_everywhere(
     begins anew if it was not over. And after each step its answer is lost, though it was done. In
     the end no document may be lost, everything rests, histories are legal, at most one attempt a
     document in hand is charged, and texts, passages and vectors are those of a clean run. Steps
-    between which nothing is stored and no hook begins or ends are one point to be killed at: the
-    other process finds the same.
+    between which nothing is stored and no hook begins or ends are one point to be killed at.
 
     Hooks have to make the same of the same input. The schema is emptied before each run, so it has
     to be of this test alone; its tables are created. All runs on an event loop of its own whose
@@ -108,7 +107,7 @@ async def crash_everywhere(
     try:
         crashes = await asyncio.to_thread(everywhere)
     finally:
-        stopped.set()  # nobody waits for the thread any more if this was cancelled
+        stopped.set()  # the thread goes on if this was cancelled
     if crashes.failures:
         raise AssertionError(str(crashes))
     return crashes

@@ -40,6 +40,16 @@ class OneStepLifecycle(Lifecycle):
     finish = received.to(finished)
 
 
+class TwoStepLifecycle(Lifecycle):
+    """Two stages: a settle of the first one brings a claim on the second."""
+
+    received, checked = State(initial=True), State()
+    finished = State(final=True)
+
+    check = received.to(checked)
+    finish = checked.to(finished)
+
+
 class Noted:
     """A product that is one more row each time it is written."""
 
@@ -100,9 +110,9 @@ async def finish(claim: Claim) -> None:
 async def test_documents_and_twins_survive_a_crash_anywhere(database_url: str) -> None:
     """'Kill a process at each of its steps': nothing is lost, doubled, different or stuck."""
     crashes = await crash_everywhere(
-        lambda: Pipeline(database_url, hooks=cheap()), submit_twins, most=16
+        lambda: Pipeline(database_url, hooks=cheap()), submit_twins, most=24
     )
-    assert len(crashes.points) == 16
+    assert len(crashes.points) == 24
     assert crashes.untried > 25
     harms = {"killed before", "killed after", "answer lost after"}
     assert {point.harm for point in crashes.points} == harms
@@ -193,7 +203,12 @@ async def test_a_settle_that_is_believed_to_be_still_to_do_is_found(
     monkeypatch.setattr(trials, "LEAST_SECONDS", 3.0)
     monkeypatch.setattr(trials, "PATIENCE", 5.0)
     with pytest.raises(AssertionError, match="answer lost after 'settling'"):
-        await crash_everywhere(lambda: Pipeline(empty_url, hooks=cheap()), submit_one, most=12)
+        await crash_everywhere(
+            lambda: Pipeline(
+                empty_url, lifecycle=TwoStepLifecycle, hooks={"check": finish, "finish": finish}
+            ),
+            submit_one,
+        )
 
 
 async def test_a_scenario_that_differs_by_itself_is_refused(empty_url: str) -> None:
