@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 _HOME: dict[str, tuple[str, ...]] = {
     "coverage": ("Coverage",),
-    "crashing": ("Crashes", "crash_everywhere"),
+    "crashing.everywhere": ("Crashes", "crash_everywhere"),
     "services": ("EmbeddingServer", "Said", "Trouble", "drawn"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from statemachine_pipeline.testing.coverage import Coverage
-    from statemachine_pipeline.testing.crashing import Crashes, crash_everywhere
+    from statemachine_pipeline.testing.crashing.everywhere import Crashes, crash_everywhere
     from statemachine_pipeline.testing.services import EmbeddingServer, Said, Trouble, drawn
 
 __all__ = [

@@ -12,15 +12,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.testing.processes import FastLoop
-from statemachine_pipeline.testing.trials import Given, trial
+from statemachine_pipeline.testing.crashing.processes import FastLoop
+from statemachine_pipeline.testing.crashing.trials import Given, trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from statemachine_pipeline.pipeline import Pipeline
-    from statemachine_pipeline.testing.processes import Point
-    from statemachine_pipeline.testing.trials import Does
+    from statemachine_pipeline.testing.crashing.processes import Point
+    from statemachine_pipeline.testing.crashing.trials import Does
 
 MOST_STORIES = 3
 """Points that fail, before the others are left out: one defect breaks many."""

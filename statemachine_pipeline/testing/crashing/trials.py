@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.errors import PipelineError
-from statemachine_pipeline.testing.processes import Point, Process, points
-from statemachine_pipeline.testing.remains import Ground, Remains, broken
+from statemachine_pipeline.testing.crashing.processes import Point, Process, points
+from statemachine_pipeline.testing.crashing.remains import Ground, Remains, broken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
