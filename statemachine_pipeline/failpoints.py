@@ -1,4 +1,4 @@
-"""The one seam at which a test may interrupt the library: each step that asks the database.
+"""The one seam at which a test may interrupt the library: what it asks the database, and hooks.
 
 Off, which it is unless a test sets ``active`` in its own context, a step costs one look at a
 context variable. Nothing of the library ever sets it.
@@ -19,3 +19,10 @@ Failpoint: TypeAlias = "Callable[[str, Moment], None]"
 """Called with what the step is doing; what it raises is what the step ends with."""
 
 active: ContextVar[Failpoint | None] = ContextVar("statemachine_pipeline_failpoint", default=None)
+
+
+def reached(doing: str, moment: Moment) -> None:
+    """Say that a step was reached, to whoever listens."""
+    failpoint = active.get()
+    if failpoint is not None:
+        failpoint(doing, moment)

@@ -43,7 +43,7 @@ def _page() -> Iterator[str]:
         yield f"{rule.title}. {inline(rule.why)}\n"
         yield f"What to do: {inline(rule.advice)}"
     for title, module in EXPLAINED.items():
-        text = member(f"testing.{module}").docstring.value
+        text = member(f"testing.linting.{module}").docstring.value
         yield f"\n## {title}\n"
         # The first paragraph says what the module is, which is for readers of the code.
         yield text.split("\n\n", 1)[1].replace("``", "`")
@@ -54,7 +54,7 @@ def _page() -> Iterator[str]:
     yield from (f"| {name} | {what} |" for name, what in REFUSED.items())
     yield "\nThat a graph changed is told when a pipeline opens, with the difference."
     for name in ASSERTS:
-        thing = member(f"testing.linting.{name}")
+        thing = member(f"testing.linting.lint.{name}")
         yield f"\n## {name}\n"
         yield f"```text\n{signature(thing, name)}\n```"
         yield from described(thing)

@@ -85,3 +85,8 @@ async def all_ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Return when none of the tasks runs any more, whatever they raised."""
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def in_thread(function: Callable[[], None]) -> None:
+    """Call what blocks in a thread; it is called even if whoever waits for it is cancelled."""
+    await asyncio.shield(asyncio.create_task(asyncio.to_thread(function)))

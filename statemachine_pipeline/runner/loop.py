@@ -24,6 +24,7 @@ from statemachine_pipeline.runner.chores import (
     end,
     every,
     first_done,
+    in_thread,
     say_why,
 )
 from statemachine_pipeline.runner.drive import Drive
@@ -249,7 +250,7 @@ class Runner:
             # Last in, first out: whatever one of them raises, the others are done, and the worker
             # beats until all is over.
             async with contextlib.AsyncExitStack() as ends:
-                ends.push_async_callback(asyncio.to_thread, heartbeat.stop)
+                ends.push_async_callback(in_thread, heartbeat.stop)
                 leave = functools.partial(self._workers.leave, worker)
                 trouble = f"worker {worker} could not leave, and will be rescued"
                 ends.push_async_callback(attempt, leave, trouble)

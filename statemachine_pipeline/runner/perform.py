@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline import failpoints
 from statemachine_pipeline.decide import Failed, Outcome, Postponed
 from statemachine_pipeline.hooks import Done, Product, StageFault, Wait
 from statemachine_pipeline.records import (
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.limits import ProcessLimits
     from statemachine_pipeline.resilience.access import Accesses
     from statemachine_pipeline.stages import Bound
+
+CALLING = "calling the hook of "
+"""Begins the name of a step: a hook, from before it is called until its outcome is known."""
 
 WITHDRAWAL_POLL = timedelta(seconds=2)
 """A document that was deleted and came back is published once its old self has gone."""
@@ -101,10 +105,13 @@ class Performer:
             StaleClaim: The claim was lost meanwhile.
             DatabaseUnavailable: What the hook reads or saves could not be reached.
         """
+        # Outside ``call_user``, which takes whatever a failpoint raises for the hook's own.
+        failpoints.reached(CALLING + bound.trigger, "before")
         try:
             outcome = await call_user(bound.stage, self._run, claim, bound)
         finally:
             await claim.reader.forget(claim)
+        failpoints.reached(CALLING + bound.trigger, "after")
         return await self._followed(claim, bound, outcome)
 
     async def judge(self, claim: Claim, bound: Bound, error: BaseException) -> Outcome:

@@ -25,6 +25,8 @@ _HOME: dict[str, tuple[str, ...]] = {
     ),
     "modelling.protocol": ("MUTANTS",),
     "modelling.situations": ("Row",),
+    "crashing.everywhere": ("crash_everywhere", "Crashes"),
+    "services": ("EmbeddingServer", "Said", "Trouble", "drawn"),
     "assertions": ("drain", "assert_state", "assert_history"),
     "clock": ("Clock",),
     "databases": ("Databases",),
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.testing.assertions import assert_history, assert_state, drain
     from statemachine_pipeline.testing.clock import Clock
     from statemachine_pipeline.testing.coverage import Coverage
+    from statemachine_pipeline.testing.crashing.everywhere import Crashes, crash_everywhere
     from statemachine_pipeline.testing.databases import Databases
     from statemachine_pipeline.testing.linting.findings import Finding
     from statemachine_pipeline.testing.linting.lint import assert_lint_clean, assert_precedes, lint
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
         assert_database_replays,
         assert_replays,
     )
+    from statemachine_pipeline.testing.services import EmbeddingServer, Said, Trouble, drawn
 
 __all__ = [  # noqa: RUF022 - as one reaches for them
     "lint",
@@ -78,6 +82,12 @@ __all__ = [  # noqa: RUF022 - as one reaches for them
     "assert_mutants_killed",
     "MUTANTS",
     "Row",
+    "crash_everywhere",
+    "Crashes",
+    "EmbeddingServer",
+    "Said",
+    "Trouble",
+    "drawn",
     "drain",
     "assert_state",
     "assert_history",

@@ -26,6 +26,8 @@ import proof
 import psycopg
 import worker
 
+from statemachine_pipeline.testing import EmbeddingServer
+
 FAIL_EVERY = 20
 ENDS = "SELECT name, state FROM smp.document"
 PASSAGES = "SELECT c.text FROM smp.chunk c JOIN smp.chunk_vector v ON v.chunk_id = c.id"
@@ -51,7 +53,7 @@ def run_plain(url: str, folder: Path) -> None:
     proof.end(proof.start(url, "shipped"), 600)
 
 
-def run_killed(url: str, folder: Path, server: service.EmbeddingServer) -> str:
+def run_killed(url: str, folder: Path, server: EmbeddingServer) -> str:
     """Run with services and kill the worker once a third of the passages was embedded."""
     begun = time.monotonic()
     asyncio.run(submit(url, folder, "services"))
@@ -80,7 +82,7 @@ def main() -> int:
         corpus.EmbeddedServer(Path(place, "pg")) as postgres,
         tempfile.TemporaryDirectory() as home,
         fix_blobs.serving(Path(home)) as s3,
-        service.EmbeddingServer(service.wordllama()) as server,
+        EmbeddingServer(service.wordllama()) as server,
     ):
         service.fail_sometimes(server, FAIL_EVERY)
         os.environ.update(s3.environment | {"SERVICE": f"{server.address}/v1"})

@@ -8,10 +8,11 @@ import signal
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import fix_embedding_server as embedding
 import fleet as fleets
 import program
 import proof
+
+from statemachine_pipeline.testing import services as embedding
 
 if TYPE_CHECKING:
     import random

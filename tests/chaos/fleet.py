@@ -16,7 +16,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-import fix_embedding_server as embedding
 import program
 import proof
 import psutil
@@ -25,6 +24,7 @@ from sqlalchemy.engine import make_url
 
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.testing import services as embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

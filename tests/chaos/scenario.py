@@ -11,12 +11,12 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import fix_embedding_server as embedding
 import fleet as fleets
 import program
 import proof
 
 from statemachine_pipeline.graph import RESTARTS, SUBMIT
+from statemachine_pipeline.testing import services as embedding
 
 if TYPE_CHECKING:
     import uuid

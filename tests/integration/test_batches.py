@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     import psycopg
-    from fix_embedding_server import EmbeddingServer
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Pipeline
+    from statemachine_pipeline.testing import EmbeddingServer
 
     Psql = psycopg.Connection[Any]
 

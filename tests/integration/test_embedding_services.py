@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fix_embedding_server import EmbeddingServer, Said, drawn
 from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, plain, running, until
 
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
@@ -25,6 +24,7 @@ from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
 from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.runner import drive, loop
 from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.testing import EmbeddingServer, Said, drawn
 
 if TYPE_CHECKING:
     import psycopg

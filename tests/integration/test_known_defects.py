@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from fix_embedding_server import EmbeddingServer
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Claim
+    from statemachine_pipeline.testing import EmbeddingServer
 
     Psql = psycopg.Connection[Any]
 

@@ -10,13 +10,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_embedding_server import Said, drawn
 
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder, Purpose, Timeouts
 from statemachine_pipeline.hooks import Embedder, RateLimited, Reject, Retry, Signal, StageFault
+from statemachine_pipeline.testing import Said, drawn
 
 if TYPE_CHECKING:
-    from fix_embedding_server import EmbeddingServer
+    from statemachine_pipeline.testing import EmbeddingServer
 
 KEY = "sk-test-0123456789abcdef"
 APIS = {"openai": "/v1", "ollama": "", "tei": ""}

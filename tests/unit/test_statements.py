@@ -61,7 +61,7 @@ def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
         if found.name in NO_STATEMENTS:
             continue
         module = importlib.import_module(f"{statements.__name__}.{found.name}")
-        for name, function in inspect.getmembers(module, inspect.isfunction):
+        for name, function in inspect.getmembers(module, inspect.isroutine):
             if function.__module__ == module.__name__ and not name.startswith("_"):
                 yield f"{found.name}.{name}", function
 

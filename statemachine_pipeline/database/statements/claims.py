@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,7 @@ def _document_columns(t: Tables) -> list[Any]:
     return [column for column in t.document.c if column.name != "path"]
 
 
+@functools.cache
 def hold(t: Tables, *, skip_locked: bool) -> Any:
     """Lock the claims of a batch and their documents, in id order.
 
@@ -228,6 +230,7 @@ def _is_held(t: Tables, given: Any) -> Any:
     )
 
 
+@functools.cache
 def settle(t: Tables, *, skip_locked: bool) -> Any:
     """Write history, document, products and work of a batch of held claims, in one statement.
 
@@ -385,6 +388,7 @@ def _park(t: Tables, held: Any) -> Any:
     )
 
 
+@functools.cache
 def promote(t: Tables) -> Any:
     """Make deferred documents ready whose time has come, at most 1,000."""
     waiting = t.work.alias("w")
@@ -413,6 +417,7 @@ def promote(t: Tables) -> Any:
     return sa.select(counted.label("count"), said.scalar_subquery().label("notified"))
 
 
+@functools.cache
 def overdue(t: Tables) -> Any:
     """Lock claims of dead workers, and claims past deadline and ``grace`` seconds; at most 100.
 
@@ -470,6 +475,7 @@ def overdue(t: Tables) -> Any:
     )
 
 
+@functools.cache
 def release(t: Tables) -> Any:
     """Give back claims of the worker ``me`` unspent, on all documents but ``keep``."""
     mine = t.work.alias("w")
@@ -500,6 +506,7 @@ def release(t: Tables) -> Any:
     )
 
 
+@functools.cache
 def is_held(t: Tables) -> Any:
     """Tell whether a claim is still held."""
     return sa.select(sa.func.count()).where(
@@ -509,6 +516,7 @@ def is_held(t: Tables) -> Any:
     )
 
 
+@functools.cache
 def suspects(t: Tables) -> Any:
     """Tell whether documents wait at stages of ``served`` that took a worker down."""
     return sa.select(waits(t, alone=sa.true()))

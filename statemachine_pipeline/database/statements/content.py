@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -240,6 +241,7 @@ def count_vectors(t: Tables) -> Any:
     )
 
 
+@functools.cache
 def publish(t: Tables) -> list[Any]:
     """Make the buffers of documents what readers see, by difference, and empty the buffers."""
     b, vb, c, v, d = t.chunk_buffer, t.vector_buffer, t.chunk, t.chunk_vector, t.document
@@ -318,6 +320,7 @@ def withdraw(t: Tables) -> list[Any]:
     return [*emptied, counted]
 
 
+@functools.cache
 def products(t: Tables) -> Any:
     """Read what earlier lives of documents earned."""
     earned = sa.select(t.product).where(t.product.c.document_id == _ids())
@@ -345,6 +348,7 @@ def earned_in_this_life(t: Tables) -> Any:
     )
 
 
+@functools.cache
 def standing(t: Tables) -> Any:
     """Read whose data is still stored: texts, chunk sets, and complete sets of vectors."""
     d, p, b, vb, v, c = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -77,6 +78,7 @@ def _told(pause: Any) -> list[Any]:
     return [pause.c[name] for name in (*_PLACE, "reason", "by", "until", "at")]
 
 
+@functools.cache
 def outstanding(t: Tables) -> Any:
     """Count documents that wait for a worker, now or later, or are with one.
 
