@@ -267,9 +267,8 @@ class Store:
 
     async def _rescue(self, worker: int, grace: timedelta) -> int:
         async with self._engine.begin() as connection:
-            found = await connection.execute(
-                claims.overdue(self._t), {"grace": grace.total_seconds()} | self._patience
-            )
+            given = {"grace": grace.total_seconds(), "states": list(self._stages.graph.states)}
+            found = await connection.execute(claims.overdue(self._t), given | self._patience)
             proposals = [self._rescue_proposal(row) for row in found]
             if not proposals:
                 return 0

@@ -25,7 +25,7 @@ from fix_pipelines import (
 )
 from statemachine import State
 
-from statemachine_pipeline import Lifecycle, Pipeline
+from statemachine_pipeline import DocumentLifecycle, Lifecycle, Pipeline
 from statemachine_pipeline.database.proposal import Settled
 from statemachine_pipeline.database.statements import claims
 from statemachine_pipeline.decide import Crashed, Failed
@@ -473,6 +473,9 @@ async def test_a_rescue_leaves_a_claim_that_is_being_settled(
     assert path_of(psql, document) == ["submit", "queue_parse"]
 
 
+OVERDUE = {"grace": 0.0, "patience": "30s", "states": list(DocumentLifecycle.graph.states)}
+
+
 async def test_a_settle_that_waits_for_a_rescue_is_refused(engine: AsyncEngine, psql: Psql) -> None:
     """Rescue first: the settle waits for it, and then writes nothing."""
     pipeline = pipeline_with(engine)
@@ -482,7 +485,7 @@ async def test_a_settle_that_waits_for_a_rescue_is_refused(engine: AsyncEngine, 
     psql.execute("UPDATE work SET deadline_at = now() - interval '1 hour'")
     t = other.store._t
     async with engine.begin() as rescuing:
-        rows = await rescuing.execute(claims.overdue(t), {"grace": 0.0, "patience": "30s"})
+        rows = await rescuing.execute(claims.overdue(t), OVERDUE)
         rescued = [other.store._rescue_proposal(row) for row in rows]
         await other.store._settlement.write_in(rescuing, rescued, other.worker)
         assert await slow.settle(proposal) == [None]
@@ -517,7 +520,7 @@ async def test_a_rescue_does_not_take_what_was_claimed_anew_meanwhile(
 
     async def rescue() -> list[Any]:
         async with engine.begin() as connection:
-            return list(await connection.execute(slowed, {"grace": 0.0, "patience": "30s"}))
+            return list(await connection.execute(slowed, OVERDUE))
 
     found = asyncio.create_task(rescue())
     await until_blocked(psql)
@@ -527,6 +530,40 @@ async def test_a_rescue_does_not_take_what_was_claimed_anew_meanwhile(
     assert await found == []
     assert psql.execute("SELECT DISTINCT worker FROM work").fetchall() == [(second.worker,)]
     assert len(ids) == 2
+
+
+class ReadLifecycle(Lifecycle):
+    """Has a state that the shipped one has not."""
+
+    uploaded = State(initial=True)
+    opened = State()
+    seen = State(final=True)
+
+    open_it = uploaded.to(opened)
+    read = opened.to(seen)
+
+
+async def look(claim: object) -> None:
+    """Earn the edge."""
+
+
+async def test_a_rescue_leaves_what_only_another_lifecycle_knows(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """In a rolling deploy an old worker must not stumble over what the new ones hold."""
+    older = pipeline_with(engine)
+    newer = Pipeline(engine, lifecycle=ReadLifecycle, hooks={"open_it": look, "read": look})
+    await newer.migrate()
+    old, new = await hand(older), await hand(newer)
+    (unknown,) = await _submit(newer, 1)
+    await new.settle(await new.earn(*await new.claim_one()))
+    await new.claim_one()
+    known = (await older.submit(b"another")).document_id
+    await old.claim_one()
+    psql.execute("UPDATE work SET deadline_at = now() - interval '1 hour'")
+    assert (await old.rescue(grace=0), await new.rescue(grace=0)) == (1, 1)
+    assert path_of(psql, known) == ["submit", "retry"]
+    assert path_of(psql, unknown) == ["submit", "open_it", "retry"]
 
 
 def _ctes(statement: Any) -> list[Any]:

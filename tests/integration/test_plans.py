@@ -14,6 +14,7 @@ import pytest
 from fix_postgres import connect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from statemachine_pipeline import DocumentLifecycle
 from statemachine_pipeline.database.statements import claims, family
 from statemachine_pipeline.database.statements.rows import leading, parameters
 from statemachine_pipeline.database.tables import tables
@@ -199,7 +200,9 @@ def test_promoting_reads_the_due_by_their_index(psql: psycopg.Connection[Any]) -
 
 def test_rescue_reads_the_claimed_by_their_index(psql: psycopg.Connection[Any]) -> None:
     """Rescue: only claims are read, however long the queue is."""
-    scans = _scans(psql, claims.overdue(T), {"grace": 30.0, "patience": "30s"})
+    states = list(DocumentLifecycle.graph.states)
+    given = {"grace": 30.0, "patience": "30s", "states": states}
+    scans = _scans(psql, claims.overdue(T), given)
     assert "work_claimed_idx" in _indexes(scans)
     assert not _reads_whole(scans, "work", "document")
 

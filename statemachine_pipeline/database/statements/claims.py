@@ -421,6 +421,7 @@ def promote(t: Tables) -> Any:
 def overdue(t: Tables) -> Any:
     """Lock claims of dead workers, and claims past deadline and ``grace`` seconds; at most 100.
 
+    Only those in ``states``: what another lifecycle's workers hold is theirs to judge.
     They are found first, or the order would make the planner read the queue by its key. Locking
     compares fence and deadline again: a claim that somebody else got or extended in the same moment
     is not taken from them.
@@ -442,6 +443,7 @@ def overdue(t: Tables) -> Any:
         .outerjoin(k, k.c.id == w.c.worker)
         .where(
             w.c.lane == LANE_CLAIMED,
+            w.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text))),
             sa.or_(
                 k.c.id.is_(None), k.c.dead_at.is_not(None), passed < sa.func.statement_timestamp()
             ),
