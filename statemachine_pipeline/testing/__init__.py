@@ -107,7 +107,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        from statemachine_pipeline.errors import MissingExtra
+        from statemachine_pipeline.errors import (
+            MissingExtra,  # the plugin of pytest imports nothing
+        )
 
         raise MissingExtra(error.name, "testing") from error
     return getattr(module, name)
