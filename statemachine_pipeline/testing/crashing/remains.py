@@ -11,7 +11,9 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from statemachine_pipeline.graph import RESTARTS, RETRY, SUBMIT
+from statemachine_pipeline.graph import RETRY
+from statemachine_pipeline.testing import histories
+from statemachine_pipeline.testing.histories import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,25 +72,6 @@ SELECT d.state,
         WHERE c.document_id = d.id)
 FROM {s}.document d
 """
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One row of a history."""
-
-    version: int
-    life: int
-    trigger: str
-    from_state: str | None
-    to_state: str
-    attempt: int | None
-    error: str | None
-
-    def __str__(self) -> str:
-        tried = f", attempt {self.attempt}" if self.attempt else ""
-        why = f", {self.error}" if self.error else ""
-        code = f"{self.from_state or ''}>{self.trigger}>{self.to_state}"
-        return f"{self.version:3} {code}{tried}{why}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +185,9 @@ def broken(remains: Remains, clean: Remains, graph: Graph, *, most_retries: int)
     for name, state, lane in remains.waiting:
         yield f"everything rests: {name} is {lane} at {state!r}"
     for told in remains.told.values():
-        problem = _illegal(told, graph)
-        if problem:
+        for problem in histories.broken(told.steps, graph, state=told.state, version=told.version):
             yield f"every history is a path of {graph.name}: {problem}\n{told}"
+            break  # what follows is often only what follows from it
     if remains.retries - clean.retries > most_retries:
         extra = remains.retries - clean.retries
         yield f"at most {most_retries} attempts fail of it: {extra} did"
@@ -212,20 +195,3 @@ def broken(remains: Remains, clean: Remains, graph: Graph, *, most_retries: int)
         for (state, text, passages), count in (more.contents - less.contents).items():
             what = f"{count} document in {state!r} with text {text!r} and passages {passages!r}"
             yield f"the products are those of a clean run: {kind}: {what}"
-
-
-def _illegal(told: Told, graph: Graph) -> str | None:
-    codes = set(graph.codes())
-    stands, life = None, 1
-    for number, step in enumerate(told.steps, start=1):
-        life += step.trigger in RESTARTS
-        if (step.version, step.life) != (number, life):
-            return f"row {number} says version {step.version} of life {step.life}"
-        if step.from_state != stands or (stands is None) != (step.trigger == SUBMIT):
-            return f"row {number} leaves {step.from_state!r}, and the document stood in {stands!r}"
-        if f"{step.from_state or ''}>{step.trigger}>{step.to_state}" not in codes:
-            return f"row {number} takes no edge"
-        stands = step.to_state
-    if (told.version, told.state) != (len(told.steps), stands):
-        return f"its rows end in {stands!r} at version {len(told.steps)}"
-    return None

@@ -11,6 +11,7 @@ import pytest
 from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
 from statemachine_pipeline.records import Facts
 from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.machines import walks
 from statemachine_pipeline.testing.machines.charts import Aim, chart
 from statemachine_pipeline.testing.machines.hands import Bench
@@ -120,7 +121,7 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     finally:
         await world.leave()
     history = await bench.documents.history(document)
-    found = [f"{one.from_state or ''}>{one.trigger}>{one.to_state}" for one in history]
+    found = [histories.code(one) for one in history]
     wanted = [edge.code for edge in path.edges]
     if found != wanted:
         raise AssertionError(f"the path is {wanted}, its history is {found}")

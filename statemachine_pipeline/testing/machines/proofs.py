@@ -24,6 +24,7 @@ from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.coverage import Coverage
 from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.machines.hands import Bench
@@ -108,8 +109,7 @@ class Proof:
         """Count the edges that are new in the histories; return how many there are now."""
         rows = list(itertools.chain.from_iterable(snapshot.histories.values()))
         if len(rows) != known:
-            codes = (f"{one.from_state or ''}>{one.trigger}>{one.to_state}" for one in rows)
-            self.edges |= collections.Counter(codes)
+            self.edges |= collections.Counter(map(histories.code, rows))
         return len(rows)
 
     @property
