@@ -18,7 +18,7 @@ class Letters(Lifecycle):
     post = received.to(sent)
 
 
-def rows(*codes: str, versions: str = "1234", lives: str = "1122") -> list[Step]:
+def rows(*codes: str, versions: str = "12345", lives: str = "11222") -> list[Step]:
     """Return a history by the codes of its edges."""
     made = []
     for code, version, life in zip(codes, versions, lives, strict=False):
@@ -41,21 +41,22 @@ WHOLE = (
     "received>post>sent",
     "sent>reprocess>received",
     "received>cancel>cancelled",
+    "cancelled>delete>deleted",
 )
 
 
 def test_a_path_of_the_graph_has_nothing_broken() -> None:
-    """'Of which it has to be a path, from ``submit`` on', over all lives."""
+    """'Of which it has to be a path, from ``submit`` on', over all lives and to its removal."""
     steps = rows(*WHOLE)
     assert [histories.code(step) for step in steps] == list(WHOLE)
-    assert [*histories.broken(steps, Letters.graph, state="cancelled", version=4)] == []
+    assert [*histories.broken(steps, Letters.graph, state="deleted", version=5)] == []
 
 
 @pytest.mark.parametrize(
     ("steps", "stands", "said"),
     [
-        (rows(*WHOLE, versions="1244"), ("cancelled", 4), "step 3 says version 4 of life 2, not 2"),
-        (rows(*WHOLE, lives="1112"), ("cancelled", 4), "step 3 says version 3 of life 1, not 2"),
+        (rows(*WHOLE, versions="12445"), ("deleted", 5), "step 3 says version 4 of life 2, not 2"),
+        (rows(*WHOLE, lives="11122"), ("deleted", 5), "step 3 says version 3 of life 1, not 2"),
         (
             rows(WHOLE[0], WHOLE[3], "received>post>sent", lives="111"),
             ("sent", 3),
