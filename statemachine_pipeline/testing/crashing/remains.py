@@ -5,46 +5,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
 from psycopg import sql
-from sqlalchemy.engine import make_url
 
 from statemachine_pipeline.graph import RETRY
 from statemachine_pipeline.testing import histories
+from statemachine_pipeline.testing.clock import move
+from statemachine_pipeline.testing.databases import EMPTIED, connect
 from statemachine_pipeline.testing.histories import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
+    import psycopg
+
     from statemachine_pipeline.graph import Graph
 
-# What names a document goes before it, and its history after it.
-_EMPTY = """
-DELETE FROM {s}.placement;
-DELETE FROM {s}.document;
-DELETE FROM {s}.transition;
-DELETE FROM {s}.text_owner;
-DELETE FROM {s}.worker;
-DELETE FROM {s}.pause;
-DELETE FROM {s}.breaker;
-DELETE FROM {s}.budget;
-"""
-# Every time that somebody waits for.
-_AN_HOUR_LATER = """
-UPDATE {s}.work SET run_at = run_at - interval '1 hour',
-    deadline_at = deadline_at - interval '1 hour';
-UPDATE {s}.worker SET beat_at = beat_at - interval '1 hour';
-UPDATE {s}.pause SET until = until - interval '1 hour';
-UPDATE {s}.breaker SET until = until - interval '1 hour',
-    probe_until = probe_until - interval '1 hour';
-UPDATE {s}.budget SET blocked_until = blocked_until - interval '1 hour',
-    taken_until = taken_until - interval '1 hour';
-UPDATE {s}.placement SET run_at = run_at - interval '1 hour',
-    writing_until = writing_until - interval '1 hour';
-"""
 # What is locked is moved right now, by a process that could not end while this waits for it.
 _DUE = """
 UPDATE {s}.work SET run_at = now() WHERE document_id IN (
@@ -117,13 +96,8 @@ class Ground:
     """
 
     def __init__(self, url: str, schema: str) -> None:
-        plain = make_url(url).set(drivername="postgresql")
-        self._connection = psycopg.connect(
-            plain.render_as_string(hide_password=False),
-            autocommit=True,
-            options="-c lock_timeout=10s",
-        )
-        self._schema = schema
+        self._connection, self._schema = connect(url), schema
+        self._connection.execute("SET lock_timeout = '10s'")
 
     def close(self) -> None:
         """Give the connection up."""
@@ -141,11 +115,13 @@ class Ground:
 
     def empty(self) -> None:
         """Remove every document and all that was noted of workers and providers."""
-        self._run(_EMPTY)
+        for table in EMPTIED:
+            name = sql.Identifier(self._schema, table)
+            self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
 
     def let_an_hour_pass(self) -> None:
-        """Make every time that somebody waits for an hour older."""
-        self._run(_AN_HOUR_LATER)
+        """Make every time that is compared with the clock an hour older."""
+        move(self._connection, self._schema, timedelta(hours=1))
 
     def let_waits_pass(self) -> None:
         """Make due what waits for its time."""

@@ -26,6 +26,7 @@ from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
 from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.coverage import Coverage
+from statemachine_pipeline.testing.databases import EMPTIED
 from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.machines.hands import Bench
 from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
@@ -102,7 +103,7 @@ class Proof:
         self._ends.close()
 
     def clear(self) -> None:
-        """Remove all documents, so that nobody meets what another example left."""
+        """Remove all there is, so that nobody meets what another example left."""
         self.run(self._clear())
 
     def see(self, snapshot: Snapshot, known: int) -> int:
@@ -165,10 +166,9 @@ class Proof:
             )
 
     async def _clear(self) -> None:
-        t = self.bench.tables
         async with self._engine.begin() as connection:
-            for table in (t.document, t.transition, t.pause, t.worker):
-                await connection.execute(sa.delete(table))
+            for table in EMPTIED:
+                await connection.execute(sa.delete(getattr(self.bench.tables, table)))
 
 
 _running: dict[type[LifecycleMachine], Proof] = {}
