@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
+from statemachine_pipeline.graph import SUBMIT
 from statemachine_pipeline.records import Facts
 from statemachine_pipeline.stages import Stages
 from statemachine_pipeline.testing import histories
@@ -115,9 +115,7 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     try:
         document = await world.submit()
         for edge, facts in zip(path.edges[1:], path.facts[1:], strict=True):
-            forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
-            aim = Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
-            await walks.walk(world, document, aim, steps=1, goes_on=True)
+            await walks.walk(world, document, Aim.at(edge, facts), steps=1, goes_on=True)
     finally:
         await world.leave()
     history = await bench.documents.history(document)
