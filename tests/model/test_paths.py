@@ -12,7 +12,7 @@ from statemachine import State
 
 from statemachine_pipeline import DocumentLifecycle, Facts, Lifecycle, Pipeline
 from statemachine_pipeline.testing import every_transition, paths, walk
-from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 from statemachine_pipeline.testing.verdicts import taken
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.machines import walks
 from statemachine_pipeline.testing.machines.charts import Aim, chart
 from statemachine_pipeline.testing.machines.hands import Bench
-from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
 from statemachine_pipeline.testing.machines.worlds import World
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
     from uuid import UUID

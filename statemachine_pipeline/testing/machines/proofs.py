@@ -29,7 +29,7 @@ from statemachine_pipeline.testing.coverage import Coverage
 from statemachine_pipeline.testing.databases import EMPTIED
 from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.machines.hands import Bench
-from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from statemachine_pipeline.graph import CANCEL, RESTARTS, REVISE
 from statemachine_pipeline.testing.machines import times
 from statemachine_pipeline.testing.machines.charts import Aim
-from statemachine_pipeline.testing.machines.stand_ins import is_stand_in
+from statemachine_pipeline.testing.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from uuid import UUID
