@@ -81,7 +81,7 @@ RedactedMachine = lifecycle_machine(
 
 
 def run(
-    machine: type[LifecycleMachine], examples: int = 4, steps: int = 8
+    machine: type[LifecycleMachine], examples: int = 3, steps: int = 8
 ) -> tuple[BaseException | None, str]:
     """Run a machine's TestCase; return what it ended with and what stands beneath it."""
     case: Any = machine.TestCase
@@ -125,7 +125,7 @@ def test_a_lifecycle_with_a_hop_is_covered_too() -> None:
 
 def test_people_take_part() -> None:
     """'By-hand states may wait': what people decide is asked for, both ways."""
-    error, told = run(ReviewMachine, examples=2)
+    error, told = run(ReviewMachine, examples=1)
     assert error is None, told
 
 
@@ -265,7 +265,7 @@ def test_rules_of_ones_own_take_part() -> None:
             """Look."""
             seen.append(len(self.world.documents))
 
-    error, told = run(NosyMachine, examples=3)
+    error, told = run(NosyMachine, examples=1)
     assert error is None, told
     assert seen
 
