@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 # A reader types all blocks into one shell, so variables last.
 _SAME_SHELL = """set -a; if [ -f .variables ]; then . ./.variables; fi
