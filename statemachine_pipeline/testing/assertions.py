@@ -7,7 +7,7 @@ import difflib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.graph import Edge
+from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.clock import Clock
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from statemachine_pipeline.pipeline import Pipeline
-    from statemachine_pipeline.records import Transition
 
 _SHOWN = 5
 """How many documents a failure tells of."""
@@ -95,8 +94,8 @@ async def assert_history(pipeline: Pipeline, document: UUID, expected: Sequence[
     taken = await pipeline.history(document)
     pairs = zip(expected, taken, strict=False)
     # As it was asked for, so that only what differs differs.
-    found = [_code(one) if ">" in asked else one.trigger for asked, one in pairs]
-    found += [_code(one) for one in taken[len(expected) :]]
+    found = [histories.code(one) if ">" in asked else one.trigger for asked, one in pairs]
+    found += [histories.code(one) for one in taken[len(expected) :]]
     if found == list(expected):
         return
     lines = difflib.ndiff(list(expected), found)
@@ -105,10 +104,6 @@ async def assert_history(pipeline: Pipeline, document: UUID, expected: Sequence[
     raise AssertionError(
         f"document {document} came another way (- expected, + taken):\n{ways}\n  {stands}"
     )
-
-
-def _code(taken: Transition) -> str:
-    return Edge(taken.trigger, taken.from_state, taken.to_state).code
 
 
 async def _restless(pipeline: Pipeline, within: timedelta) -> str:

@@ -56,6 +56,21 @@ WHERE at > coalesce(%(since)s, clock_timestamp())
 """
 
 
+def move(
+    connection: Connection[Any], schema: str, by: timedelta, *, spare: int | None = None
+) -> None:
+    """Let time pass for one pipeline, but for the worker ``spare``."""
+    with connection.transaction():
+        for table, columns in MOVED.items():
+            sets = [sql.SQL("{0} = {0} - %(by)s").format(sql.Identifier(c)) for c in columns]
+            moved = sql.SQL("UPDATE {} SET {} WHERE {}").format(
+                sql.Identifier(schema, table),
+                sql.SQL(", ").join(sets),
+                sql.SQL("id IS DISTINCT FROM %(spare)s" if table == "worker" else "true"),
+            )
+            connection.execute(moved, {"by": by, "spare": spare})
+
+
 class Look(NamedTuple):
     """What was seen of the waits of a pipeline.
 
@@ -119,22 +134,15 @@ class Clock:
                 worked then may have come too early for it.
         """
         alive = Liveness()
-        names = {name: self._name(name) for name in MOVED}
+        names = {table: sql.Identifier(self._schema, table) for table in MOVED}
         given = {"grace": alive.grace, "dead_after": alive.dead_after, "since": since}
         with self._connected() as connection:
             ((now, due),) = connection.execute(sql.SQL(_WAITS).format(**names), given).fetchall()
         return Look(now, None if due is None else max(due - now, timedelta(0)))
 
     def _move(self, by: timedelta, spare: int | None = None) -> None:
-        with self._connected() as connection, connection.transaction():
-            for table, columns in MOVED.items():
-                sets = [sql.SQL("{0} = {0} - %(by)s").format(sql.Identifier(c)) for c in columns]
-                moved = sql.SQL("UPDATE {} SET {} WHERE {}").format(
-                    self._name(table),
-                    sql.SQL(", ").join(sets),
-                    sql.SQL("id IS DISTINCT FROM %(spare)s" if table == "worker" else "true"),
-                )
-                connection.execute(moved, {"by": by, "spare": spare})
+        with self._connected() as connection:
+            move(connection, self._schema, by, spare=spare)
         self.passed += by
 
     @contextlib.contextmanager
@@ -142,6 +150,3 @@ class Clock:
         with connect(self._database) as connection:
             connection.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'")
             yield connection
-
-    def _name(self, table: str) -> sql.Identifier:
-        return sql.Identifier(self._schema, table)

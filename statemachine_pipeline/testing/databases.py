@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from statemachine_pipeline.lifecycle import Lifecycle
 
 DRIVER = "postgresql+psycopg"
+EMPTIED = (
+    *("placement", "document", "transition", "text_owner"),
+    *("worker", "pause", "breaker", "budget"),
+)
+"""Tables to empty, in this order, so that nothing is left of documents, workers and providers: what
+names a document goes before it, its history after it, and the rest with it."""
 
 
 def connect(url: str | URL) -> psycopg.Connection[psycopg.rows.TupleRow]:

@@ -44,17 +44,6 @@ def basis(guards: Iterable[Guard]) -> tuple[Facts, ...]:
     return _basis(functions)
 
 
-def opening(graph: Graph, edge: Edge) -> Facts | None:
-    """Return facts on which a runner takes this edge and no other, if the basis has any."""
-    if edge.from_state is None or edge in graph.restarts:
-        return Facts()
-    rivals = [other for other in graph.edges if other.from_state == edge.from_state]
-    for facts in basis(guard for one in rivals for guard in one.guards):
-        if taken(graph, edge.from_state, edge.trigger, facts) == edge:
-            return facts
-    return None
-
-
 def taken(graph: Graph, state: str, trigger: str, facts: Facts) -> Edge | None:
     """Return the edge that these facts lead to: of forward triggers the first that is open."""
     if trigger not in FAILURE_TRIGGERS:
@@ -67,28 +56,29 @@ def taken(graph: Graph, state: str, trigger: str, facts: Facts) -> Edge | None:
 @functools.lru_cache(maxsize=256)
 def _basis(functions: tuple[Callable[[Facts], object], ...]) -> tuple[Facts, ...]:
     read, constants, is_known = vocabulary(functions)
-    numbers = sorted({n for n in constants if isinstance(n, int) and not isinstance(n, bool)})
+    numbers = numbers_around(constants)
     fields = {field.name for field in dataclasses.fields(Facts)}
     if not is_known:
         read = fields
     domains: dict[str, Sequence[Any]] = {}
     for name, least in _NUMBERS.items():
         if name in read:
-            domains[name] = _around(numbers, at_least=least)
+            domains[name] = [number for number in numbers if number >= least]
     if "permanent" in read:
         domains["permanent"] = (False, True)
     if read & _DUPLICATE:
         domains["twin"] = ((None, None), (TWIN, "bytes"), (TWIN, "text"))
     if "reported" in read:
         words = sorted(c for c in constants if isinstance(c, str) and c.isidentifier())
-        values = (_ABSENT, *_around(numbers, at_least=None), *words, None, "", 0.5)
+        values = (_ABSENT, *numbers, *words, None, "", 0.5)
         domains |= {f"reported.{word}": values for word in words}
     return tuple(_products(domains))
 
 
-def _around(numbers: Iterable[int], *, at_least: int | None) -> tuple[int, ...]:
-    near = {0, 1, 2} | {number + step for number in numbers for step in (-1, 0, 1)}
-    return tuple(sorted(n for n in near if at_least is None or n >= at_least))
+def numbers_around(constants: Iterable[object]) -> list[int]:
+    """Return the numbers among constants with their neighbours, and the least ones; ascending."""
+    numbers = [one for one in constants if isinstance(one, int) and not isinstance(one, bool)]
+    return sorted({0, 1, 2} | {number + step for number in numbers for step in (-1, 0, 1)})
 
 
 def _products(domains: dict[str, Sequence[Any]]) -> Iterator[Facts]:

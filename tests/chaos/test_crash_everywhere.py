@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redacted
 import sqlalchemy as sa
 from fix_pipelines import Hooks
 from fix_postgres import connect
@@ -23,13 +22,10 @@ from statemachine_pipeline.testing.crashing import everywhere, trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 pytestmark = pytest.mark.timeout(300)
-
-REDACTED = Path(__file__).parents[2] / "examples" / "redacted.py"
 
 
 class OneStepLifecycle(Lifecycle):
@@ -111,9 +107,9 @@ async def finish(claim: Claim) -> None:
 async def test_documents_and_twins_survive_a_crash_anywhere(database_url: str) -> None:
     """'Kill a process at each of its steps': nothing is lost, doubled, different or stuck."""
     crashes = await crash_everywhere(
-        lambda: Pipeline(database_url, hooks=cheap()), submit_twins, most=16
+        lambda: Pipeline(database_url, hooks=cheap()), submit_twins, most=12
     )
-    assert len(crashes.points) == 16
+    assert len(crashes.points) == 12
     assert crashes.untried > 25
     harms = {"killed before", "killed after", "answer lost after"}
     assert {point.harm for point in crashes.points} == harms
@@ -123,7 +119,6 @@ async def test_documents_and_twins_survive_a_crash_anywhere(database_url: str) -
 
 async def test_a_lifecycle_with_a_state_more_survives_it_too(empty_url: str) -> None:
     """'On a real database and with the pipeline's own hooks': the example that redacts."""
-    redacted = _module(REDACTED)
 
     async def is_redacted(pipeline: Pipeline) -> None:
         hits = await pipeline.search("write somebody", mode="text")
@@ -135,9 +130,9 @@ async def test_a_lifecycle_with_a_state_more_survives_it_too(empty_url: str) -> 
         ),
         submit_one,
         check=is_redacted,
-        most=8,
+        most=6,
     )
-    assert len(crashes.points) == 8
+    assert len(crashes.points) == 6
 
 
 async def test_what_a_settle_writes_is_written_once(empty_url: str) -> None:
@@ -231,12 +226,3 @@ async def test_documents_that_are_there_are_left_alone(empty_url: str) -> None:
         with pytest.raises(PipelineError, match="has 1 documents"):
             await crash_everywhere(pipeline, submit_one)
         assert (await pipeline.get(sent.document_id)).name == "a.txt"
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 # A reader types all blocks into one shell, so variables last.
 _SAME_SHELL = """set -a; if [ -f .variables ]; then . ./.variables; fi
@@ -99,6 +99,7 @@ def environment_of_a_reader() -> dict[str, str]:
     ours = ("SMP_", "DATABASE_URL", "PYTEST", "PYTHONPATH", "COV_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     kept["COLUMNS"] = "100"  # as wide as the pages show it, whatever the terminal
+    kept["CI"] = "true"  # where Hypothesis draws the same examples in every run
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"}
 
 

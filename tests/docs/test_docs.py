@@ -29,6 +29,7 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.timeout(400)  # the guide to testing runs for half a minute on a machine of its own
 @pytest.mark.parametrize("page", RUN, ids=named)
 def test_every_block_of_a_page_runs_and_prints_what_it_says(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest

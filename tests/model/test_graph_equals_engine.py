@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 COMPARISONS = 1500
 """Of one lifecycle; each example makes one for every state and trigger."""
 
-always_alike = settings(deadline=None, derandomize=True, database=None)
-lives = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-
 
 def is_clean(facts: Facts) -> bool:
     """Nothing is left to black out."""
@@ -166,7 +163,7 @@ def disagreements(cls: type[Lifecycle], graph: Graph, facts: Facts) -> list[str]
 def test_engine_and_table_agree_on_every_step(cls: type[Lifecycle]) -> None:
     """'A differential property test drives both with random triggers and facts' finds nothing."""
 
-    @settings(always_alike, max_examples=COMPARISONS // len(asks(cls.graph)))
+    @settings(max_examples=COMPARISONS // len(asks(cls.graph)))
     @given(facts=all_facts)
     def agree(facts: Facts) -> None:
         assert disagreements(cls, cls.graph, facts) == []
@@ -180,7 +177,7 @@ def test_engine_and_table_stay_in_step_over_whole_lives(cls: type[Lifecycle]) ->
     triggers = sorted({edge.trigger for edge in cls.graph.edges})
     event = st.tuples(st.sampled_from(triggers), st.booleans(), all_facts)
 
-    @lives
+    @settings(max_examples=60)
     @given(events=st.lists(event, min_size=1, max_size=12))
     def walk(events: list[tuple[str, bool, Facts]]) -> None:
         cursor, state = Cursor(cls.graph.initial), cls.graph.initial
@@ -229,7 +226,7 @@ def with_guard_turned_round(graph: Graph, number: int) -> Graph:
 def is_found(cls: type[Lifecycle], wrong: Graph) -> bool:
     """Run the property on a wrong table; tell whether it fails."""
 
-    @settings(always_alike, max_examples=100, phases=[Phase.generate])
+    @settings(max_examples=100, phases=[Phase.generate])
     @given(facts=all_facts)
     def agree(facts: Facts) -> None:
         if disagreements(cls, wrong, facts):

@@ -9,8 +9,7 @@ import pytest
 import redacted
 import sqlalchemy as sa
 from fix_pipelines import HashEmbedder, Hooks
-from fix_postgres import Databases
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis.stateful import rule
 from statemachine import State
 
@@ -22,13 +21,11 @@ from statemachine_pipeline.testing import Fault, lifecycle_machine
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import URL
-
     from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.database.settling import Answer
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.records import Document
-    from statemachine_pipeline.testing import LifecycleMachine
+    from statemachine_pipeline.testing import Databases, LifecycleMachine
 
 given: list[str] = []
 """The URL of this module's database; machines of a module are made before its fixtures."""
@@ -40,11 +37,10 @@ def database() -> str:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _database(server: URL) -> Iterator[None]:
-    databases = Databases(server)
-    given.append(databases.make())
+def _database(smp_databases: Databases) -> Iterator[None]:
+    given.append(smp_databases.make(None))
     yield
-    databases.drop(given.pop())
+    smp_databases.drop(given.pop())
 
 
 class ReviewLifecycle(Lifecycle):
@@ -85,21 +81,13 @@ RedactedMachine = lifecycle_machine(
 
 
 def run(
-    machine: type[LifecycleMachine], examples: int = 4, steps: int = 8
+    machine: type[LifecycleMachine], examples: int = 3, steps: int = 8
 ) -> tuple[BaseException | None, str]:
     """Run a machine's TestCase; return what it ended with and what stands beneath it."""
     case: Any = machine.TestCase
-    made = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+    case.settings = settings(
+        machine.TestCase.settings, max_examples=examples, stateful_step_count=steps
     )
-    case.settings = made
     error: BaseException | None = None
     try:
         case("runTest").debug()
@@ -137,7 +125,7 @@ def test_a_lifecycle_with_a_hop_is_covered_too() -> None:
 
 def test_people_take_part() -> None:
     """'By-hand states may wait': what people decide is asked for, both ways."""
-    error, told = run(ReviewMachine, examples=2)
+    error, told = run(ReviewMachine, examples=1)
     assert error is None, told
 
 
@@ -277,7 +265,7 @@ def test_rules_of_ones_own_take_part() -> None:
             """Look."""
             seen.append(len(self.world.documents))
 
-    error, told = run(NosyMachine, examples=3)
+    error, told = run(NosyMachine, examples=1)
     assert error is None, told
     assert seen
 

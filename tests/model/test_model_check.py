@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+from redacted import RedactedLifecycle
 from statemachine import State
 
 from statemachine_pipeline import Lifecycle, by_hand
@@ -31,21 +29,6 @@ from statemachine_pipeline.testing.modelling.steps import Steps
 
 if TYPE_CHECKING:
     from statemachine_pipeline import Facts
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "redacted.py"
-
-
-def _example() -> type[Lifecycle]:
-    spec = importlib.util.spec_from_file_location("redacted_example", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.RedactedLifecycle  # type: ignore[no-any-return]
-
-
-RedactedLifecycle = _example()
 
 
 def is_short(facts: Facts) -> bool:

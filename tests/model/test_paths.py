@@ -6,32 +6,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from fix_postgres import Databases
 from redacted import RedactedLifecycle
 from sqlalchemy.ext.asyncio import create_async_engine
 from statemachine import State
 
 from statemachine_pipeline import DocumentLifecycle, Facts, Lifecycle, Pipeline
 from statemachine_pipeline.testing import every_transition, paths, walk
-from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 from statemachine_pipeline.testing.verdicts import taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sqlalchemy.engine import URL
-
-    from statemachine_pipeline.testing import Path
+    from statemachine_pipeline.testing import Databases, Path
 
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
 LIFECYCLES = (DocumentLifecycle, RedactedLifecycle)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def pipelines(server: URL) -> AsyncIterator[dict[type[Lifecycle], Pipeline]]:
+async def pipelines(
+    smp_databases: Databases,
+) -> AsyncIterator[dict[type[Lifecycle], Pipeline]]:
     """A migrated pipeline for each lifecycle, on one database of this module's own."""
-    databases = Databases(server)
-    url = databases.make()
+    url = smp_databases.make(None)
     engine = create_async_engine(url)
     made = {}
     for number, lifecycle in enumerate(LIFECYCLES):
@@ -40,7 +38,7 @@ async def pipelines(server: URL) -> AsyncIterator[dict[type[Lifecycle], Pipeline
         await made[lifecycle].migrate()
     yield made
     await engine.dispose()
-    databases.drop(url)
+    smp_databases.drop(url)
 
 
 @on_one_loop

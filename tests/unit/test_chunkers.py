@@ -7,7 +7,7 @@ import pickle
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from statemachine_pipeline.adapters.chunkers import PIECE_CHARS, MarkdownChunker
@@ -36,7 +36,6 @@ def test_settings_that_cannot_work_are_refused() -> None:
         MarkdownChunker(overlap_tokens=400)
 
 
-@settings(deadline=None)  # the first call loads the splitter
 @given(
     st.lists(
         st.sampled_from(

@@ -195,7 +195,7 @@ def test_what_is_postponed_costs_no_attempt(code: Any) -> None:
     )
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50)
 @given(
     state=st.sampled_from(WORKING),
     attempt=st.integers(1, 4),

@@ -116,7 +116,7 @@ def test_a_chain_of_texts_has_one_hash_only() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 @given(
     one=st.lists(st.text("ab\x00\x01", max_size=3), max_size=3),
     other=st.lists(st.text("ab\x00\x01", max_size=3), max_size=3),

@@ -112,7 +112,7 @@ def test_no_wait_at_all_can_be_had() -> None:
         assert seconds(Policy(attempts=1, crashes=1, backoff=schedule), 1, 5000) == [0, 0]
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50)
 @given(
     attempt=st.integers(min_value=1, max_value=200),
     draw=st.floats(min_value=0, max_value=1),

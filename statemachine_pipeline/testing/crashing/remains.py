@@ -5,44 +5,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
 from psycopg import sql
-from sqlalchemy.engine import make_url
 
-from statemachine_pipeline.graph import RESTARTS, RETRY, SUBMIT
+from statemachine_pipeline.graph import RETRY
+from statemachine_pipeline.testing import histories
+from statemachine_pipeline.testing.clock import move
+from statemachine_pipeline.testing.databases import EMPTIED, connect
+from statemachine_pipeline.testing.histories import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
+    import psycopg
+
     from statemachine_pipeline.graph import Graph
 
-# What names a document goes before it, and its history after it.
-_EMPTY = """
-DELETE FROM {s}.placement;
-DELETE FROM {s}.document;
-DELETE FROM {s}.transition;
-DELETE FROM {s}.text_owner;
-DELETE FROM {s}.worker;
-DELETE FROM {s}.pause;
-DELETE FROM {s}.breaker;
-DELETE FROM {s}.budget;
-"""
-# Every time that somebody waits for.
-_AN_HOUR_LATER = """
-UPDATE {s}.work SET run_at = run_at - interval '1 hour',
-    deadline_at = deadline_at - interval '1 hour';
-UPDATE {s}.worker SET beat_at = beat_at - interval '1 hour';
-UPDATE {s}.pause SET until = until - interval '1 hour';
-UPDATE {s}.breaker SET until = until - interval '1 hour',
-    probe_until = probe_until - interval '1 hour';
-UPDATE {s}.budget SET blocked_until = blocked_until - interval '1 hour',
-    taken_until = taken_until - interval '1 hour';
-UPDATE {s}.placement SET run_at = run_at - interval '1 hour',
-    writing_until = writing_until - interval '1 hour';
-"""
 # What is locked is moved right now, by a process that could not end while this waits for it.
 _DUE = """
 UPDATE {s}.work SET run_at = now() WHERE document_id IN (
@@ -70,25 +51,6 @@ SELECT d.state,
         WHERE c.document_id = d.id)
 FROM {s}.document d
 """
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One row of a history."""
-
-    version: int
-    life: int
-    trigger: str
-    from_state: str | None
-    to_state: str
-    attempt: int | None
-    error: str | None
-
-    def __str__(self) -> str:
-        tried = f", attempt {self.attempt}" if self.attempt else ""
-        why = f", {self.error}" if self.error else ""
-        code = f"{self.from_state or ''}>{self.trigger}>{self.to_state}"
-        return f"{self.version:3} {code}{tried}{why}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +96,8 @@ class Ground:
     """
 
     def __init__(self, url: str, schema: str) -> None:
-        plain = make_url(url).set(drivername="postgresql")
-        self._connection = psycopg.connect(
-            plain.render_as_string(hide_password=False),
-            autocommit=True,
-            options="-c lock_timeout=10s",
-        )
-        self._schema = schema
+        self._connection, self._schema = connect(url), schema
+        self._connection.execute("SET lock_timeout = '10s'")
 
     def close(self) -> None:
         """Give the connection up."""
@@ -158,11 +115,13 @@ class Ground:
 
     def empty(self) -> None:
         """Remove every document and all that was noted of workers and providers."""
-        self._run(_EMPTY)
+        for table in EMPTIED:
+            name = sql.Identifier(self._schema, table)
+            self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
 
     def let_an_hour_pass(self) -> None:
-        """Make every time that somebody waits for an hour older."""
-        self._run(_AN_HOUR_LATER)
+        """Make every time that is compared with the clock an hour older."""
+        move(self._connection, self._schema, timedelta(hours=1))
 
     def let_waits_pass(self) -> None:
         """Make due what waits for its time."""
@@ -202,9 +161,9 @@ def broken(remains: Remains, clean: Remains, graph: Graph, *, most_retries: int)
     for name, state, lane in remains.waiting:
         yield f"everything rests: {name} is {lane} at {state!r}"
     for told in remains.told.values():
-        problem = _illegal(told, graph)
-        if problem:
+        for problem in histories.broken(told.steps, graph, state=told.state, version=told.version):
             yield f"every history is a path of {graph.name}: {problem}\n{told}"
+            break  # what follows is often only what follows from it
     if remains.retries - clean.retries > most_retries:
         extra = remains.retries - clean.retries
         yield f"at most {most_retries} attempts fail of it: {extra} did"
@@ -212,20 +171,3 @@ def broken(remains: Remains, clean: Remains, graph: Graph, *, most_retries: int)
         for (state, text, passages), count in (more.contents - less.contents).items():
             what = f"{count} document in {state!r} with text {text!r} and passages {passages!r}"
             yield f"the products are those of a clean run: {kind}: {what}"
-
-
-def _illegal(told: Told, graph: Graph) -> str | None:
-    codes = set(graph.codes())
-    stands, life = None, 1
-    for number, step in enumerate(told.steps, start=1):
-        life += step.trigger in RESTARTS
-        if (step.version, step.life) != (number, life):
-            return f"row {number} says version {step.version} of life {step.life}"
-        if step.from_state != stands or (stands is None) != (step.trigger == SUBMIT):
-            return f"row {number} leaves {step.from_state!r}, and the document stood in {stands!r}"
-        if f"{step.from_state or ''}>{step.trigger}>{step.to_state}" not in codes:
-            return f"row {number} takes no edge"
-        stands = step.to_state
-    if (told.version, told.state) != (len(told.steps), stands):
-        return f"its rows end in {stands!r} at version {len(told.steps)}"
-    return None

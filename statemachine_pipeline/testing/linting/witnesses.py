@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from statemachine_pipeline.records import Facts
-from statemachine_pipeline.testing.verdicts import TWIN, basis, vocabulary
+from statemachine_pipeline.testing.verdicts import TWIN, basis, numbers_around, vocabulary
 
 if TYPE_CHECKING:
     from statemachine_pipeline.graph import Edge, Guard
@@ -134,8 +134,7 @@ def _random_facts(guards: Collection[Guard]) -> st.SearchStrategy[Facts]:
     read = frozenset().union(*map(reads, guards))
     functions = dict.fromkeys(guard.function for guard in guards if guard.function is not None)
     _, constants, _ = vocabulary(functions)
-    numbers = [c for c in constants if isinstance(c, int) and not isinstance(c, bool)]
-    near = sorted({number + step for number in numbers for step in (-1, 0, 1)} | {0, 1, 2})
+    near = numbers_around(constants)
     words = sorted(c for c in constants if isinstance(c, str) and 0 < len(c) <= _WORD_CHARS)
     counts = st.sampled_from([n for n in near if n >= 0]) | st.integers(0, _MOST)
     drawn: dict[str, st.SearchStrategy[Any]] = {

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import networkx as nx
 
@@ -56,6 +56,12 @@ class Aim:
     edge: Edge
     facts: Facts
     succeeds: bool
+
+    @classmethod
+    def at(cls, edge: Edge, facts: Facts) -> Self:
+        """Aim at an edge by itself."""
+        forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
+        return cls(label=edge.code, edge=edge, facts=facts, succeeds=forward)
 
 
 class Chart:
@@ -111,15 +117,8 @@ class Chart:
             edges: At least one; none but the first leaves a state with a stage.
             label: Of an aim at their end, whose own facts are tried first.
         """
-        guards = [
-            guard
-            for edge in edges
-            for rival in self.graph.edges
-            if rival.from_state == edge.from_state
-            for guard in rival.guards
-        ]
         known = [self.aims[label].facts] if label else []
-        for facts in (*known, *verdicts.basis(guards)):
+        for facts in (*known, *self._basis(*(str(edge.from_state) for edge in edges))):
             if all(self._is_taken(edge, facts) for edge in edges):
                 return facts
         return self._opening(edges[0]) or Facts()
@@ -134,9 +133,16 @@ class Chart:
         facts = dataclasses.replace(aim.facts, duplicate_by="text")
         return dataclasses.replace(aim, facts=facts) if self._is_taken(aim.edge, facts) else aim
 
+    def _basis(self, *states: str) -> tuple[Facts, ...]:
+        """Return facts that differ in all that is asked on the ways out of these states."""
+        edges = (edge for state in states for edge in self.graph.edges if edge.from_state == state)
+        return verdicts.basis(guard for edge in edges for guard in edge.guards)
+
     def _is_taken(self, edge: Edge, facts: Facts) -> bool:
-        if edge.trigger in FAILURE_TRIGGERS:
-            return True  # by what came of the attempt, whatever the facts
+        # A failure is, by what came of the attempt, whatever the facts.
+        return edge.trigger in FAILURE_TRIGGERS or self._is_open(edge, facts)
+
+    def _is_open(self, edge: Edge, facts: Facts) -> bool:
         state = str(edge.from_state)
         if state not in self._by_hand:
             return verdicts.taken(self.graph, state, edge.trigger, facts) == edge
@@ -145,18 +151,16 @@ class Chart:
         return False
 
     def _opening(self, edge: Edge) -> Facts | None:
-        if edge.from_state not in self._by_hand or edge in self.graph.restarts:
-            return verdicts.opening(self.graph, edge)
-        rivals = [one for one in self.graph.edges if one.from_state == edge.from_state]
-        known = verdicts.basis(guard for one in rivals for guard in one.guards)
-        return next((facts for facts in known if self._is_taken(edge, facts)), None)
+        if edge in self.graph.restarts:
+            return Facts()
+        known = self._basis(str(edge.from_state))
+        return next((facts for facts in known if self._is_open(edge, facts)), None)
 
     def _edges(self) -> Iterator[tuple[Edge, Aim]]:
         for edge in (*self.graph.edges, *self.graph.restarts):
             facts = self._opening(edge)
             if facts is not None and edge.trigger != SUBMIT:
-                forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
-                yield edge, Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
+                yield edge, Aim.at(edge, facts)
 
     def _probe(self, probe: Coverage, state: str) -> Iterator[Aim]:
         """Ask all guards of a state on all facts of their basis; yield what no edge has shown."""
@@ -164,7 +168,7 @@ class Chart:
         parked = next((edge for edge in own if edge.trigger == FAIL), None)
         if parked is None:
             return
-        for facts in verdicts.basis(guard for edge in own for guard in edge.guards):
+        for facts in self._basis(state):
             seen = set(probe.verdicts)
             way = probe.graph.advance(state, facts)
             edge = parked if isinstance(way, str) else self._plain(way)

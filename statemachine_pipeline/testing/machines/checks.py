@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from statemachine_pipeline.database.mapping import to_document, to_transition
 from statemachine_pipeline.graph import DELETED, FAILURE_TRIGGERS, RESTARTS, SUBMIT
+from statemachine_pipeline.testing import histories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,35 +103,12 @@ def broken(
     for document in seen.documents.values():
         history, work = seen.histories.get(document.id, ()), seen.work.get(document.id)
         problems = itertools.chain(
-            _history(document, history, stages),
+            histories.broken(history, stages.graph, state=document.state, version=document.version),
             _once(history),
             _work(document, work, seen.workers, stages),
             _holders(work, claims.get(document.id, ())),
         )
         yield from ((document.id, problem) for problem in problems)
-
-
-def _history(document: Document, history: Sequence[Transition], stages: Stages) -> Iterator[str]:
-    graph = stages.graph
-    legal = set(graph.codes())
-    if document.state not in graph.states:
-        yield f"it stands in {document.state!r}, which {graph.name} does not know"
-    if not history:
-        yield "it has no history"
-        return
-    if [one.version for one in history] != list(range(1, document.version + 1)):
-        yield f"version {document.version}, but its history has {[o.version for o in history]}"
-    if history[0].trigger != SUBMIT or any(one.trigger == SUBMIT for one in history[1:]):
-        yield f"{SUBMIT!r} is not just the beginning of its history"
-    if history[-1].to_state != document.state:
-        yield f"it stands in {document.state!r}, its history ends in {history[-1].to_state!r}"
-    for before, one in itertools.pairwise(history):
-        if before.to_state != one.from_state:
-            yield f"step {one.version} leaves {one.from_state!r}, not {before.to_state!r}"
-    for one in history:
-        code = f"{one.from_state or ''}>{one.trigger}>{one.to_state}"
-        if code not in legal:
-            yield f"step {one.version} is {code}, which {graph.name} does not declare"
 
 
 def _once(history: Sequence[Transition]) -> Iterator[str]:

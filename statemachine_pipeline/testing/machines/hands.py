@@ -35,7 +35,7 @@ from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.testing.machines.charts import chart
-from statemachine_pipeline.testing.machines.stand_ins import is_stand_in
+from statemachine_pipeline.testing.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from statemachine_pipeline.graph import FAILURE_TRIGGERS, RESTARTS, SUBMIT
+from statemachine_pipeline.graph import SUBMIT
 from statemachine_pipeline.records import Facts
 from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.machines import walks
 from statemachine_pipeline.testing.machines.charts import Aim, chart
 from statemachine_pipeline.testing.machines.hands import Bench
-from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
 from statemachine_pipeline.testing.machines.worlds import World
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -114,13 +115,11 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     try:
         document = await world.submit()
         for edge, facts in zip(path.edges[1:], path.facts[1:], strict=True):
-            forward = edge.trigger not in FAILURE_TRIGGERS | RESTARTS
-            aim = Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
-            await walks.walk(world, document, aim, steps=1, goes_on=True)
+            await walks.walk(world, document, Aim.at(edge, facts), steps=1, goes_on=True)
     finally:
         await world.leave()
     history = await bench.documents.history(document)
-    found = [f"{one.from_state or ''}>{one.trigger}>{one.to_state}" for one in history]
+    found = [histories.code(one) for one in history]
     wanted = [edge.code for edge in path.edges]
     if found != wanted:
         raise AssertionError(f"the path is {wanted}, its history is {found}")

@@ -24,10 +24,12 @@ from statemachine_pipeline.database.timeouts import Timeouts, connecting
 from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing import histories
 from statemachine_pipeline.testing.coverage import Coverage
+from statemachine_pipeline.testing.databases import EMPTIED
 from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.machines.hands import Bench
-from statemachine_pipeline.testing.machines.stand_ins import with_stand_ins
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -101,15 +103,14 @@ class Proof:
         self._ends.close()
 
     def clear(self) -> None:
-        """Remove all documents, so that nobody meets what another example left."""
+        """Remove all there is, so that nobody meets what another example left."""
         self.run(self._clear())
 
     def see(self, snapshot: Snapshot, known: int) -> int:
         """Count the edges that are new in the histories; return how many there are now."""
         rows = list(itertools.chain.from_iterable(snapshot.histories.values()))
         if len(rows) != known:
-            codes = (f"{one.from_state or ''}>{one.trigger}>{one.to_state}" for one in rows)
-            self.edges |= collections.Counter(codes)
+            self.edges |= collections.Counter(map(histories.code, rows))
         return len(rows)
 
     @property
@@ -165,10 +166,9 @@ class Proof:
             )
 
     async def _clear(self) -> None:
-        t = self.bench.tables
         async with self._engine.begin() as connection:
-            for table in (t.document, t.transition, t.pause, t.worker):
-                await connection.execute(sa.delete(table))
+            for table in EMPTIED:
+                await connection.execute(sa.delete(getattr(self.bench.tables, table)))
 
 
 _running: dict[type[LifecycleMachine], Proof] = {}

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from statemachine_pipeline.testing.clock import MOVED
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from datetime import timedelta
     from uuid import UUID
 
@@ -26,9 +28,10 @@ async def jump(
     connection: AsyncConnection, t: Tables, by: timedelta, *, alive: Collection[int]
 ) -> None:
     """Let time pass for everything; the workers ``alive`` beat at once."""
-    await connection.execute(_back(t.work, ["run_at", "entered_at", "deadline_at"], by))
-    await connection.execute(_back(t.pause, ["until", "at"], by))
-    await connection.execute(_back(t.worker, ["beat_at"], by).where(t.worker.c.id.not_in(alive)))
+    for name, columns in MOVED.items():
+        moved = _back(getattr(t, name), columns, by)
+        dead = t.worker.c.id.not_in(alive) if name == "worker" else sa.true()
+        await connection.execute(moved.where(dead))
 
 
 async def expire(connection: AsyncConnection, t: Tables, document: UUID, by: timedelta) -> None:
@@ -42,5 +45,5 @@ async def silence(connection: AsyncConnection, t: Tables, worker: int, by: timed
     await connection.execute(_back(t.worker, ["beat_at"], by).where(t.worker.c.id == worker))
 
 
-def _back(table: sa.Table, columns: list[str], by: timedelta) -> Any:
+def _back(table: sa.Table, columns: Iterable[str], by: timedelta) -> Any:
     return sa.update(table).values({name: table.c[name] - by for name in columns})

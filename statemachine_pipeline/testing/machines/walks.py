@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS, RESTARTS, REVISE
+from statemachine_pipeline.graph import CANCEL, RESTARTS, REVISE
 from statemachine_pipeline.testing.machines import times
 from statemachine_pipeline.testing.machines.charts import Aim
-from statemachine_pipeline.testing.machines.stand_ins import is_stand_in
+from statemachine_pipeline.testing.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -110,8 +110,7 @@ def _on_the_way(bench: Bench, way: tuple[Edge, ...], label: str | None = None) -
     passed = itertools.takewhile(lambda one: bench.stages.at(str(one.from_state)) is None, way[1:])
     together = (edge, *passed)
     facts = bench.chart.facts_along(together, label if together == way else None)
-    forward = edge.trigger not in FAILURE_TRIGGERS
-    return Aim(label=edge.code, edge=edge, facts=facts, succeeds=forward)
+    return Aim.at(edge, facts)
 
 
 async def _drive(world: World, hand: Hand, ticket: Ticket) -> None:

@@ -21,6 +21,7 @@ from statemachine_pipeline.testing.modelling.protocol import AS_BUILT, MUTANTS, 
 from statemachine_pipeline.testing.modelling.situations import IDLE, Budget, Row, Situation
 from statemachine_pipeline.testing.modelling.steps import Steps
 from statemachine_pipeline.testing.modelling.story import Story, numbered
+from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -200,18 +201,7 @@ def _told(start: Situation, broken: Broken) -> Violation:
 
 
 def _hooks(graph: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a hook for every trigger: the given ones, the shipped ones, and one for all others."""
+    """Return a hook for every trigger: the given ones, the shipped ones, and stand-ins."""
     shipped = shipped_hooks()
-    known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped} | dict(given)
-    for state in graph.states:
-        ways = graph.forward(state)
-        unknown = [trigger for trigger in ways if trigger not in known]
-        earns = any(known.get(trigger) is not None for trigger in ways)
-        known |= dict.fromkeys(unknown)
-        if unknown and not earns:
-            known[unknown[-1]] = _anything
-    return known
-
-
-async def _anything(claim: object) -> None:
-    """Stand in for a hook; nothing runs it."""
+    known = {t: shipped[t] for t in graph.forward_triggers() if t in shipped}
+    return with_stand_ins(graph, known | dict(given))
