@@ -14,7 +14,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import rule
 from statemachine import State
 
-from statemachine_pipeline import Batch, DocumentLifecycle, Done, Lifecycle, Stage, by_hand
+from statemachine_pipeline import (
+    Batch,
+    DocumentLifecycle,
+    Done,
+    Lifecycle,
+    Provider,
+    Stage,
+    by_hand,
+)
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.testing import Fault, lifecycle_machine
@@ -255,12 +263,40 @@ def test_what_nothing_can_reach_is_named_and_not_demanded() -> None:
             "never refused: is_unique of parse_complete>accept_parse>parse_validated"
         }
         assert len(state.proof.missing) > 50
+        known = state.proof.out_of_reach
+    with RedactedMachine.replay() as state:
+        left = state.proof.out_of_reach - known
+        assert len(state.proof.missing) > 50
+    # Nothing is to earn there, so that nobody stops, fails or is stopped there.
+    assert {line.split()[-1] for line in left} == {
+        "chunks_stored>retry>chunks_stored",
+        "chunks_stored>fail>dead_letter",
+        "chunks_stored>cancel>cancelled",
+    }
 
 
 def test_a_check_of_an_unknown_state_is_refused() -> None:
     """A misspelt ``check_<state>`` would never be called, and nobody would know."""
     with pytest.raises(DefinitionError, match="has no state 'publishd'"):
         type("MisspeltMachine", (ReviewMachine,), {"check_publishd": lambda self, document: None})
+
+
+def test_a_service_that_is_down_for_long_keeps_nobody_from_coming_to_rest() -> None:
+    """Breakers and budgets wait in real time, which does not pass here: hooks ask without them."""
+    calls: list[Claim] = []
+
+    async def is_down_at_first(claim: Claim) -> Done:
+        calls.append(claim)
+        if len(calls) < 6:
+            raise ConnectionError
+        return await score(claim)
+
+    stage = Stage(is_down_at_first, provider=Provider("a service"))
+    machine = lifecycle_machine(ReviewLifecycle, hooks={"score": stage}, database=database)
+    with machine.replay() as state:
+        state.submit()
+        state.submit()
+    assert len(calls) > 6
 
 
 def test_rules_of_ones_own_take_part() -> None:
