@@ -189,6 +189,47 @@ class CarelessMachine(ReviewMachine):
     faults = frozenset({Fault.CRASH_BEFORE})
 
 
+class MisnotingStore(Store):
+    """Notes something wrong of what waits: a planted fault."""
+
+    async def settle(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        answers = await super().settle(proposals, worker, alone=alone)
+        work = self._t.work
+        for one in proposals:
+            waits = (work.c.document_id == one.claim.document.id) & (work.c.lane == "deferred")
+            async with self._engine.begin() as connection:
+                wrong = sa.update(work).where(waits).values(self._wrong(one.claim))
+                await connection.execute(wrong)
+        return answers
+
+    def _wrong(self, claim: Claim) -> dict[str, int]:
+        """Count an attempt too many."""
+        return {"attempt": claim.attempt + 1}
+
+
+class MiscountingMachine(ReviewMachine):
+    """A failed attempt is counted twice."""
+
+    store = MisnotingStore
+    faults = frozenset({Fault.TRANSIENT})
+
+
+class KeptFenceStore(MisnotingStore):
+    """Lets what waits keep the fence of the claim that it was settled under."""
+
+    def _wrong(self, claim: Claim) -> dict[str, int]:
+        return {"claim_seq": claim.sequence}
+
+
+class KeptFenceMachine(ReviewMachine):
+    """A settle draws no fence."""
+
+    store = KeptFenceStore
+    faults = frozenset({Fault.TRANSIENT})
+
+
 class PickyMachine(ReviewMachine):
     """What is published was never failed: a promise that does not hold."""
 
@@ -202,6 +243,8 @@ class PickyMachine(ReviewMachine):
 PLANTED = {
     "a settle without a fence": (UnfencedMachine, "its settle of"),
     "a rescue that does nothing": (CarelessMachine, "a dead worker held 1 documents, 0 were"),
+    "an attempt that is counted twice": (MiscountingMachine, "attempt 2 and crash 0 are counted"),
+    "a fence that is kept": (KeptFenceMachine, "it is deferred, and still has the fence of claim"),
     "a promise that does not hold": (PickyMachine, "AssertionError: life"),
 }
 

@@ -92,8 +92,14 @@ async def strike(world: World, document: UUID, fault: Fault) -> bool:
 
 
 async def _raise(world: World, document: UUID, error: BaseException) -> None:
+    """Let a hook raise; where that moves nothing, it was nobody's fault and costs no attempt."""
     hand, ticket = await world.take(document)
+    before = await world.bench.documents.get(document)
     await world.settle(document, await hand.fail(ticket, error))
+    if (await world.bench.documents.get(document)).version == before.version:
+        _, again = await world.take(document)
+        given, came = ticket.claim.attempt, again.claim.attempt
+        _must(given == came, f"attempt {given} was given back, and attempt {came} came next")
 
 
 async def _ask(world: World, document: UUID, trigger: str) -> None:
