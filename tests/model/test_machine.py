@@ -230,6 +230,27 @@ class KeptFenceMachine(ReviewMachine):
     faults = frozenset({Fault.TRANSIENT})
 
 
+class LooseStore(Store):
+    """Writes products before it looks whether the claim is still held: a planted fault."""
+
+    async def settle(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        async with self._engine.begin() as connection:
+            for one in proposals:
+                product: Any = one.product
+                if one.kind == "other":
+                    await product.write(connection, one.claim)
+        return await super().settle(proposals, worker, alone=alone)
+
+
+class LooseMachine(ReviewMachine):
+    """Products are written whoever has the document."""
+
+    store = LooseStore
+    faults = frozenset({Fault.ZOMBIE})
+
+
 class PickyMachine(ReviewMachine):
     """What is published was never failed: a promise that does not hold."""
 
@@ -245,6 +266,7 @@ PLANTED = {
     "a rescue that does nothing": (CarelessMachine, "a dead worker held 1 documents, 0 were"),
     "an attempt that is counted twice": (MiscountingMachine, "attempt 2 and crash 0 are counted"),
     "a fence that is kept": (KeptFenceMachine, "it is deferred, and still has the fence of claim"),
+    "a product of a lost claim": (LooseMachine, "was refused, and its product was written"),
     "a promise that does not hold": (PickyMachine, "AssertionError: life"),
 }
 
