@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.hooks import Done
@@ -30,9 +31,11 @@ STAND_IN = Stage(StandIn())
 def with_stand_ins(graph: Graph, hooks: Mapping[str, Any]) -> dict[str, Any]:
     """Return a hook for every trigger: those given, and one stand-in for each state without any.
 
-    A state all of whose triggers are given, as None, keeps nothing to earn.
+    A state all of whose triggers are given, as None, keeps nothing to earn. Given ones ask their
+    services without a ``Provider``: breakers and budgets wait in real time, which passes nowhere
+    here, so that one that opened would keep documents from ever coming to rest.
     """
-    made: dict[str, Any] = dict(hooks)
+    made: dict[str, Any] = {trigger: _unbound(hook) for trigger, hook in hooks.items()}
     for state in graph.states:
         triggers = graph.forward(state)
         if all(trigger in made for trigger in triggers):
@@ -48,6 +51,10 @@ def with_stand_ins(graph: Graph, hooks: Mapping[str, Any]) -> dict[str, Any]:
 def is_stand_in(hook: object) -> bool:
     """Tell whether nobody gave this hook."""
     return isinstance(hook, StandIn)
+
+
+def _unbound(hook: object) -> object:
+    return dataclasses.replace(hook, provider=None) if isinstance(hook, Stage) else hook
 
 
 def _elsewhere(graph: Graph, made: Mapping[str, Any], trigger: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from statemachine_pipeline import Done, Lifecycle, Pipeline, by_hand, same_bytes
 from statemachine_pipeline.cli import app
+from statemachine_pipeline.database import successors
 from statemachine_pipeline.errors import (
     DefinitionError,
     LifecycleRetired,
@@ -435,6 +437,29 @@ async def test_a_migration_that_is_killed_in_the_middle_is_gone_on_with(
     assert psql.execute("SELECT DISTINCT state, lane FROM work").fetchall() == [
         ("arrived", "ready")
     ]
+
+
+async def test_two_migrations_at_once_move_each_document_once(
+    short: Pipeline, engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'By several processes at once': both end well, while workers of the new class work."""
+    monkeypatch.setattr(successors, "BATCH", 5)
+    await short.operations.submit_many(str(number).encode() for number in range(12))
+    after = Pipeline(engine, lifecycle=Renamed, hooks={"file": read}, schema="letters")
+    last = "SELECT FROM letters.document ORDER BY id DESC LIMIT 1 FOR UPDATE"
+    async with engine.begin() as other:
+        await other.execute(sa.text(last))
+        both = [asyncio.create_task(after.migrate({"received": "arrived"})) for _ in range(2)]
+        await until_blocked(psql, 2)
+        async with after.runner():
+            await until(psql, "SELECT count(*) = 10 FROM document WHERE state = 'filed'")
+    said = [await one for one in both]
+    moved = [int(number) for one in said for number in re.findall(r"moved (\d+) from", one)]
+    assert sum(moved) == 12
+    await after.runner().run_until_idle()
+    assert await after.counts() == {"filed": 12}
+    query = "SELECT count(*) FROM transition WHERE trigger = 'migrate'"
+    assert psql.execute(query).fetchone() == (12,)
 
 
 async def test_the_command_line_moves_documents_and_shows_it(

@@ -13,7 +13,15 @@ from hypothesis import settings
 from hypothesis.stateful import rule
 from statemachine import State
 
-from statemachine_pipeline import Batch, DocumentLifecycle, Done, Lifecycle, Stage, by_hand
+from statemachine_pipeline import (
+    Batch,
+    DocumentLifecycle,
+    Done,
+    Lifecycle,
+    Provider,
+    Stage,
+    by_hand,
+)
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.testing import Fault, lifecycle_machine
@@ -169,6 +177,68 @@ class CarelessMachine(ReviewMachine):
     faults = frozenset({Fault.CRASH_BEFORE})
 
 
+class MisnotingStore(Store):
+    """Notes something wrong of what waits: a planted fault."""
+
+    async def settle(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        answers = await super().settle(proposals, worker, alone=alone)
+        work = self._t.work
+        for one in proposals:
+            waits = (work.c.document_id == one.claim.document.id) & (work.c.lane == "deferred")
+            async with self._engine.begin() as connection:
+                wrong = sa.update(work).where(waits).values(self._wrong(one.claim))
+                await connection.execute(wrong)
+        return answers
+
+    def _wrong(self, claim: Claim) -> dict[str, int]:
+        """Count an attempt too many."""
+        return {"attempt": claim.attempt + 1}
+
+
+class MiscountingMachine(ReviewMachine):
+    """A failed attempt is counted twice."""
+
+    store = MisnotingStore
+    faults = frozenset({Fault.TRANSIENT})
+
+
+class KeptFenceStore(MisnotingStore):
+    """Lets what waits keep the fence of the claim that it was settled under."""
+
+    def _wrong(self, claim: Claim) -> dict[str, int]:
+        return {"claim_seq": claim.sequence}
+
+
+class KeptFenceMachine(ReviewMachine):
+    """A settle draws no fence."""
+
+    store = KeptFenceStore
+    faults = frozenset({Fault.TRANSIENT})
+
+
+class LooseStore(Store):
+    """Writes products before it looks whether the claim is still held: a planted fault."""
+
+    async def settle(
+        self, proposals: Sequence[Proposal], worker: int, *, alone: bool = False
+    ) -> list[Answer]:
+        async with self._engine.begin() as connection:
+            for one in proposals:
+                product: Any = one.product
+                if one.kind == "other":
+                    await product.write(connection, one.claim)
+        return await super().settle(proposals, worker, alone=alone)
+
+
+class LooseMachine(ReviewMachine):
+    """Products are written whoever has the document."""
+
+    store = LooseStore
+    faults = frozenset({Fault.ZOMBIE})
+
+
 class PickyMachine(ReviewMachine):
     """What is published was never failed: a promise that does not hold."""
 
@@ -182,6 +252,9 @@ class PickyMachine(ReviewMachine):
 PLANTED = {
     "a settle without a fence": (UnfencedMachine, "its settle of"),
     "a rescue that does nothing": (CarelessMachine, "a dead worker held 1 documents, 0 were"),
+    "an attempt that is counted twice": (MiscountingMachine, "attempt 2 and crash 0 are counted"),
+    "a fence that is kept": (KeptFenceMachine, "it is deferred, and still has the fence of claim"),
+    "a product of a lost claim": (LooseMachine, "was refused, and its product was written"),
     "a promise that does not hold": (PickyMachine, "AssertionError: life"),
 }
 
@@ -243,12 +316,40 @@ def test_what_nothing_can_reach_is_named_and_not_demanded() -> None:
             "never refused: is_unique of parse_complete>accept_parse>parse_validated"
         }
         assert len(state.proof.missing) > 50
+        known = state.proof.out_of_reach
+    with RedactedMachine.replay() as state:
+        left = state.proof.out_of_reach - known
+        assert len(state.proof.missing) > 50
+    # Nothing is to earn there, so that nobody stops, fails or is stopped there.
+    assert {line.split()[-1] for line in left} == {
+        "chunks_stored>retry>chunks_stored",
+        "chunks_stored>fail>dead_letter",
+        "chunks_stored>cancel>cancelled",
+    }
 
 
 def test_a_check_of_an_unknown_state_is_refused() -> None:
     """A misspelt ``check_<state>`` would never be called, and nobody would know."""
     with pytest.raises(DefinitionError, match="has no state 'publishd'"):
         type("MisspeltMachine", (ReviewMachine,), {"check_publishd": lambda self, document: None})
+
+
+def test_a_service_that_is_down_for_long_keeps_nobody_from_coming_to_rest() -> None:
+    """Breakers and budgets wait in real time, which does not pass here: hooks ask without them."""
+    calls: list[Claim] = []
+
+    async def is_down_at_first(claim: Claim) -> Done:
+        calls.append(claim)
+        if len(calls) < 6:
+            raise ConnectionError
+        return await score(claim)
+
+    stage = Stage(is_down_at_first, provider=Provider("a service"))
+    machine = lifecycle_machine(ReviewLifecycle, hooks={"score": stage}, database=database)
+    with machine.replay() as state:
+        state.submit()
+        state.submit()
+    assert len(calls) > 6
 
 
 def test_rules_of_ones_own_take_part() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from statemachine_pipeline.database.mapping import to_document, to_transition
-from statemachine_pipeline.graph import DELETED, FAILURE_TRIGGERS, RESTARTS, SUBMIT
+from statemachine_pipeline.graph import DELETED, FAILURE_TRIGGERS, RESTARTS, RETRY, SUBMIT
 from statemachine_pipeline.testing import histories
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def broken(
             histories.broken(history, stages.graph, state=document.state, version=document.version),
             _once(history),
             _work(document, work, seen.workers, stages),
+            _tries(work, history),
             _holders(work, claims.get(document.id, ())),
         )
         yield from ((document.id, problem) for problem in problems)
@@ -151,11 +152,29 @@ def _work(
         yield f"worker {work.worker} holds it, whom nobody knows: nobody would rescue it"
 
 
+def _tries(work: Work | None, history: Sequence[Transition]) -> Iterator[str]:
+    """Each attempt that failed since it came to stand here is a row of history; no other counts."""
+    if work is None:
+        return
+    here = itertools.takewhile(lambda one: one.trigger == RETRY, reversed(history))
+    failed = sum(1 for _ in here)
+    attempts = failed + (work.lane == "claimed")
+    if work.attempt != attempts or work.crashes > failed:
+        yield (
+            f"attempt {work.attempt} and crash {work.crashes} are counted ({work.lane}), and "
+            f"{failed} attempts failed since it came to {work.state!r}"
+        )
+
+
 def _holders(work: Work | None, claims: Sequence[Claim]) -> Iterator[str]:
     sequences = [claim.sequence for claim in claims]
     if len(set(sequences)) != len(sequences):
         yield f"two claims with one fence: {sequences}"
-    if work is None or work.lane != "claimed":
+    if work is None:
+        return
+    if work.lane != "claimed":
+        if work.claim_seq in sequences:
+            yield f"it is {work.lane}, and still has the fence of claim {work.claim_seq}"
         return
     holding = [c.worker for c in claims if c.sequence == work.claim_seq]
     if claims and not holding and work.claim_seq <= max(sequences):

@@ -7,6 +7,7 @@ behind; that the rest holds is seen by the checks after the step.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from uuid import UUID
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from statemachine_pipeline.database.proposal import Proposal
     from statemachine_pipeline.failpoints import Moment
+    from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.testing.machines.hands import Hand, Ticket
     from statemachine_pipeline.testing.machines.worlds import World
 
@@ -92,8 +96,14 @@ async def strike(world: World, document: UUID, fault: Fault) -> bool:
 
 
 async def _raise(world: World, document: UUID, error: BaseException) -> None:
+    """Let a hook raise; where that moves nothing, it was nobody's fault and costs no attempt."""
     hand, ticket = await world.take(document)
+    before = await world.bench.documents.get(document)
     await world.settle(document, await hand.fail(ticket, error))
+    if (await world.bench.documents.get(document)).version == before.version:
+        _, again = await world.take(document)
+        given, came = ticket.claim.attempt, again.claim.attempt
+        _must(given == came, f"attempt {given} was given back, and attempt {came} came next")
 
 
 async def _ask(world: World, document: UUID, trigger: str) -> None:
@@ -216,16 +226,31 @@ def _other(world: World, hand: Hand) -> Hand:
     return next(one for one in world.hands if one is not hand)
 
 
+class _Noticed:
+    """A product that notices when it is written."""
+
+    was_written = False
+
+    async def write(self, connection: AsyncConnection, claim: Claim) -> None:
+        self.was_written = True
+
+
 async def _refused(world: World, hand: Hand, ticket: Ticket, proposal: Proposal) -> None:
-    """See that a settle whose claim is gone is refused, and writes nothing."""
+    """See that a settle whose claim is gone is refused, and writes nothing, its product neither."""
     document = ticket.claim.document.id
     before = await _trace(world, document)
-    with contextlib.suppress(StaleClaim):
-        await hand.settle(ticket, proposal)
-        raise AssertionError(
-            f"worker {hand.worker} no longer held document {world.names[document]}, "
-            f"and its settle of {ticket.claim.stage!r} was written"
-        )
+    product = _Noticed()
+    for one in (proposal, dataclasses.replace(proposal, product=product)):
+        with contextlib.suppress(StaleClaim):
+            await hand.settle(ticket, one)
+            raise AssertionError(
+                f"worker {hand.worker} no longer held document {world.names[document]}, "
+                f"and its settle of {ticket.claim.stage!r} was written"
+            )
+    _must(
+        not product.was_written,
+        f"the settle of {ticket.claim.stage!r} was refused, and its product was written",
+    )
     await _unchanged(world, document, before, "a refused settle")
 
 

@@ -101,10 +101,10 @@ class Bench:
     async def hand(self) -> Hand:
         """Register a worker and return it."""
         worker = await self.workers.register()
-        asked = {b.stage.provider for b in self.served if b.stage.provider}
-        accesses = Accesses(Providers(self.engine, self.tables), worker, asked)
+        # Stages on a bench name no providers; see ``with_stand_ins``.
+        accesses = Accesses(Providers(self.engine, self.tables), worker, ())
         performer = Performer(self.store, self.pauses, self._withdrawals, accesses, self.served)
-        return Hand(self, worker, performer, accesses)
+        return Hand(self, worker, performer)
 
     async def submit(self, content: bytes, source_uri: str, tenant: str) -> Submitted:
         """Hand over a document, as ``Pipeline.submit`` does."""
@@ -155,12 +155,10 @@ class Hand:
         bench: Where.
         worker: Its id.
         performer: Runs real hooks, and says what exceptions mean.
-        accesses: Its ways to providers.
     """
 
-    def __init__(self, bench: Bench, worker: int, performer: Performer, accesses: Accesses) -> None:
-        self._bench, self.worker = bench, worker
-        self._performer, self._accesses = performer, accesses
+    def __init__(self, bench: Bench, worker: int, performer: Performer) -> None:
+        self._bench, self.worker, self._performer = bench, worker, performer
 
     async def claim(
         self, tenant: str, state: str | None = None, *, alone: bool = False
@@ -246,9 +244,8 @@ class Hand:
         return await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE)
 
     async def end(self) -> None:
-        """End its threads, children and leases; what it holds stays claimed."""
+        """End its threads and children; what it holds stays claimed."""
         await self._performer.close()
-        await self._accesses.close()
 
     def _drive(self) -> tuple[Drive, Slots]:
         bench = self._bench
