@@ -160,7 +160,8 @@ async def test_what_a_settle_writes_is_written_once(empty_url: str) -> None:
 async def test_what_a_hook_does_outside_and_twice_is_found(empty_url: str) -> None:
     """'What a hook does outside the database has to bear that' it is called again."""
     letters = Letters()
-    with pytest.raises(AssertionError, match=r"killed after 'calling the hook of finish'.*\n.*: 2"):
+    # Which point is the first after the hook was called depends on what else goes on meanwhile.
+    with pytest.raises(AssertionError, match=r"killed (before|after) '.*', occurrence \d+:\n.*: 2"):
         await crash_everywhere(
             one_step(empty_url, letters.send),
             submit_one,
