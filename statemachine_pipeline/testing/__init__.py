@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.errors import MissingExtra
-
 _HOME: dict[str, tuple[str, ...]] = {
     "linting.lint": ("lint", "assert_lint_clean", "assert_precedes"),
     "linting.findings": ("Finding",),
@@ -109,5 +107,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
+        from statemachine_pipeline.errors import (
+            MissingExtra,
+        )  # the plugin of pytest imports nothing
+
         raise MissingExtra(error.name, "testing") from error
     return getattr(module, name)
