@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,13 +21,10 @@ from statemachine_pipeline.testing.crashing import everywhere, trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 pytestmark = pytest.mark.timeout(300)
-
-REDACTED = Path(__file__).parents[2] / "examples" / "redacted.py"
 
 
 class OneStepLifecycle(Lifecycle):
@@ -119,25 +114,6 @@ async def test_documents_and_twins_survive_a_crash_anywhere(database_url: str) -
     assert {point.harm for point in crashes.points} == harms
     assert {"submitting", "claiming", "settling"} & {point.doing for point in crashes.points}
     assert 0 < crashes.repeats < len(crashes.points)
-
-
-async def test_a_lifecycle_with_a_state_more_survives_it_too(empty_url: str) -> None:
-    """'On a real database and with the pipeline's own hooks': the example that redacts."""
-    redacted = _module(REDACTED)
-
-    async def is_redacted(pipeline: Pipeline) -> None:
-        hits = await pipeline.search("write somebody", mode="text")
-        assert [hit.text for hit in hits] == ["write to"]
-
-    crashes = await crash_everywhere(
-        lambda: Pipeline(
-            empty_url, lifecycle=redacted.RedactedLifecycle, hooks=cheap(redact=redacted.redact)
-        ),
-        submit_one,
-        check=is_redacted,
-        most=8,
-    )
-    assert len(crashes.points) == 8
 
 
 async def test_what_a_settle_writes_is_written_once(empty_url: str) -> None:
@@ -231,12 +207,3 @@ async def test_documents_that_are_there_are_left_alone(empty_url: str) -> None:
         with pytest.raises(PipelineError, match="has 1 documents"):
             await crash_everywhere(pipeline, submit_one)
         assert (await pipeline.get(sent.document_id)).name == "a.txt"
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
