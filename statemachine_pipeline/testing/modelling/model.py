@@ -95,6 +95,7 @@ class Report:
         Raises:
             ModelViolated: One does not; the message tells the shortest way to see it.
         """
+        __tracebackhide__ = True
         if self.violations:
             raise ModelViolated(self.name, self.violations)
 
