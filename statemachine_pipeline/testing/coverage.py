@@ -26,7 +26,7 @@ class Coverage:
     """Counts what is decided on one lifecycle.
 
     Args:
-        graph: The lifecycle's.
+        graph: The lifecycle's; one that records already goes on recording.
 
     Attributes:
         graph: Decides as that one does, and is counted.
@@ -35,12 +35,13 @@ class Coverage:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._plain = graph
+        self._plain = plain(graph)
+        self._within = graph if isinstance(graph, _Recording) else None
         self.edges: Counter[str] = Counter()
         self.verdicts: Counter[tuple[str, str, bool]] = Counter()
-        values = {f.name: getattr(graph, f.name) for f in dataclasses.fields(graph) if f.init}
+        values = {f.name: getattr(graph, f.name) for f in dataclasses.fields(Graph) if f.init}
         values["edges"] = tuple(self._watched(edge) for edge in graph.edges)
-        self.graph: Graph = _Recording(**values, plain=graph, taken=self._take)
+        self.graph: Graph = _Recording(**values, plain=self._plain, taken=self._take)
 
     @property
     def states(self) -> Mapping[str, int]:
@@ -100,6 +101,8 @@ class Coverage:
 
     def _take(self, edge: Edge) -> None:
         self.edges[edge.code] += 1
+        if self._within is not None:
+            self._within.taken(edge)
 
     def _watched(self, edge: Edge) -> Edge:
         guards = (self._watched_guard(edge, guard) for guard in edge.guards)
@@ -112,6 +115,11 @@ class Coverage:
             return guard.function(facts) if guard.function else not guard.expected
 
         return dataclasses.replace(guard, function=function)
+
+
+def plain(graph: Graph) -> Graph:
+    """Return the lifecycle's own graph: for whoever asks what could be, and decides nothing."""
+    return graph.plain if isinstance(graph, _Recording) else graph
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redacted
 import sqlalchemy as sa
 from fix_pipelines import Hooks
 from fix_postgres import connect
@@ -115,24 +114,6 @@ async def test_documents_and_twins_survive_a_crash_anywhere(database_url: str) -
     assert {point.harm for point in crashes.points} == harms
     assert {"submitting", "claiming", "settling"} & {point.doing for point in crashes.points}
     assert 0 < crashes.repeats < len(crashes.points)
-
-
-async def test_a_lifecycle_with_a_state_more_survives_it_too(empty_url: str) -> None:
-    """'On a real database and with the pipeline's own hooks': the example that redacts."""
-
-    async def is_redacted(pipeline: Pipeline) -> None:
-        hits = await pipeline.search("write somebody", mode="text")
-        assert [hit.text for hit in hits] == ["write to"]
-
-    crashes = await crash_everywhere(
-        lambda: Pipeline(
-            empty_url, lifecycle=redacted.RedactedLifecycle, hooks=cheap(redact=redacted.redact)
-        ),
-        submit_one,
-        check=is_redacted,
-        most=6,
-    )
-    assert len(crashes.points) == 6
 
 
 async def test_what_a_settle_writes_is_written_once(empty_url: str) -> None:

@@ -265,6 +265,54 @@ def test_coverage_of_several_processes_is_one(session: Session) -> None:
     done.stdout.fnmatch_lines(["100.0 % of edges and verdicts, 0 missing"])
 
 
+def test_what_only_looks_at_a_lifecycle_exercises_nothing(inside: Session, smp_server: str) -> None:
+    """Lint, paths and the model check see the lifecycle's own graph; walks are what counts."""
+    done = inside(
+        f"--smp-server={smp_server}",
+        "--lifecycle-cov=lifecycles:Review",
+        "-kclean or machine or refuse and not (reprocess or revise or delete)",
+        lifecycles=LIFECYCLE,
+        test_it="""
+        import asyncio
+
+        import pytest
+        from lifecycles import Review
+        from statemachine_pipeline.testing import (
+            assert_lint_clean, every_transition, lifecycle_machine, model_check, walk
+        )
+
+        pytestmark = pytest.mark.smp_pipeline(lifecycle=Review, hooks={"accept": None})
+
+        def test_it_is_clean():
+            assert_lint_clean(Review)
+            model_check(Review, crashes=0, duplicates=0).raise_for_violation()
+
+        @every_transition(Review)
+        def test_an_edge(path, smp_pipeline):
+            async def scenario():
+                async with smp_pipeline(hooks={"refuse": None}) as pipeline:
+                    await walk(path, pipeline)
+
+            asyncio.run(scenario())
+
+        def test_what_a_machine_does_counts(smp_server):
+            with lifecycle_machine(Review, database=smp_server).replay() as state:
+                state.submit()
+                goal = "written>retry>written"
+                state.walk(document=0, goal=goal, steps=1, goes_on=True)
+        """,
+    )
+    assert done.ret == 0, done.stdout.str()
+    done.stdout.fnmatch_lines(
+        [
+            "written>accept>accepted * -  is_good -, *",
+            "written>refuse>refused * 2",
+            "written>retry>written * 1  may_retry *, -",
+            "written>cancel>cancelled * -",
+        ]
+    )
+
+
 def test_a_process_that_crashed_is_told_of(inside: Session) -> None:
     """'One that crashed says nothing': its node has no output."""
     done = inside(

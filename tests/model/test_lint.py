@@ -750,13 +750,33 @@ def made(name: str) -> Any:
     return module
 
 
+def is_vague(facts: Facts) -> bool:
+    """Nothing was read, and it is worth another round."""
+    rounds: Any = facts.reported.get("rounds", 0)
+    return facts.reported.get("amount") is None and rounds < 3
+
+
+def is_hopeless(facts: Facts) -> bool:
+    """Nothing was read, round after round."""
+    rounds: Any = facts.reported.get("rounds", 0)
+    return facts.reported.get("amount") is None and rounds >= 3
+
+
+def is_read(facts: Facts) -> bool:
+    """There is an amount."""
+    return facts.reported.get("amount") is not None
+
+
 REDACTED = made("redacted")
 BY_HAND = {"go": by_hand, "then": by_hand}
 GOOD: dict[str, tuple[type[Lifecycle], Mapping[str, Any] | None]] = {
     "the shipped one": (DocumentLifecycle, None),
     "the shipped one with its hooks": (DocumentLifecycle, {}),
     "the example": (REDACTED.RedactedLifecycle, None),
-    "the example with its hooks": (REDACTED.RedactedLifecycle, {"redact": REDACTED.redact}),
+    "a report whose type two ways count on": (
+        branching({"cond": is_vague}, {"cond": is_hopeless}, {"cond": is_read}),
+        None,
+    ),
     "one way out with its check": (guarded(cond=is_clean), {"go": work}),
     "a report that is a number": (guarded(cond=is_many), None),
     "a report that is text": (guarded(cond=has_name), None),

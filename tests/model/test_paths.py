@@ -10,7 +10,7 @@ from redacted import RedactedLifecycle
 from sqlalchemy.ext.asyncio import create_async_engine
 from statemachine import State
 
-from statemachine_pipeline import DocumentLifecycle, Facts, Lifecycle, Pipeline
+from statemachine_pipeline import DocumentLifecycle, Facts, Lifecycle, Pipeline, by_hand
 from statemachine_pipeline.testing import every_transition, paths, walk
 from statemachine_pipeline.testing.stand_ins import with_stand_ins
 from statemachine_pipeline.testing.verdicts import taken
@@ -32,8 +32,8 @@ async def pipelines(
     url = smp_databases.make(None)
     engine = create_async_engine(url)
     made = {}
-    for number, lifecycle in enumerate(LIFECYCLES):
-        hooks = with_stand_ins(lifecycle.graph, {})
+    for number, lifecycle in enumerate((DocumentLifecycle, SignedLifecycle)):
+        hooks = with_stand_ins(lifecycle.graph, BY_HAND if lifecycle is SignedLifecycle else {})
         made[lifecycle] = Pipeline(engine, lifecycle=lifecycle, hooks=hooks, schema=f"smp{number}")
         await made[lifecycle].migrate()
     yield made
@@ -51,16 +51,6 @@ async def test_every_edge_of_the_shipped_lifecycle_can_be_walked(
     document = await walk(path, pipeline)
     assert [one.trigger for one in await pipeline.history(document)] == list(path.triggers)
     assert (await pipeline.get(document)).state == path.last.to_state
-
-
-@on_one_loop
-@every_transition(RedactedLifecycle)
-async def test_every_edge_of_a_lifecycle_of_ones_own_can_be_walked(
-    path: Path, pipelines: dict[type[Lifecycle], Pipeline]
-) -> None:
-    """The lifecycle of ``examples/redacted.py`` needs not a line more."""
-    document = await walk(path, pipelines[RedactedLifecycle])
-    assert (await pipelines[RedactedLifecycle].get(document)).state == path.last.to_state
 
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES)
@@ -113,6 +103,43 @@ def test_an_edge_that_nothing_opens_is_skipped_and_named() -> None:
     skipped = {one.id for one in mark.args[1] if one.marks}
     assert "waiting>lose>lost" in skipped
     assert "waiting>finish>ended" not in skipped
+
+
+class SignedLifecycle(Lifecycle):
+    """People choose one of two ways out."""
+
+    waiting = State(initial=True)
+    signed, refused = State(final=True), State(final=True)
+
+    sign = waiting.to(signed)
+    refuse = waiting.to(refused)
+
+
+BY_HAND = {"sign": by_hand, "refuse": by_hand}
+
+
+def test_people_take_any_of_several_ways_and_never_fail() -> None:
+    """'Of several ways out people take any, and a worker the first that is open.'."""
+    served = {path.id for path in paths(SignedLifecycle)}
+    chosen = {path.id for path in paths(SignedLifecycle, BY_HAND)}
+    assert chosen - served == {"waiting>refuse>refused", "refused>reprocess>waiting"} | {
+        f"refused>{restart}" for restart in ("revise>waiting", "delete>deleted")
+    }
+    assert {"waiting>retry>waiting", "waiting>fail>dead_letter"} <= served - chosen
+    skipped = {
+        one.id for one in every_transition(SignedLifecycle, BY_HAND).mark.args[1] if one.marks
+    }
+    assert "waiting>fail>dead_letter" in skipped
+    assert "waiting>refuse>refused" not in skipped
+
+
+@on_one_loop
+@every_transition(SignedLifecycle, BY_HAND)
+async def test_every_edge_that_people_take_can_be_walked(
+    path: Path, pipelines: dict[type[Lifecycle], Pipeline]
+) -> None:
+    """'People ask for what only people take.'."""
+    await walk(path, pipelines[SignedLifecycle])
 
 
 @on_one_loop

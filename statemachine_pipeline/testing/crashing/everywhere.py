@@ -96,21 +96,22 @@ async def crash_everywhere(
         AssertionError: A promise was broken; the message tells where and how.
         PipelineError: There are documents in the schema.
     """
+    __tracebackhide__ = True
     make = pipeline if callable(pipeline) else lambda: pipeline
     given = Given(make=make, scenario=scenario, check=check, reset=reset, documents=documents)
     stopped = threading.Event()
-
-    def everywhere() -> Crashes:
-        with asyncio.Runner(loop_factory=FastLoop) as runner:
-            return runner.run(_everywhere(given, most, stopped))
-
     try:
-        crashes = await asyncio.to_thread(everywhere)
+        crashes = await asyncio.to_thread(_in_a_thread, given, most, stopped)
     finally:
         stopped.set()  # the thread goes on if this was cancelled
     if crashes.failures:
         raise AssertionError(str(crashes))
     return crashes
+
+
+def _in_a_thread(given: Given, most: int | None, stopped: threading.Event) -> Crashes:
+    with asyncio.Runner(loop_factory=FastLoop) as runner:
+        return runner.run(_everywhere(given, most, stopped))
 
 
 async def _everywhere(given: Given, most: int | None, stopped: threading.Event) -> Crashes:

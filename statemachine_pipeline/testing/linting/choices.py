@@ -164,6 +164,8 @@ def _unanswered(
     for facts in basis(guards):
         if not agree(given, facts) or taken(choice, facts) is not None:
             continue
+        if any(guard.judge(facts).error for guard in guards):
+            continue  # a type that the hook does not report
         value = repr(with_values(Facts(), facts, names))
         if value in tried:
             continue

@@ -14,6 +14,7 @@ import networkx as nx
 from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.pipeline import Pipeline
+from statemachine_pipeline.testing.coverage import plain
 from statemachine_pipeline.testing.linting import choices, guards, knowledge, routes
 from statemachine_pipeline.testing.linting.findings import Finding, unallowed
 from statemachine_pipeline.testing.linting.subjects import Subject
@@ -101,4 +102,4 @@ def _graph(lifecycle: type[Lifecycle] | Pipeline) -> Graph:
     graph: Graph | None = getattr(lifecycle, "graph", None)
     if graph is None:
         raise DefinitionError(f"{lifecycle!r} declares no states, so there is nothing to lint")
-    return graph
+    return plain(graph)

@@ -159,8 +159,12 @@ class Chart:
     def _edges(self) -> Iterator[tuple[Edge, Aim]]:
         for edge in (*self.graph.edges, *self.graph.restarts):
             facts = self._opening(edge)
-            if facts is not None and edge.trigger != SUBMIT:
+            if facts is not None and edge.trigger != SUBMIT and not self._is_spared(edge):
                 yield edge, Aim.at(edge, facts)
+
+    def _is_spared(self, edge: Edge) -> bool:
+        """Tell whether an edge is one of failures, where nobody tries anything but people."""
+        return edge.from_state in self._by_hand and edge.trigger in {RETRY, FAIL}
 
     def _probe(self, probe: Coverage, state: str) -> Iterator[Aim]:
         """Ask all guards of a state on all facts of their basis; yield what no edge has shown."""
@@ -229,5 +233,5 @@ def lines(edge: Edge) -> Iterator[str]:
 
 @functools.cache
 def chart(graph: Graph, by_hand: frozenset[str] = frozenset()) -> Chart:
-    """Return the map of a graph, made once."""
+    """Return the map of a lifecycle's own graph, made once."""
     return Chart(graph, by_hand)

@@ -74,6 +74,7 @@ class Bench:
 
     Attributes:
         age: Longer than any deadline, pause or wait of the stages.
+        failed: What the last failure of a real hook was, by its trigger.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Bench:
         self.served = stages.served(None)
         longest = (max(b.stage.deadline, b.stage.fault_pause, b.stage.wait) for b in self.served)
         self.age = MONTH + max(longest, default=timedelta(0))
+        self.failed: dict[str, str] = {}
         self._withdrawals = Withdrawals(engine, self.tables, reader)
 
     async def hand(self) -> Hand:
@@ -257,7 +259,7 @@ class Hand:
     async def _outcome(self, ticket: Ticket, aim: Aim | None) -> Outcome:
         claim, bound = ticket.claim, ticket.bound
         if aim is None:
-            return await self._performer.perform(claim, bound)
+            return await self._tried(claim, bound)
         if not aim.succeeds:
             again = aim.edge.from_state == aim.edge.to_state
             error = Retry("once more") if again else Reject("never")
@@ -269,7 +271,14 @@ class Hand:
             return Succeeded(product=product, reported=aim.facts.reported)
         if is_stand_in(bound.stage.hook):
             return Succeeded(reported=aim.facts.reported)
-        return await self._performer.perform(claim, bound)
+        return await self._tried(claim, bound)
+
+    async def _tried(self, claim: Claim, bound: Bound) -> Outcome:
+        outcome = await self._performer.perform(claim, bound)
+        if isinstance(outcome, Failed):
+            told = f"{outcome.reason}: {outcome.detail}" if outcome.detail else outcome.reason
+            self._bench.failed[bound.trigger] = told
+        return outcome
 
     def _steered(
         self,

@@ -10,8 +10,9 @@ import pytest
 
 from statemachine_pipeline.graph import SUBMIT
 from statemachine_pipeline.records import Facts
-from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.stages import Stages, by_hand
 from statemachine_pipeline.testing import histories
+from statemachine_pipeline.testing.coverage import plain
 from statemachine_pipeline.testing.machines import walks
 from statemachine_pipeline.testing.machines.charts import Aim, chart
 from statemachine_pipeline.testing.machines.hands import Bench
@@ -19,6 +20,7 @@ from statemachine_pipeline.testing.machines.worlds import World
 from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,10 +37,12 @@ class Path:
     Attributes:
         edges: In order; the first is ``submit``.
         facts: For each edge, on which it is taken and no other.
+        by_hand: The triggers that people take.
     """
 
     edges: tuple[Edge, ...]
     facts: tuple[Facts, ...]
+    by_hand: tuple[str, ...] = ()
 
     @property
     def last(self) -> Edge:
@@ -63,12 +67,22 @@ class Path:
         return f"{edge.from_state}>{edge.trigger}"
 
 
-def paths(lifecycle: type[Lifecycle]) -> tuple[Path, ...]:
+def paths(lifecycle: type[Lifecycle], hooks: Mapping[str, Any] | None = None) -> tuple[Path, ...]:
     """Return the shortest path to every edge, restarts included, in declared order.
 
     Edges that no facts open are left out; ``every_transition`` says which they are.
+
+    Args:
+        lifecycle: The class.
+        hooks: As for ``Pipeline``; needed where triggers are kept ``by_hand``, since of several
+            ways out people take any, and a worker the first that is open.
+
+    Raises:
+        DefinitionError: A hook does not fit the lifecycle.
     """
-    graph, map_ = lifecycle.graph, chart(lifecycle.graph)
+    graph = plain(lifecycle.graph)
+    stages = Stages(graph, with_stand_ins(graph, hooks or {}))
+    map_ = chart(graph, frozenset(filter(stages.is_by_hand, graph.states)))
     born = next(edge for edge in graph.restarts if edge.trigger == SUBMIT)
     aims = [aim for label, aim in map_.aims.items() if label == aim.edge.code]
     ways = [(), *(map_.way(born.to_state, aim.edge) for aim in aims)]
@@ -76,22 +90,37 @@ def paths(lifecycle: type[Lifecycle]) -> tuple[Path, ...]:
         Path(
             edges=(born, *way),
             facts=(Facts(), *(map_.aims[edge.code].facts for edge in way)),
+            by_hand=stages.kept_by_hand,
         )
         for way in ways
     )
 
 
-def every_transition(lifecycle: type[Lifecycle]) -> pytest.MarkDecorator:
+def every_transition(
+    lifecycle: type[Lifecycle], hooks: Mapping[str, Any] | None = None
+) -> pytest.MarkDecorator:
     """Run a test once for every edge of a lifecycle, restarts included.
 
     The test takes the argument ``path``, and may be ``def`` or ``async def``. An edge that no facts
     open is there too, and skipped.
+
+    Args:
+        lifecycle: The class.
+        hooks: As for ``paths``.
+
+    Raises:
+        DefinitionError: A hook does not fit the lifecycle.
     """
-    found = paths(lifecycle)
+    found = paths(lifecycle, hooks)
     reached = {path.last.code for path in found}
     edges = (*lifecycle.graph.restarts, *lifecycle.graph.edges)
+    skipped = pytest.mark.skip(
+        "no facts were found that open it; where people choose, give hooks= too, with by_hand"
+        if hooks is None
+        else "no facts were found that open it, or nobody but people decides there"
+    )
     closed: list[Any] = [
-        pytest.param(None, id=edge.code, marks=pytest.mark.skip("no facts were found that open it"))
+        pytest.param(None, id=edge.code, marks=skipped)
         for edge in edges
         if edge.code not in reached
     ]
@@ -109,7 +138,7 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     Raises:
         AssertionError: Its history is not the path.
     """
-    bench = _bench(pipeline.engine, pipeline.schema, pipeline.graph)
+    bench = _bench(pipeline.engine, pipeline.schema, pipeline.graph, path.by_hand)
     world = World(bench)
     await world.begin(workers=1)
     try:
@@ -127,5 +156,6 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
 
 
 @functools.lru_cache(maxsize=2)  # its statements take longer to make than a walk
-def _bench(engine: AsyncEngine, schema: str, graph: Graph) -> Bench:
-    return Bench(engine, schema, graph, Stages(graph, with_stand_ins(graph, {})))
+def _bench(engine: AsyncEngine, schema: str, graph: Graph, kept: tuple[str, ...]) -> Bench:
+    stages = Stages(graph, with_stand_ins(graph, dict.fromkeys(kept, by_hand)))
+    return Bench(engine, schema, plain(graph), stages)

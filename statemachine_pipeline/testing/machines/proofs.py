@@ -25,7 +25,7 @@ from statemachine_pipeline.graph import CANCEL, FAILURE_TRIGGERS
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.stages import Stages
 from statemachine_pipeline.testing import histories
-from statemachine_pipeline.testing.coverage import Coverage
+from statemachine_pipeline.testing.coverage import Coverage, plain
 from statemachine_pipeline.testing.databases import EMPTIED
 from statemachine_pipeline.testing.machines.charts import lines
 from statemachine_pipeline.testing.machines.hands import Bench
@@ -77,7 +77,7 @@ class Proof:
         database: str | Callable[[], str] | None,
         store: type[Store],
     ) -> None:
-        self.graph, self.coverage = graph, Coverage(graph)
+        self.graph, self.coverage = plain(graph), Coverage(graph)
         self.faults: collections.Counter[str] = collections.Counter()
         self.edges: collections.Counter[str] = collections.Counter()
         self._hooks = with_stand_ins(graph, hooks)
@@ -143,7 +143,7 @@ class Proof:
             return given
         folder = self._ends.enter_context(tempfile.TemporaryDirectory())
         server = EmbeddedServer(Path(folder) / "server", throwaway=True)
-        self._ends.callback(server.stop)
+        self._ends.callback(server.erase)
         return server.start()
 
     def _open(self, url: str) -> None:

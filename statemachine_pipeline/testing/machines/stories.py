@@ -94,9 +94,12 @@ def _history(history: Sequence[Transition]) -> Iterator[str]:
 
 
 def left_out(
-    lifecycle: type[Lifecycle], missing: Sequence[str], out_of_reach: Collection[str]
+    lifecycle: type[Lifecycle],
+    missing: Sequence[str],
+    out_of_reach: Collection[str],
+    failed: Mapping[str, str],
 ) -> str:
-    """Say what was never exercised, and what to do."""
+    """Say what was never exercised, what may have been in the way, and what to do."""
     more = len(missing) - SHOWN
     lines = [f"{lifecycle.__name__}: {len(missing)} things were never exercised:"]
     lines += [f"  {line}" for line in missing[:SHOWN]]
@@ -104,6 +107,9 @@ def left_out(
     if out_of_reach:
         lines.append("No facts reach these, which is no failure:")
         lines += [f"  {line}" for line in sorted(out_of_reach)[:SHOWN]]
+    if failed:
+        lines.append("Real hooks failed, at last so:")
+        lines += [f"  {trigger}: {why}" for trigger, why in failed.items()]
     lines.append(
         "A hook that was given in hooks= may never lead there: leave it out, and a stand-in will; "
         "or let a @rule of your own bring what does, and raise max_examples and "

@@ -38,12 +38,16 @@ def test_case(machine: type[LifecycleMachine]) -> type[unittest.TestCase]:
     """Return the ``unittest`` class of a machine, for pytest and unittest alike."""
 
     def run_test(self: Any) -> None:
+        failed: Exception | None = None
         try:
             try:
                 run_state_machine_as_test(machine, settings=self.settings)
-            except Exception as error:
-                error.add_note(_shortest(machine, error))
-                raise
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed = error
+            if failed is not None:
+                # Not while it is handled: every replay would take it for its own failure.
+                failed.add_note(_shortest(machine, failed))
+                raise failed
             _complete(machine)
         finally:
             proofs.close(machine)
@@ -77,7 +81,10 @@ def _complete(machine: type[LifecycleMachine]) -> None:
     missing = [*proof.missing]
     missing += [f"never happened: {f}" for f in machine.faults if not proof.faults[f]]
     if missing:
-        raise AssertionError(stories.left_out(machine.lifecycle, missing, proof.out_of_reach))
+        failed = proof.bench.failed
+        raise AssertionError(
+            stories.left_out(machine.lifecycle, missing, proof.out_of_reach, failed)
+        )
 
 
 def _shortest(machine: type[LifecycleMachine], error: Exception) -> str:

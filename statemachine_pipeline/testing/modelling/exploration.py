@@ -12,7 +12,7 @@ import networkx as nx
 from statemachine_pipeline.testing.modelling.situations import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from statemachine_pipeline.testing.modelling.actions import Step
     from statemachine_pipeline.testing.modelling.properties import Safety
@@ -45,6 +45,7 @@ class Exploration:
         steps: How situations follow one another.
         safety: What must be true of each step and situation; the first that is not ends the walk.
         start: Where it begins.
+        bounded: Edges that are taken finitely often, by their code.
 
     Attributes:
         situations: In the order in which they were reached, nearest first.
@@ -52,8 +53,10 @@ class Exploration:
         broken: What is not true.
     """
 
-    def __init__(self, steps: Steps, safety: Safety, start: Situation) -> None:
-        self._steps, self._safety = steps, safety
+    def __init__(
+        self, steps: Steps, safety: Safety, start: Situation, bounded: Collection[str] = ()
+    ) -> None:
+        self._steps, self._safety, self._bounded = steps, safety, bounded
         self.situations = [start]
         self.count = 0
         self._numbers = {start: 0}
@@ -88,7 +91,8 @@ class Exploration:
             self._by_workers.append([])
         if step.cause == "worker":
             self._by_workers[found].append(number)
-        if step.cause != "person" and self._works(number) and self._works(found):
+        goes_on = step.cause != "person" and self._works(number) and self._works(found)
+        if goes_on and not any(edge.code in self._bounded for edge in step.edges):
             self._cycles.add_edge(number, found)
         return self._safety.of_situation(after) if is_new else None
 

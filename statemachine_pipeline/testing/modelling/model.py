@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.errors import PipelineError
 from statemachine_pipeline.stages import Stages
+from statemachine_pipeline.testing.coverage import plain
 from statemachine_pipeline.testing.modelling.choices import Choices
 from statemachine_pipeline.testing.modelling.exploration import Broken, Exploration
 from statemachine_pipeline.testing.modelling.properties import PROPERTIES, Safety
-from statemachine_pipeline.testing.modelling.protocol import AS_BUILT, MUTANTS, Protocol
+from statemachine_pipeline.testing.modelling.protocol import AS_BUILT, MUTANTS
 from statemachine_pipeline.testing.modelling.situations import IDLE, Budget, Row, Situation
 from statemachine_pipeline.testing.modelling.steps import Steps
 from statemachine_pipeline.testing.modelling.story import Story, numbered
 from statemachine_pipeline.testing.stand_ins import with_stand_ins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.lifecycle import Lifecycle
@@ -53,7 +54,9 @@ class Violation:
     def __str__(self) -> str:
         parts = [f"{self.name}: {self.says}; this is not so"]
         parts += [numbered(self.story)] if self.story else []
-        parts += ["  and then again and again:", numbered(self.again)] if self.again else []
+        if self.again:
+            parts += ["  and then again and again:", numbered(self.again)]
+            parts.append("  if hooks put an end to that, name an edge of it in bounded=[...]")
         return "\n".join(parts)
 
 
@@ -93,6 +96,7 @@ class Report:
         Raises:
             ModelViolated: One does not; the message tells the shortest way to see it.
         """
+        __tracebackhide__ = True
         if self.violations:
             raise ModelViolated(self.name, self.violations)
 
@@ -111,6 +115,7 @@ def model_check(
     duplicates: int = 2,
     always: Predicates = _NOTHING,
     sometimes: Predicates = _NOTHING,
+    bounded: Collection[str] = (),
     mutant: str | None = None,
 ) -> Report:
     """Look through everything that can happen to a document of a lifecycle.
@@ -127,25 +132,33 @@ def model_check(
         duplicates: How often a settle arrives twice, or other bytes are submitted.
         always: Functions of a ``Row`` that have to be true of every one that can be reached.
         sometimes: Functions of a ``Row`` that have to be true of at least one.
+        bounded: Edges as ``from>trigger>to`` that a life takes finitely often, because hooks count
+            the rounds; without one on it every circle is taken for endless, whatever guards read.
         mutant: Break one rule of the protocol: a name from ``MUTANTS``.
 
     Raises:
         DefinitionError: Hooks and lifecycle do not fit.
-        ValueError: There is no such mutant.
+        ValueError: There is no such mutant or edge.
     """
     began = time.perf_counter()
     if mutant is not None and mutant not in MUTANTS:
         raise ValueError(f"no mutant {mutant!r}; there are {', '.join(MUTANTS)}")
     rules = AS_BUILT if mutant is None else MUTANTS[mutant]
-    stages = Stages(lifecycle.graph, _hooks(lifecycle.graph, hooks or {}))
+    graph = plain(lifecycle.graph)
+    if unknown := [code for code in bounded if code not in graph.codes()]:
+        raise ValueError(f"no edge {', '.join(unknown)}; there are {', '.join(graph.codes())}")
+    stages = Stages(graph, _hooks(graph, hooks or {}))
     start = Situation(Row("", None), Budget(crashes, duplicates), (IDLE,) * workers)
-    explored, broken = _explored(stages, rules, start, always, sometimes)
+    choices = Choices(stages, is_bounded=rules.is_bounded)
+    steps = Steps(choices, rules, tracks=bool(always or sometimes))
+    begun = steps.beginning(start)
+    explored = Exploration(steps, Safety(choices, always), begun, bounded)
     return Report(
         name=lifecycle.__name__,
         states=len(explored.situations),
         steps=explored.count,
         seconds=time.perf_counter() - began,
-        violations=tuple(_told(explored.situations[0], one) for one in broken),
+        violations=tuple(_violations(explored, sometimes)),
     )
 
 
@@ -172,16 +185,11 @@ def assert_mutants_killed(
     return {name: report.violations[0] for name, report in reports.items()}
 
 
-def _explored(
-    stages: Stages, rules: Protocol, start: Situation, always: Predicates, sometimes: Predicates
-) -> tuple[Exploration, list[Broken]]:
-    choices = Choices(stages, is_bounded=rules.is_bounded)
-    steps = Steps(choices, rules, tracks=bool(always or sometimes))
-    explored = Exploration(steps, Safety(choices, always), steps.beginning(start))
-    if explored.broken is not None:
-        return explored, [explored.broken]
-    found = [explored.stuck(), explored.cycle()]
-    return explored, [one for one in found if one] + list(explored.never(sometimes))
+def _violations(explored: Exploration, sometimes: Predicates) -> Iterator[Violation]:
+    found: list[Broken | None] = [explored.broken]
+    if explored.broken is None:
+        found = [explored.stuck(), explored.cycle(), *explored.never(sometimes)]
+    return (_told(explored.situations[0], one) for one in found if one is not None)
 
 
 def _told(start: Situation, broken: Broken) -> Violation:
