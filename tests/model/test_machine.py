@@ -236,13 +236,13 @@ class LooseMachine(ReviewMachine):
 
 
 class PickyMachine(ReviewMachine):
-    """What is published was never failed: a promise that does not hold."""
+    """Nobody rejects what was scored: a promise that does not hold."""
 
     faults = frozenset({Fault.TRANSIENT})
 
-    def check_scored(self, document: Document) -> None:
-        """See that scoring leaves the second life alone."""
-        assert document.life < 2, f"life {document.life}"
+    def check_rejected(self, document: Document) -> None:
+        """See that it was rejected before it was scored."""
+        assert document.version < 3, f"version {document.version}"
 
 
 PLANTED = {
@@ -251,7 +251,7 @@ PLANTED = {
     "an attempt that is counted twice": (MiscountingMachine, "attempt 2 and crash 0 are counted"),
     "a fence that is kept": (KeptFenceMachine, "it is deferred, and still has the fence of claim"),
     "a product of a lost claim": (LooseMachine, "was refused, and its product was written"),
-    "a promise that does not hold": (PickyMachine, "AssertionError: life"),
+    "a promise that does not hold": (PickyMachine, "AssertionError: version"),
 }
 
 

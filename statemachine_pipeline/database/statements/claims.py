@@ -451,25 +451,15 @@ def overdue(t: Tables) -> Any:
         .cte("late")
         .prefix_with("MATERIALIZED")
     )
+    same = sa.and_(
+        late.c.document_id == w.c.document_id,
+        late.c.claim_seq == w.c.claim_seq,
+        late.c.deadline_at == w.c.deadline_at,
+    )
+    found = (late.c.dead_at, late.c.known, late.c.unheard)
     return (
-        sa.select(
-            *_held_columns(t),
-            *_document_columns(t),
-            late.c.dead_at,
-            late.c.known,
-            late.c.unheard,
-            _patience(),
-        )
-        .select_from(
-            w.join(t.document, t.document.c.id == w.c.document_id).join(
-                late,
-                sa.and_(
-                    late.c.document_id == w.c.document_id,
-                    late.c.claim_seq == w.c.claim_seq,
-                    late.c.deadline_at == w.c.deadline_at,
-                ),
-            )
-        )
+        sa.select(*_held_columns(t), *_document_columns(t), *found, _patience())
+        .select_from(w.join(t.document, t.document.c.id == w.c.document_id).join(late, same))
         .where(w.c.document_id == any_of(sa.select(late.c.document_id)))
         .order_by(w.c.document_id)
         .limit(100)

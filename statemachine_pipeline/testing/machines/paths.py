@@ -144,7 +144,7 @@ async def walk(path: Path, pipeline: Pipeline) -> UUID:
     try:
         document = await world.submit()
         for edge, facts in zip(path.edges[1:], path.facts[1:], strict=True):
-            await walks.walk(world, document, Aim.at(edge, facts), steps=1, goes_on=True)
+            await walks.walk(world, document, Aim.at(edge, facts), goes_on=True)
     finally:
         await world.leave()
     history = await bench.documents.history(document)

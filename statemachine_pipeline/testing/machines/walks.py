@@ -21,14 +21,15 @@ ROUNDS = 200
 """Claims until everything rests; a walk that needs more does not end."""
 
 
-async def walk(world: World, document: UUID, aim: Aim, *, steps: int, goes_on: bool) -> bool:
-    """Go towards an aim by the shortest way, some edges far; tell whether it was reached."""
-    for _ in range(steps):
-        way = world.bench.chart.way(await world.state(document), aim.edge)
-        moved = await _step(world, document, way, aim, goes_on=goes_on)
-        if len(way) == 1 or not moved:
-            return moved
-    return False
+async def walk(world: World, document: UUID, aim: Aim, *, goes_on: bool) -> bool | None:
+    """Go one edge of the shortest way to an aim.
+
+    Returns:
+        Whether it was reached, if that was the last edge or none could be taken; else None.
+    """
+    way = world.bench.chart.way(await world.state(document), aim.edge)
+    moved = await _step(world, document, way, aim, goes_on=goes_on)
+    return moved if len(way) == 1 or not moved else None
 
 
 async def onward(world: World, document: UUID, *, goes_on: bool) -> None:
