@@ -278,6 +278,10 @@ def test_a_mutant_that_is_not_there_is_refused() -> None:
     """An error says what was asked, what there is."""
     with pytest.raises(ValueError, match="no mutant 'none'; there are settle_without_fence"):
         model_check(Signed, mutant="none")
+    with pytest.raises(
+        TypeError, match="a Lifecycle class is looked through, got a Graph; pass hooks="
+    ):
+        model_check(Signed.graph)  # type: ignore[arg-type]
 
 
 def test_every_property_is_broken_by_something_here() -> None:

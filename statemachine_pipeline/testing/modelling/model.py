@@ -138,9 +138,15 @@ def model_check(
 
     Raises:
         DefinitionError: Hooks and lifecycle do not fit.
+        TypeError: It is no class, but a pipeline for example.
         ValueError: There is no such mutant or edge.
     """
     began = time.perf_counter()
+    if not isinstance(lifecycle, type):
+        found = type(lifecycle).__name__
+        raise TypeError(
+            f"a Lifecycle class is looked through, got a {found}; pass hooks= beside it"
+        )
     if mutant is not None and mutant not in MUTANTS:
         raise ValueError(f"no mutant {mutant!r}; there are {', '.join(MUTANTS)}")
     rules = AS_BUILT if mutant is None else MUTANTS[mutant]
