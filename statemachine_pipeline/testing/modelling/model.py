@@ -142,17 +142,8 @@ def model_check(
         ValueError: There is no such mutant or edge.
     """
     began = time.perf_counter()
-    if not isinstance(lifecycle, type):
-        found = type(lifecycle).__name__
-        raise TypeError(
-            f"a Lifecycle class is looked through, got a {found}; pass hooks= beside it"
-        )
-    if mutant is not None and mutant not in MUTANTS:
-        raise ValueError(f"no mutant {mutant!r}; there are {', '.join(MUTANTS)}")
+    graph = _checked(lifecycle, bounded, mutant)
     rules = AS_BUILT if mutant is None else MUTANTS[mutant]
-    graph = plain(lifecycle.graph)
-    if unknown := [code for code in bounded if code not in graph.codes()]:
-        raise ValueError(f"no edge {', '.join(unknown)}; there are {', '.join(graph.codes())}")
     stages = Stages(graph, _hooks(graph, hooks or {}))
     start = Situation(Row("", None), Budget(crashes, duplicates), (IDLE,) * workers)
     choices = Choices(stages, is_bounded=rules.is_bounded)
@@ -166,6 +157,21 @@ def model_check(
         seconds=time.perf_counter() - began,
         violations=tuple(_violations(explored, sometimes)),
     )
+
+
+def _checked(lifecycle: type[Lifecycle], bounded: Collection[str], mutant: str | None) -> Graph:
+    """Return the graph to look through, if what is asked of it exists."""
+    if not isinstance(lifecycle, type):
+        found = type(lifecycle).__name__
+        raise TypeError(
+            f"a Lifecycle class is looked through, got a {found}; pass hooks= beside it"
+        )
+    if mutant is not None and mutant not in MUTANTS:
+        raise ValueError(f"no mutant {mutant!r}; there are {', '.join(MUTANTS)}")
+    graph = plain(lifecycle.graph)
+    if unknown := [code for code in bounded if code not in graph.codes()]:
+        raise ValueError(f"no edge {', '.join(unknown)}; there are {', '.join(graph.codes())}")
+    return graph
 
 
 def assert_mutants_killed(
