@@ -330,7 +330,9 @@ async def test_a_statement_timeout_too_low_to_claim_is_said_and_not_run_hot(
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if "SKIP LOCKED" in statement and "picked AS" in statement:
             tries.append(time.monotonic())
+            tried.set()
 
+    tried = asyncio.Event()
     pipeline = pipeline_with(low)
     sent = await pipeline.submit(b"one", source_uri="mem:a")
     async with running(pipeline):
@@ -338,8 +340,9 @@ async def test_a_statement_timeout_too_low_to_claim_is_said_and_not_run_hot(
         sa.event.listen(low.sync_engine, "before_cursor_execute", note)
         with connect(database_url) as other, other.transaction():
             other.execute("LOCK TABLE smp.work IN ACCESS EXCLUSIVE MODE")
+            await tried.wait()  # an idle worker asks every two seconds
             await asyncio.sleep(1.5)
-        assert 1 <= len(tries) < 8
+        assert len(tries) < 8
         await until(psql, "SELECT count(*) = 1 FROM worker")
     assert any("statement timeout" in line and "of the role" in line for line in said)
     assert path_of(psql, sent.document_id) == WAY
