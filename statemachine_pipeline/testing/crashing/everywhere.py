@@ -87,7 +87,7 @@ async def crash_everywhere(
         reset: Called before each run, to empty what hooks write elsewhere.
         documents: Most documents that a runner has in hand. With one, all steps come in the same
             order again; with more some points are not reached.
-        most: Most points, spread evenly over all; None tries every one.
+        most: Most points, spread evenly over harms and steps; None tries every one.
 
     Returns:
         What was tried, if no promise was broken.
@@ -145,4 +145,6 @@ async def _everywhere(given: Given, most: int | None, stopped: threading.Event) 
 def _spread(points: Sequence[Point], most: int | None) -> Sequence[Point]:
     if most is None or len(points) <= most:
         return points
-    return [points[number * len(points) // most] for number in range(most)]
+    # One harm after the other, so that each gets its share whatever order the steps fell in.
+    grouped = sorted(points, key=lambda point: point.harm)
+    return [grouped[number * len(points) // most] for number in range(most)]
