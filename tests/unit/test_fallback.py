@@ -83,9 +83,10 @@ def refused() -> BaseException:
     """Return what urllib raises for a port at which nobody listens."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     # Held all the while, or another process might listen there.
-    with socket.socket() as mute, pytest.raises(OSError, match="refused") as caught:
+    with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
-        direct.open(f"http://127.0.0.1:{mute.getsockname()[1]}")
+        with pytest.raises(OSError, match="refused") as caught:
+            direct.open(f"http://127.0.0.1:{mute.getsockname()[1]}")
     return caught.value
 
 
