@@ -11,7 +11,6 @@ What was imported before could hide an import that a page forgets. It cannot whe
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import importlib
 import json
@@ -51,7 +50,8 @@ relayed = {relayed}
 signal.pthread_sigmask(signal.SIG_BLOCK, relayed)
 asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 asking.connect({address!r})
-program = dict(code={code!r}, argv=sys.argv, path={path!r}, folder=os.getcwd(), env=dict(os.environ))
+program = dict(code={code!r}, argv=sys.argv, path={path!r})
+program.update(folder=os.getcwd(), env=dict(os.environ))
 socket.send_fds(asking, [json.dumps(program).encode()], [0, 1, 2])
 process = int(asking.recv(64))
 for number in relayed:
@@ -60,21 +60,6 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, relayed)
 code = int(asking.recv(64))
 os._exit(code if code >= 0 else 128 - code)
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """How a program ended.
-
-    Attributes:
-        returncode: As of ``subprocess``.
-        stdout: What it printed.
-        stderr: What it complained of.
-    """
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 class Forking:
@@ -105,7 +90,9 @@ class Forking:
                     # Its threads would not live on in a fork.
                     env={**self._environment, "OPENBLAS_NUM_THREADS": "1"},
                     # Pipes, because streams remember whether they began as files.
-                    **{name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
                     pass_fds=[listening.fileno()],
                 )
             stack.enter_context(self._process)  # closes its stdin, which ends it, and waits
@@ -127,7 +114,9 @@ class Forking:
         path.write_text(_COMMAND.format(**values))
         path.chmod(0o755)
 
-    def run(self, code: str, folder: Path, environment: Mapping[str, str]) -> Done:
+    def run(
+        self, code: str, folder: Path, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         """Do what ``python -c`` does."""
         program = {
             "code": code,
@@ -158,7 +147,7 @@ class Forking:
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read())
-        return Done(returncode, *texts)
+        return subprocess.CompletedProcess(["python", "-c", code], returncode, *texts)
 
 
 def main(listening: socket.socket) -> None:
@@ -170,7 +159,7 @@ def main(listening: socket.socket) -> None:
     # WordLlama sets logging up for everybody when it is imported.
     logging.root.handlers.clear()
     logging.root.setLevel(logging.WARNING)
-    threads = os.listdir("/proc/self/task")
+    threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) == 1, f"a fork has one thread, and not {len(threads)}"
     gc.collect()
     gc.freeze()

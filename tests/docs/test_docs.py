@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from fix_postgres import connect
 from forking import Forking
 from pages import ROOT, agrees, blocks, environment_of_a_reader, is_run, pages, run_page
-
-from fix_postgres import connect
 from sqlalchemy.engine import make_url
 
 from statemachine_pipeline.database.embedded import DEFAULT_DIRECTORY, EmbeddedServer
@@ -81,6 +81,18 @@ def test_every_block_of_a_page_runs_and_prints_what_it_says(
         given["SMP_TEST_DATABASE"] = server.url  # for pages about tests of the reader's
 
     run_page(page, tmp_path, forking, given)
+
+
+@pytest.mark.parametrize("page", RUN, ids=named)
+def test_a_page_imports_all_that_it_uses_of_the_package(page: Path) -> None:
+    """``import statemachine_pipeline`` would find modules there that somebody else has imported."""
+    for block in blocks(page):
+        if block.language == "python":
+            plain = [one for one in ast.walk(ast.parse(block.body)) if isinstance(one, ast.Import)]
+            names = [alias.name for one in plain for alias in one.names]
+            assert not [name for name in names if name.startswith("statemachine_pipeline")], named(
+                page
+            )
 
 
 def test_generated_parts_are_current() -> None:
