@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from fix_postgres import connect
 from forking import Forking
 from pages import ROOT, agrees, blocks, environment_of_a_reader, is_run, pages, run_page
 from sqlalchemy.engine import make_url
 
 from statemachine_pipeline.database.embedded import DEFAULT_DIRECTORY, EmbeddedServer
+from statemachine_pipeline.testing.databases import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
