@@ -35,9 +35,14 @@ PATIENCE_SECONDS = 60
 
 TINY = """
 import asyncio
+import os
 import signal
 from pathlib import Path
 from statemachine_pipeline import Done, Lifecycle, Pipeline, State
+from statemachine_pipeline.cli import batch
+
+if "STANDSTILL_SECONDS" in os.environ:
+    batch.STANDSTILL_SECONDS = float(os.environ["STANDSTILL_SECONDS"])
 
 class Letters(Lifecycle):
     received = State(initial=True)
@@ -357,8 +362,7 @@ def test_an_unknown_document_is_not_found_and_a_malformed_id_is_a_slip(shell: Sh
 def test_an_unreachable_database_gives_code_5_and_no_password(shell: Shell) -> None:
     """A closed port is told at once, and the password nowhere."""
     url = "postgres://me:swordfish@127.0.0.1:1/documents"
-    with shell.start("status", DATABASE_URL=url) as process:
-        gone = end(process)
+    gone = shell.run("status", DATABASE_URL=url)
     assert gone.code == 5
     assert "documents on 127.0.0.1:1" in gone.err
     assert "swordfish" not in gone.out + gone.err
@@ -444,7 +448,7 @@ def test_an_ingest_that_waits_for_a_dead_worker_says_so(shell: Shell) -> None:
     with shell.start(*arguments) as process:
         until((shell.folder / "began").exists)
         process.kill()
-    with shell.start(*arguments) as process:
+    with shell.start(*arguments, STANDSTILL_SECONDS="0.5") as process:
         told = heard(process, "nothing has moved")
         process.send_signal(signal.SIGTERM)
         stopped = end(process)
