@@ -531,8 +531,8 @@ async def test_a_killed_worker_costs_the_request_that_was_under_way(
         *(sys.executable, "-c", program, database_url, service.address),
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])},
     )
-    await service.begun()
     await until(psql, "SELECT count(*) >= 4 FROM vector_buffer")
+    await service.begun()
     victim.send_signal(signal.SIGKILL)
     await victim.wait()
     lost = service.asked[-1].texts
