@@ -302,7 +302,7 @@ def leap(seconds: float) -> None:
 
 async def write(psql: psycopg.Connection[Any], query: str, *values: Any) -> None:
     """Execute beside the loop: what it waits for may be a transaction that the loop has to end."""
-    await asyncio.to_thread(psql.execute, query, values)  # type: ignore[arg-type]
+    await asyncio.to_thread(psql.execute, query, values)
 
 
 async def until_blocked(psql: psycopg.Connection[Any], count: int = 1) -> None:
