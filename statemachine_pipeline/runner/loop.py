@@ -242,7 +242,9 @@ class Runner:
         chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
             with contextlib.suppress(DatabaseUnavailable):
-                await accesses.look()
+                # Before the first claim: its walk must not go on into what is paused or shut.
+                await self._pausing.look(slots)
+                await self._probing.look()
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:

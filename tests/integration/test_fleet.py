@@ -200,7 +200,7 @@ def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_pa
         assert not any(one.is_running() for one in everyone)
 
 
-def test_workers_say_what_is_paused_and_who_speaks(letters: Led, letters_url: str) -> None:
+def test_a_worker_says_what_is_paused(letters: Led, letters_url: str) -> None:
     """A library logs nothing by itself, but the verb has nobody else who would say it.
 
     The lines of a fleet come out of one stderr.

@@ -17,6 +17,7 @@ from fix_pipelines import (
     pipeline_with,
     running,
     until,
+    until_blocked,
 )
 
 from statemachine_pipeline import Pipeline
@@ -273,6 +274,33 @@ async def test_slots_know_what_is_paused_for_whom(engine: AsyncEngine) -> None:
         assert slots.take(states, "a") == kept
         slots.give_back(kept)
         await pipeline.operations.resume(**place)  # type: ignore[arg-type]
+
+
+async def test_a_worker_knows_the_pauses_before_its_first_claim(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """No walk goes on into what was paused before the worker came, however slow its chores are."""
+    pipeline = pipeline_with(engine)
+    later = await pipeline.submit(b"later", not_before=datetime.now(UTC) + HOUR)
+    sent = await pipeline.submit(b"text")
+    await pipeline.operations.pause(stage="finish_parse", reason="bills")
+    psql.execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END $$; "
+        "CREATE TRIGGER wait BEFORE UPDATE ON work FOR EACH ROW "
+        "WHEN (old.lane = 'deferred' AND new.lane = 'ready') EXECUTE FUNCTION wait(); "
+        "UPDATE work SET run_at = now() WHERE lane = 'deferred'; SELECT pg_advisory_lock(1)"
+    )
+    async with running(pipeline):
+        await until_blocked(psql)  # the chore that promotes, and looks at pauses afterwards
+        await until(
+            psql,
+            "SELECT lane <> 'claimed' AND state <> 'uploaded' FROM work WHERE document_id = %s",
+            sent.document_id,
+        )
+        assert path_of(psql, sent.document_id) == ["submit", "queue_parse"]
+        assert path_of(psql, later.document_id) == ["submit"]
+        psql.execute("SELECT pg_advisory_unlock(1)")
 
 
 async def test_a_worker_finishes_its_stage_and_hands_a_paused_tenants_document_back(
