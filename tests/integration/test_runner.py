@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     Psql = psycopg.Connection[Any]
 
-SILENT = "SELECT count(*) = 0 FROM pg_stat_activity WHERE starts_with(query, 'LISTEN')"
+LISTENERS = """
+    SELECT count(*) = {} FROM pg_stat_activity
+    WHERE datname = current_database() AND starts_with(query, 'LISTEN')
+"""
 
 
 async def test_a_chore_that_has_begun_ends_before_its_runner(
@@ -46,8 +49,9 @@ async def test_a_chore_that_has_begun_ends_before_its_runner(
             psql.execute("LOCK TABLE dead_letter IN EXCLUSIVE MODE")  # every settle writes to it
             task = asyncio.create_task(runner.run())
             await until_blocked(other)
+            await until(other, LISTENERS.format(1))
             runner.stop()
-            await until(other, SILENT)
+            await until(other, LISTENERS.format(0))
         await asyncio.wait_for(task, BRIEFLY.total_seconds())
     crashes = psql.execute("SELECT crashes FROM work WHERE document_id = %s", [sent.document_id])
     assert crashes.fetchone() == (1,)
@@ -65,7 +69,7 @@ async def test_a_chore_that_failed_is_tried_again(engine: AsyncEngine, psql: Psq
     )
     psql.execute("UPDATE worker SET beat_at = now() - interval '1 hour'")
     beat = timedelta(seconds=0.1)
-    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 20)):
+    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 600)):
         await until(psql, "SELECT is_called FROM refused")
         psql.execute("DROP TRIGGER refuse ON worker")
         (done,) = await pipeline.wait(sent.document_id, timeout=BRIEFLY)
@@ -94,9 +98,10 @@ async def test_an_attempt_that_outlives_its_claim_does_not_hide_the_next(
     for trigger in ("cancel", "requeue"):
         await pipeline.apply(trigger, sent.document_id, reason="test")
     await asyncio.wait_for(begun[1].wait(), BRIEFLY.total_seconds())
+    first, _ = runner._driving
     ends[0].set()
-    await until(psql, "SELECT count(*) = 1 FROM work WHERE lane = 'claimed'")
-    await asyncio.sleep(0)
+    await asyncio.wait_for(first, BRIEFLY.total_seconds())
+    assert psql.execute("SELECT lane FROM work").fetchall() == [("claimed",)]
     runner.stop()
     await until(psql, "SELECT draining FROM worker")
     ends[1].set()
@@ -115,7 +120,7 @@ async def test_a_fenced_worker_waits_until_it_can_register_again(
         "RAISE 'starting up' USING ERRCODE = 'cannot_connect_now'; END $$"
     )
     beat = timedelta(seconds=0.1)
-    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 100)):
+    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 600)):
         await until(psql, "SELECT count(*) = 1 FROM worker")
         psql.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON worker FOR EACH ROW EXECUTE FUNCTION refuse()"
