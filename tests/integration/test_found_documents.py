@@ -216,7 +216,9 @@ async def test_children_appear_with_the_transition_of_their_parent(
     assert (born(psql), (await pipeline.get(parent)).state) == (2, "parse_complete")
 
 
-async def test_a_settle_that_is_cut_off_is_repeated_whole(engine: AsyncEngine, psql: Psql, onlooker: Psql) -> None:
+async def test_a_settle_that_is_cut_off_is_repeated_whole(
+    engine: AsyncEngine, psql: Psql, onlooker: Psql
+) -> None:
     """The connection dies between children and transition: neither is kept, then both once."""
     hooks = unpacking()
     pipeline = pipeline_with(engine, hooks)
