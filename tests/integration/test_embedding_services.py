@@ -121,10 +121,8 @@ async def test_a_killed_worker_costs_one_batch(
         *(sys.executable, "-c", program, database_url, service.address),
         env={**os.environ, "PYTHONPATH": paths},
     )
-    async with asyncio.timeout(STARTS_WITHIN_SECONDS):
-        while len(service.asked) < 3:
-            await asyncio.sleep(0.01)
-    await service.begun()  # the batch that is lost is with the service
+    # The batch that is lost is with the service.
+    assert await asyncio.to_thread(service._begun.wait, STARTS_WITHIN_SECONDS)
     victim.send_signal(signal.SIGKILL)
     await victim.wait()
     assert psql.execute("SELECT count(*) FROM vector_buffer").fetchone() == (4,)
