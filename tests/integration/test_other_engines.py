@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from statemachine_pipeline import Incoming, Pipeline
 from statemachine_pipeline.database.borrowed import at_once
+from statemachine_pipeline.database.timeouts import Timeouts
 from statemachine_pipeline.errors import (
     DatabaseUnavailable,
     DefinitionError,
@@ -341,10 +342,9 @@ async def test_a_lock_that_lasts_is_told_alike_on_asyncpg(
     asyncpg_engine: AsyncEngine, psql: Psql
 ) -> None:
     """What may pass is DatabaseUnavailable, on whichever driver."""
-    pipeline = pipeline_with(asyncpg_engine)
+    impatient = Timeouts(lock=timedelta(seconds=0.05))
+    pipeline = Pipeline(asyncpg_engine, timeouts=impatient)
     sent = await pipeline.submit(b"text")
-    psql.execute(f"ALTER DATABASE {psql.info.dbname} SET lock_timeout = '50ms'")
-    await asyncpg_engine.dispose()
     with psql.transaction():
         psql.execute("SELECT FROM document FOR UPDATE")
         with pytest.raises(DatabaseUnavailable, match="applying cancel"):
