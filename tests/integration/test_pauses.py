@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from fix_pipelines import (
     BRIEFLY,
     Hooks,
@@ -19,6 +20,8 @@ from fix_pipelines import (
     until,
     until_blocked,
 )
+from fix_postgres import connect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.errors import PauseRefused
@@ -27,10 +30,10 @@ from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from statemachine_pipeline.testing import Databases
 
     Psql = psycopg.Connection[Any]
 
@@ -116,6 +119,22 @@ async def test_a_pause_ends_by_itself(
     assert await pipeline.operations.resume(**place) == []
 
 
+@pytest.fixture(scope="module")
+def unpaused_url(smp_databases: Databases) -> Iterator[str]:
+    """The URL of a database that is shared by tests which leave nothing in it."""
+    url = smp_databases.make()
+    yield url
+    smp_databases.drop(url)
+
+
+@pytest.fixture
+def unpaused(unpaused_url: str) -> Iterator[Psql]:
+    """A connection to it."""
+    with connect(unpaused_url) as connection:
+        connection.execute("SET search_path TO smp, public")
+        yield connection
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
@@ -145,14 +164,14 @@ async def test_a_pause_ends_by_itself(
     ],
 )
 async def test_a_pause_that_means_nothing_is_refused(
-    engine: AsyncEngine, psql: Psql, asked: dict[str, Any], found: str
+    unpaused_url: str, unpaused: Psql, asked: dict[str, Any], found: str
 ) -> None:
     """'Bad input gets an error that names what was asked, what was found, what to do'."""
-    pipeline = pipeline_with(engine)
+    pipeline = pipeline_with(create_async_engine(unpaused_url, poolclass=sa.NullPool))
     with pytest.raises(PauseRefused) as refused:
         await pipeline.operations.pause(**({"reason": "why"} | asked))
     assert found in str(refused.value)
-    assert psql.execute("SELECT count(*) FROM pause").fetchone() == (0,)
+    assert unpaused.execute("SELECT count(*) FROM pause").fetchone() == (0,)
 
 
 async def test_only_a_stage_that_is_known_can_be_resumed(engine: AsyncEngine) -> None:
@@ -183,14 +202,15 @@ async def test_a_pipeline_without_the_hooks_knows_the_stages(
     ],
     ids=["of nothing", "fault without an end", "stage twice", "tenant twice"],
 )
-def test_postgresql_refuses_pauses_that_mean_nothing(psql: Psql, rows: list[Any]) -> None:
+def test_postgresql_refuses_pauses_that_mean_nothing(unpaused: Psql, rows: list[Any]) -> None:
     """'What must hold is enforced in the database'."""
     insert = "INSERT INTO pause (stage, tenant, fault, reason, by) VALUES (%s, %s, %s, 'why', 'me')"
     *before, last = rows
-    for row in before:
-        psql.execute(insert, row)
-    with pytest.raises(psycopg.errors.IntegrityError):
-        psql.execute(insert, last)
+    with unpaused.transaction(force_rollback=True):
+        for row in before:
+            unpaused.execute(insert, row)
+        with pytest.raises(psycopg.errors.IntegrityError):
+            unpaused.execute(insert, last)
 
 
 async def test_a_fault_and_a_person_pause_side_by_side(engine: AsyncEngine, psql: Psql) -> None:

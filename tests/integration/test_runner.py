@@ -19,10 +19,13 @@ from fix_pipelines import (
 )
 from fix_postgres import connect
 
+from statemachine_pipeline.retry import Constant
+from statemachine_pipeline.runner import loop
 from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     import psycopg
+    import pytest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Claim
@@ -59,7 +62,8 @@ async def test_a_chore_that_has_begun_ends_before_its_runner(
 
 async def test_a_chore_that_failed_is_tried_again(engine: AsyncEngine, psql: Psql) -> None:
     """Whatever a rescue raises, the next one is made."""
-    pipeline = pipeline_with(engine)
+    at_once = Constant(base=timedelta(0))
+    pipeline = pipeline_with(engine, queue_parse=plain(accept, backoff=at_once))
     sent = await pipeline.submit(b"text")
     await (await hand(pipeline)).claim_one()
     psql.execute(
@@ -110,9 +114,10 @@ async def test_an_attempt_that_outlives_its_claim_does_not_hide_the_next(
 
 
 async def test_a_fenced_worker_waits_until_it_can_register_again(
-    engine: AsyncEngine, psql: Psql
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that is away for longer than the dead limit ends no worker."""
+    monkeypatch.setattr(loop, "POLL_SECONDS_LAST", 0.1)  # what it waits for, growing, in between
     pipeline = pipeline_with(engine)
     psql.execute(
         "CREATE SEQUENCE refused; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
