@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import (
+    BRIEFLY,
     Hooks,
     completed,
     hand,
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.records import Document
 
     Psql = psycopg.Connection[Any]
-
-BRIEF = timedelta(seconds=20)
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ async def test_children_are_documents_of_their_own(engine: AsyncEngine, psql: Ps
         waiting = psql.execute("SELECT DISTINCT priority FROM work").fetchall()
         hooks.accept_parse.go_on()
         found = await children_of(pipeline, parent)
-        await pipeline.wait(parent, *(one.id for one in found.values()), timeout=BRIEF)
+        await pipeline.wait(parent, *(one.id for one in found.values()), timeout=BRIEFLY)
 
     assert waiting == [(7,)]
     assert list(found) == ["bill", "list"]

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.errors import PauseRefused
 from statemachine_pipeline.hooks import StageFault
+from statemachine_pipeline.runner import loop
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.slots import Slots
 
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
     Psql = psycopg.Connection[Any]
 
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due, and what is paused, is looked for at once."""
+    monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
 
 
 async def _claimed(pipeline: Pipeline) -> set[tuple[str, str]]:
@@ -250,6 +257,7 @@ async def test_a_fault_long_ago_is_not_told_as_when_the_stage_was_paused(
     assert (await pauses.fault("finish_parse", "no key", HOUR)).since > first.since
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_resuming_after_a_stage_fault_takes_its_documents_up_at_once(
     engine: AsyncEngine, psql: Psql
 ) -> None:
@@ -323,6 +331,7 @@ async def test_a_worker_knows_the_pauses_before_its_first_claim(
         psql.execute("SELECT pg_advisory_unlock(1)")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_worker_finishes_its_stage_and_hands_a_paused_tenants_document_back(
     engine: AsyncEngine, psql: Psql
 ) -> None:

@@ -145,6 +145,7 @@ async def test_what_is_nobodys_fault_gives_the_attempt_back(
     assert 3500 < until_seconds[0] <= 3600
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_stage_fault_pauses_the_stage_and_charges_nobody(
     engine: AsyncEngine, psql: Psql
 ) -> None:
