@@ -29,7 +29,7 @@ from statemachine_pipeline import Lifecycle, Pipeline, by_hand
 from statemachine_pipeline.errors import DocumentNotFound, PipelineError
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, StageFault, Wait
 from statemachine_pipeline.records import Facts, ParsedText
-from statemachine_pipeline.runner import drive, loop
+from statemachine_pipeline.runner import chores, drive, loop
 
 if TYPE_CHECKING:
     import psycopg
@@ -524,8 +524,11 @@ async def test_apply_by_state_says_first_what_it_would_do(engine: AsyncEngine) -
         await pipeline.apply("cancel", ids[0], state="uploaded", reason="r")
 
 
-async def test_a_worker_that_ends_gives_back_what_it_holds(engine: AsyncEngine, psql: Psql) -> None:
+async def test_a_worker_that_ends_gives_back_what_it_holds(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopping twice gives everything back at once, unspent."""
+    monkeypatch.setattr(chores, "LEAVE_SECONDS", 60.0)  # however busy the machine is
     hooks = Hooks()
     hooks.finish_parse.block()
     pipeline = pipeline_with(engine, hooks)
