@@ -47,9 +47,7 @@ async def test_a_chore_that_has_begun_ends_before_its_runner(
     engine: AsyncEngine, psql: Psql, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off in the middle of a statement, it would leave a connection that nobody closes."""
-    monkeypatch.setattr(
-        loop, "CHORE_SECONDS", 60.0
-    )  # one may be over before a busy machine goes on
+    monkeypatch.setattr(loop, "CHORE_SECONDS", 60.0)  # one may pass on a busy machine
     pipeline = pipeline_with(engine)
     sent = await pipeline.submit(b"text")
     await (await hand(pipeline)).claim_one()
