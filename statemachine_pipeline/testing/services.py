@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Vectorise: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 """The longest that a request is kept waiting; then it is answered, so that no test hangs."""
 
 
