@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from budget import measure
+from budget import ENOUGH, measure
 from fix_limited_server import LimitedServer
 from fix_pipelines import BRIEFLY, hand, leap, pipeline_with, running, until, write
 
@@ -520,11 +520,11 @@ async def test_the_embedder_tells_what_its_answers_said(
 
 
 def test_four_workers_use_what_a_provider_allows_and_are_never_refused(empty_url: str) -> None:
-    """No 429 once warm, and more than half of the tokens that flow in; its minute has six seconds.
+    """At least 97 % of the tokens that flow in, and no 429 once warm; its minute has six seconds.
 
-    ``tests/benchmarks/budget.py`` does the same with a real minute, and measures the share: 97 %.
+    ``tests/benchmarks/budget.py`` does the same with a real minute.
     """
     found = measure(empty_url, minute=6.0, minutes=1.5)
 
-    assert found.share > 0.5, found
+    assert found.share >= ENOUGH, found
     assert found.refused == 0, found
