@@ -29,6 +29,7 @@ from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
 from statemachine_pipeline.database.store import Store
+from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.timeouts import (
     BoundedEngine,
@@ -41,11 +42,11 @@ from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesUnmapped
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.operations import Operations, connection_of
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.loop import Runner
-from statemachine_pipeline.stages import Stages, by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
         Submitted,
         Transition,
     )
-    from statemachine_pipeline.stages import Bound
+    from statemachine_pipeline.stages import Bound, Stages
 
 EMBEDDED = "embedded"
 RUNS_ON = "psycopg"
@@ -90,6 +91,10 @@ class Pipeline:
             process of the pipeline needs it, and a prefix belongs to one pipeline.
         timeouts: How long to wait for the database.
 
+    Attributes:
+        schema: The PostgreSQL schema.
+        metrics: What this process counts of its runners' work.
+
     Raises:
         DefinitionError: A trigger has no hook, a hook does not fit, or ``blobs`` is no store.
         MissingExtra: ``blobs`` needs obstore, and it is not installed.
@@ -107,12 +112,14 @@ class Pipeline:
         timeouts: Timeouts | None = None,
     ) -> None:
         migrations.quoted(schema)
-        self.schema = schema
+        self.schema, self.metrics = schema, Metrics()
         self._tables = tables(schema)
         self._database, self._directory = database, directory
         self._own_engine = not isinstance(database, AsyncEngine)
         self._timeouts = timeouts or Timeouts()
-        self._engine = self._bounded(database) if isinstance(database, AsyncEngine) else None
+        self._engine: AsyncEngine | None = None
+        if isinstance(database, AsyncEngine):
+            self._engine = BoundedEngine(database, self._timeouts)
         self._server: Any = None
         self._checked = False
         self._blobs = blobs if blobs is None or isinstance(blobs, Blobs) else ObjectBlobs(blobs)
@@ -526,6 +533,7 @@ class Pipeline:
             drain=drain,
             liveness=alive,
             documents=documents,
+            metrics=self.metrics,
         )
 
     async def _open(self) -> None:
@@ -541,19 +549,11 @@ class Pipeline:
         elif self._engine is None:
             self._engine = self._made(str(self._database))
         if self._stages is None:
-            with answering("reading the lifecycle"):
-                async with self.engine.connect() as connection:
-                    stored = await connection.run_sync(migrations.newest, self.schema)
-            hooks = dict.fromkeys(stored.graph.forward_triggers())
-            hooks |= dict.fromkeys(stored.by_hand, by_hand)
-            self._stages = Stages(stored.graph, hooks, earned=stored.earned)
+            self._stages = await stored_stages(self.engine, self.schema)
             self._checked = True
 
     def _made(self, url: str) -> AsyncEngine:
-        return self._bounded(create_async_engine(**connecting(url, self._timeouts)))
-
-    def _bounded(self, engine: AsyncEngine) -> AsyncEngine:
-        return BoundedEngine(engine, self._timeouts)
+        return BoundedEngine(create_async_engine(**connecting(url, self._timeouts)), self._timeouts)
 
     async def _ready(self) -> None:
         """Check once that the database was migrated to this lifecycle."""

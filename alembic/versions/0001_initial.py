@@ -207,6 +207,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("correlation_id", sa.Text(), nullable=False),
         sa.Column("run_seconds", sa.Double(), nullable=True),
+        sa.Column("tokens", sa.BigInteger(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column(
             "at",
@@ -259,6 +260,8 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
+        sa.Column("settled", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column(
             "serves",
@@ -292,6 +295,7 @@ def upgrade() -> None:
         sa.Column("chunk_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("vector_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("correlation_id", sa.Text(), nullable=False),
+        sa.Column("traceparent", sa.Text(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column(
             "metadata",

@@ -26,8 +26,6 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
 from statemachine_pipeline.blobs import PIECE_BYTES, content_id, new_key
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import objects
@@ -37,6 +35,8 @@ from statemachine_pipeline.errors import (
     PipelineError,
     SourceRefused,
 )
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.sources import Content
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Objects:
         try:
             await self._delete(given_up)
         except (BlobsUnavailable, BlobsRefused) as error:
-            logger.warning("bytes of deleted documents wait for `sweep`: {}", error)
+            note(log_events.ERASURE_WAITS, "bytes of deleted documents wait for `sweep`: {}", error)
 
     async def _give_up(self, lock: Any, given: dict[str, Any]) -> list[str]:
         with answering("giving up objects"):

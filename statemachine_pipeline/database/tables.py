@@ -152,6 +152,8 @@ def _document(metadata: sa.MetaData) -> sa.Table:
         _count("chunk_count"),
         _count("vector_count"),
         _text("correlation_id"),
+        # Of the trace in which it was submitted, as W3C writes it.
+        _text("traceparent", nullable=True),
         _text("last_error", nullable=True),
         sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         # No cascade: a document's row goes after the rows of those found in it.
@@ -205,6 +207,7 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
         _text("reason", nullable=True),
         _text("correlation_id"),
         sa.Column("run_seconds", sa.Double),
+        sa.Column("tokens", sa.BigInteger),
         _text("error", nullable=True),
         _time("at"),
         # Stored: PostgreSQL 18 makes generated columns virtual by default, and a foreign key
@@ -296,6 +299,9 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _text("lifecycle", nullable=True),
         _time("started_at"),
         _time("beat_at"),
+        # With the beat: how many outcomes it has written, and when it last told of one.
+        _count("settled", 0, sa.BigInteger),
+        _time("settled_at", nullable=True, default=False),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
         # Stages by their triggers, each with the provider that it asks or null.
         sa.Column("serves", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),

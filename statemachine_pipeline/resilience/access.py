@@ -7,10 +7,10 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import RateLimited, Signal
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.providers import under_way
 from statemachine_pipeline.resilience.breakers import FleetBreaker, heard_of
 from statemachine_pipeline.resilience.budgets import SHORTEST, LeasedBudget
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.providers import Providers, View
     from statemachine_pipeline.failures import FailureRule
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.providers import Provider
     from statemachine_pipeline.resilience.breakers import ProviderClosed
     from statemachine_pipeline.resilience.budgets import Charge
@@ -37,6 +38,7 @@ class Access:
         provider: Which one.
         store: What the fleet knows of it.
         worker: Who asks.
+        metrics: Where it is counted how it is asked.
 
     Attributes:
         provider: Which one.
@@ -44,8 +46,8 @@ class Access:
         budget: This runner's part of its budget.
     """
 
-    def __init__(self, provider: Provider, store: Providers, worker: int) -> None:
-        self.provider = provider
+    def __init__(self, provider: Provider, store: Providers, worker: int, metrics: Metrics) -> None:
+        self.provider, self._metrics = provider, metrics
         self.breaker = FleetBreaker(provider, store, worker)
         self.budget = LeasedBudget(provider, store)
 
@@ -164,14 +166,17 @@ class Accesses:
         store: What the fleet knows of them.
         worker: Who asks.
         providers: Those of its stages.
+        metrics: Where it is counted how they are asked.
 
     Attributes:
         due: Those whose breaker lets one request through, if nobody makes it yet.
     """
 
-    def __init__(self, store: Providers, worker: int, providers: Iterable[Provider]) -> None:
+    def __init__(
+        self, store: Providers, worker: int, providers: Iterable[Provider], metrics: Metrics
+    ) -> None:
         self._store = store
-        self._by_name = {p.name: Access(p, store, worker) for p in providers}
+        self._by_name = {p.name: Access(p, store, worker, metrics) for p in providers}
         self._free = FreeAccess()
         self._is_known = False
         self._down: frozenset[str] = frozenset()
@@ -209,9 +214,10 @@ class Accesses:
         """Log each provider that goes down or comes back, once."""
         down = {view.provider: view.reason for view in views if view.state != "closed"}
         for name in sorted(down.keys() - self._down):
-            logger.warning("provider {!r} is not asked for now: {}", name, down[name])
+            told = "provider {!r} is not asked for now: {}"
+            note(log_events.PROVIDER_DOWN, told, name, down[name], provider=name)
         for name in sorted(self._down - down.keys()):
-            logger.info("provider {!r} is asked again", name)
+            note(log_events.PROVIDER_BACK, "provider {!r} is asked again", name, provider=name)
         self._down = frozenset(down)
 
     async def close(self) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.vectors import VectorBuffer
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.resilience.access import Access, FreeAccess
     from statemachine_pipeline.stages import Bound
 
@@ -38,10 +39,14 @@ class Batcher:
         buffer: Where missing vectors are looked up and finished ones kept.
         bound: The stage.
         access: The way to its provider.
+        metrics: Where it is counted how full requests are.
     """
 
-    def __init__(self, buffer: VectorBuffer, bound: Bound, access: Access | FreeAccess) -> None:
+    def __init__(
+        self, buffer: VectorBuffer, bound: Bound, access: Access | FreeAccess, metrics: Metrics
+    ) -> None:
         self._buffer, self._stage, self._access = buffer, bound.stage, access
+        self._trigger, self._metrics = bound.trigger, metrics
         self._embedder = bound.stage.hook
         self._limits = bound.stage.request_limits
         self._queue = Queue(self._limits)

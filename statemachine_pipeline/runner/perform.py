@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.limits import ProcessLimits
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.resilience.access import Accesses
     from statemachine_pipeline.stages import Bound
 
@@ -70,6 +71,7 @@ class Performer:
         served: The stages of this runner. Each may have as many threads or child processes as it
             makes attempts at a time, so that none of them waits while its deadline passes; they
             are started when first needed.
+        metrics: Where it is counted how full requests are.
     """
 
     def __init__(
@@ -79,9 +81,10 @@ class Performer:
         withdrawals: Withdrawals,
         accesses: Accesses,
         served: Sequence[Bound],
+        metrics: Metrics,
     ) -> None:
         self._store, self._pauses = store, pauses
-        self._withdrawals, self._accesses = withdrawals, accesses
+        self._withdrawals, self._accesses, self._metrics = withdrawals, accesses, metrics
         threads = sum(b.stage.slots for b in served if b.stage.where == "thread")
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="hook")
         sizes: Counter[ProcessLimits] = Counter()
@@ -187,7 +190,9 @@ class Performer:
     def _batcher(self, bound: Bound) -> Batcher:
         if bound.trigger not in self._batchers:
             access = self._accesses.of(bound.stage.provider)
-            self._batchers[bound.trigger] = Batcher(self._store.vectors, bound, access)
+            self._batchers[bound.trigger] = Batcher(
+                self._store.vectors, bound, access, self._metrics
+            )
         return self._batchers[bound.trigger]
 
 

@@ -302,9 +302,9 @@ async def test_the_wait_of_a_stages_schedule_is_stored(
     await pipeline.submit(b"text", name="a")
     worker = await hand(pipeline)
     claim, bound = await worker.claim_one()
-    facts = worker._drive._facts(claim, bound)
+    facts = worker.proposer.facts(claim, bound)
     failed = Failed(code="x", reason="y")
-    await worker.settle(worker._drive._propose(claim, bound, failed, facts, frozenset(), 0.0))
+    await worker.settle(worker.proposer.propose(claim, bound, failed, facts, frozenset(), 0.0))
     row = psql.execute("SELECT lane, extract(epoch FROM run_at - now()) FROM work").fetchone()
     assert row is not None
     assert row[0] == "deferred"

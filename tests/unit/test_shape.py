@@ -38,7 +38,6 @@ HOLDS_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 MODULE_LINES = 350
 # Measured when it was listed, with the reason; each may shrink and not grow.
 LONG_MODULES = {
-    "cli/verbs.py": (586, "every verb with its options, as typer reads them"),
     "database/statements/claims.py": (560, "one function per statement, half of it is SQL"),
     "database/statements/content.py": (420, "one function per statement"),
     "database/statements/documents.py": (390, "one function per statement"),
@@ -56,6 +55,7 @@ LONG_MODULES = {
 
 FUNCTION_LINES = 55
 LONG_FUNCTIONS = {
+    "database/tables.py:_document": (57, "one table with its indexes"),
     "database/tables.py:_work": (56, "one table with its indexes"),
     "database/statements/claims.py:claim": (61, "one statement with its parameters"),
     "database/statements/documents.py:move": (95, "one statement with its comments"),

@@ -28,11 +28,14 @@ from statemachine_pipeline.decide import Crashed, Decision, Failed, Outcome, Suc
 from statemachine_pipeline.errors import TransitionRefused
 from statemachine_pipeline.graph import FAIL, RETRY
 from statemachine_pipeline.hooks import Claim, Reject, Retry
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.records import Accepted, Facts, Incoming, Validated, sha256_hex
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
+from statemachine_pipeline.runner.journal import Journal
 from statemachine_pipeline.runner.perform import Performer
+from statemachine_pipeline.runner.proposing import Proposer
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.testing.machines.charts import chart
 from statemachine_pipeline.testing.stand_ins import is_stand_in
@@ -94,6 +97,7 @@ class Bench:
         self.workers = Workers(engine, self.tables)
         self.pauses = Pauses(engine, self.tables, stages)
         self.store = store(engine, self.tables, stages, reader, patience=PATIENCE)
+        self.proposer = Proposer(self.store, stages)
         self.served = stages.served(None)
         longest = (max(b.stage.deadline, b.stage.fault_pause, b.stage.wait) for b in self.served)
         self.age = MONTH + max(longest, default=timedelta(0))
@@ -104,8 +108,11 @@ class Bench:
         """Register a worker and return it."""
         worker = await self.workers.register()
         # Stages on a bench name no providers; see ``with_stand_ins``.
-        accesses = Accesses(Providers(self.engine, self.tables), worker, ())
-        performer = Performer(self.store, self.pauses, self._withdrawals, accesses, self.served)
+        metrics = Metrics()
+        accesses = Accesses(Providers(self.engine, self.tables), worker, (), metrics)
+        performer = Performer(
+            *(self.store, self.pauses, self._withdrawals, accesses, self.served, metrics)
+        )
         return Hand(self, worker, performer)
 
     async def submit(self, content: bytes, source_uri: str, tenant: str) -> Submitted:
@@ -205,9 +212,9 @@ class Hand:
         if aim is not None:
             aim = self._bench.chart.by_text(aim)
         outcome = await self._outcome(ticket, aim)
-        known = await drive._facts_with_key(claim, bound, outcome)
+        known = await self._bench.proposer.facts_with_key(claim, bound, outcome)
         admitted = self._bench.stages.after(bound.state) if goes_on else frozenset()
-        made = drive._propose(claim, bound, outcome, known, admitted, 0.0)
+        made = self._bench.proposer.propose(claim, bound, outcome, known, admitted, 0.0)
         if aim is None or not isinstance(outcome, Succeeded):
             return dataclasses.replace(made, decide=functools.partial(self._either, made, outcome))
         steer = functools.partial(self._steered, made, outcome, aim, admitted)
@@ -216,9 +223,9 @@ class Hand:
     async def fail(self, ticket: Ticket, error: BaseException) -> Proposal:
         """Return what is to be settled after a hook that raised."""
         outcome = await self._performer.judge(ticket.claim, ticket.bound, error)
-        drive, _ = self._drive()
-        facts = drive._facts(ticket.claim, ticket.bound)
-        made = drive._propose(ticket.claim, ticket.bound, outcome, facts, frozenset(), 0.0)
+        proposer = self._bench.proposer
+        facts = proposer.facts(ticket.claim, ticket.bound)
+        made = proposer.propose(ticket.claim, ticket.bound, outcome, facts, frozenset(), 0.0)
         return dataclasses.replace(made, decide=functools.partial(self._either, made, outcome))
 
     async def settle(self, ticket: Ticket, proposal: Proposal) -> tuple[Settled, Ticket | None]:
@@ -254,7 +261,9 @@ class Hand:
         slots = Slots(bench.served, lambda: None)
         # Proposals are those of the runner; nothing is performed or settled by it.
         settling: Any = None
-        return Drive(bench.store, bench.stages, slots, self._performer, settling), slots
+        journal = Journal(Metrics())
+        drive = Drive(bench.store, bench.stages, slots, self._performer, settling, journal)
+        return drive, slots
 
     async def _outcome(self, ticket: Ticket, aim: Aim | None) -> Outcome:
         claim, bound = ticket.claim, ticket.bound

@@ -1,0 +1,108 @@
+"""What a runner tells of its documents: a line of the log and its counts, from one call each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.noting import note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.database.proposal import Proposal
+    from statemachine_pipeline.decide import Decision
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.observability.log_events import LogEvent
+    from statemachine_pipeline.observability.metrics import Metrics
+    from statemachine_pipeline.stages import Bound
+
+_ENDINGS: dict[type[Outcome], tuple[str, LogEvent]] = {
+    Succeeded: ("succeeded", log_events.STAGE_SUCCEEDED),
+    Postponed: ("postponed", log_events.STAGE_POSTPONED),
+    Failed: ("failed", log_events.STAGE_FAILED),
+    Crashed: ("crashed", log_events.STAGE_CRASHED),
+}
+
+
+class Journal:
+    """Tells what one runner does.
+
+    Args:
+        metrics: Where it is counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def claimed(self, claims: Sequence[tuple[Claim, Bound]], seconds: float) -> None:
+        """Tell that the database answered a claim, with these documents."""
+        self._metrics.observe(instruments.CLAIM_SECONDS, seconds)
+        if not claims:
+            self._metrics.add(instruments.EMPTY_CLAIMS)
+        for claim, bound in claims:
+            self._metrics.add(instruments.CLAIMED, stage=bound.trigger)
+            note(
+                log_events.CLAIMED,
+                "claimed for {}",
+                bound.trigger,
+                document_id=str(claim.document.id),
+                correlation_id=claim.document.correlation_id,
+            )
+
+    def started(self, claim: Claim, bound: Bound) -> None:
+        """Tell that a hook is called."""
+        if claim.attempt == 1:
+            # Both by the database's clock: when it was claimed, and since when it stands there.
+            waited = (claim.deadline_at - bound.stage.deadline - claim.entered_at).total_seconds()
+            self._metrics.observe(instruments.WAIT_SECONDS, max(waited, 0.0), stage=bound.trigger)
+        note(log_events.STAGE_STARTED, "{} begins", bound.trigger)
+
+    def settled(self, proposal: Proposal, decision: Decision, seconds: float) -> None:
+        """Tell that an outcome is written, and what became of the document."""
+        self._metrics.observe(instruments.SETTLE_SECONDS, seconds)
+        if proposal.bound is not None and proposal.outcome is not None:
+            self._attempted(proposal.bound, proposal.outcome, decision, proposal.run_seconds or 0.0)
+        if decision.lane is None and decision.steps:
+            self._ended(decision)
+
+    def _attempted(
+        self, bound: Bound, outcome: Outcome, decision: Decision, run_seconds: float
+    ) -> None:
+        name, event = _ENDINGS[type(outcome)]
+        code = "" if isinstance(outcome, Succeeded) else outcome.code
+        stage = bound.trigger
+        self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
+        self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
+        told: dict[str, Any] = {"outcome": name, "state": decision.state}
+        told["duration_s"] = round(run_seconds, 6)
+        if isinstance(outcome, Succeeded):
+            note(event, "{} is earned", stage, **told)
+            return
+        told |= {"error_code": code, "error_type": getattr(outcome, "error_type", None)}
+        note(event, "{} was not earned: {}", stage, outcome.reason, **told)
+
+    def _ended(self, decision: Decision) -> None:
+        self._metrics.add(instruments.ENDED, state=decision.state)
+        parked = decision.parked
+        if parked is None:
+            note(log_events.DOCUMENT_ENDED, "it is {}", decision.state, state=decision.state)
+            return
+        note(
+            log_events.DEAD_LETTERED,
+            "it failed for good at {} after {} attempts: {}",
+            *(parked.stage, parked.attempts, parked.failed.reason),
+            state=decision.state,
+            error_code=parked.failed.code,
+        )
+
+    def lost(self, claim: Claim) -> None:
+        """Tell that a write was refused by the claim's fence."""
+        self._metrics.add(instruments.STALE, stage=claim.stage)
+        note(log_events.CLAIM_LOST, "the claim had passed to somebody else; nothing was written")
+
+    def rescued(self, count: int) -> None:
+        """Tell that claims were taken over from workers that died or are late."""
+        self._metrics.add(instruments.RESCUED, count)
+        note(log_events.CLAIMS_RESCUED, "{} claims were rescued", count)
