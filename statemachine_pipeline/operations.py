@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.letters import DeadLetter, DeadLetterGroup
     from statemachine_pipeline.obstacles import Pause
+    from statemachine_pipeline.oversight.oversight import Oversight
     from statemachine_pipeline.records import Applied, Submitted
 
 Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncConnection
@@ -57,6 +58,10 @@ class Operations:
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
         providers: The services that stages ask.
+        oversight: Looks at the whole.
+
+    Attributes:
+        oversight: Questions about the pipeline as a whole.
     """
 
     def __init__(
@@ -70,10 +75,11 @@ class Operations:
         objects: Objects | None,
         store_limit_bytes: int | None,
         providers: Providers,
+        oversight: Oversight,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
         self._letters, self._pauses, self._ready = letters, pauses, ready
-        self._providers = providers
+        self._providers, self.oversight = providers, oversight
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(

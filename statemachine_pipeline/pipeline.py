@@ -44,6 +44,7 @@ from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.operations import Operations, connection_of
+from statemachine_pipeline.oversight.oversight import Oversight
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.loop import Runner
@@ -230,6 +231,7 @@ class Pipeline:
             self._objects,
             self._store_limit_bytes,
             Providers(self.engine, self._tables),
+            Oversight(self.engine, self._tables, self.stages, self._ready),
         )
 
     @property

@@ -1,0 +1,4 @@
+"""How a pipeline does as a whole: its health, its fleet, what is slow and what it costs.
+
+Nothing here changes anything. Each question is a module; ``Oversight`` is where they are asked.
+"""
