@@ -255,9 +255,10 @@ class Hand:
 
     async def rescue(self, silent: float = 3600, grace: float = 3600) -> int:
         """Look for claims of the dead and of those past their deadline."""
-        return await self.store.rescue(
+        found = await self.store.rescue(
             self.worker, silent=timedelta(seconds=silent), grace=timedelta(seconds=grace)
         )
+        return len(found)
 
 
 async def hand(pipeline: Pipeline) -> Hand:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.keys import Key
+    from statemachine_pipeline.database.proposal import Settled
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.hooks import Reader
     from statemachine_pipeline.records import KeyKind
@@ -243,7 +244,9 @@ class Store:
                 found = await connection.execute(claims.promote(self._t))
                 return int(found.one()._mapping["count"])
 
-    async def rescue(self, worker: int, *, silent: timedelta, grace: timedelta) -> int:
+    async def rescue(
+        self, worker: int, *, silent: timedelta, grace: timedelta
+    ) -> list[tuple[Proposal, Settled]]:
         """Take claims from dead workers and from those far past their deadline.
 
         Any worker may, at any time: rows that another one is rescuing are skipped.
@@ -254,7 +257,7 @@ class Store:
             grace: A claim so far past its deadline is taken away.
 
         Returns:
-            How many documents were rescued.
+            Of each document that was rescued, what its claim came to.
         """
         with answering("rescuing"):
             async with self._autocommit.connect() as connection:
@@ -265,13 +268,13 @@ class Store:
                 await connection.execute(workers.bury(self._t))
         return rescued
 
-    async def _rescue(self, worker: int, grace: timedelta) -> int:
+    async def _rescue(self, worker: int, grace: timedelta) -> list[tuple[Proposal, Settled]]:
         async with self._engine.begin() as connection:
             given = {"grace": grace.total_seconds(), "states": list(self._stages.graph.states)}
             found = await connection.execute(claims.overdue(self._t), given | self._patience)
             proposals = [self._rescue_proposal(row) for row in found]
             if not proposals:
-                return 0
+                return []
             return await self._settlement.rescue(connection, proposals, worker)
 
     def _rescue_proposal(self, row: Any) -> Proposal:
@@ -303,6 +306,7 @@ class Store:
             bound=bound,
             decide=decision,
             facts=Facts(attempt=row.attempt, crashes=row.crashes),
+            outcome=outcome,
         )
 
     async def outstanding(self, served: Sequence[Bound]) -> int:

@@ -299,7 +299,8 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _text("lifecycle", nullable=True),
         _time("started_at"),
         _time("beat_at"),
-        # With the beat: how many outcomes it has written, and when it last told of one.
+        # With the beat: how many outcomes it has written that brought a document on, and when the
+        # last of them was.
         _count("settled", 0, sa.BigInteger),
         _time("settled_at", nullable=True, default=False),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from statemachine_pipeline.hooks import RateLimited, Signal
 from statemachine_pipeline.observability import log_events
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.providers import under_way
-from statemachine_pipeline.resilience.breakers import FleetBreaker, heard_of
+from statemachine_pipeline.resilience.breakers import FleetBreaker, ProviderClosed, heard_of
 from statemachine_pipeline.resilience.budgets import SHORTEST, LeasedBudget
+from statemachine_pipeline.resilience.counting import Counting
 from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.failures import FailureRule
     from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.providers import Provider
-    from statemachine_pipeline.resilience.breakers import ProviderClosed
     from statemachine_pipeline.resilience.budgets import Charge
 
 
@@ -47,8 +48,8 @@ class Access:
     """
 
     def __init__(self, provider: Provider, store: Providers, worker: int, metrics: Metrics) -> None:
-        self.provider, self._metrics = provider, metrics
-        self.breaker = FleetBreaker(provider, store, worker)
+        self.provider, self._counting = provider, Counting(provider.name, metrics)
+        self.breaker = FleetBreaker(provider, store, worker, self._counting)
         self.budget = LeasedBudget(provider, store)
 
     @contextlib.asynccontextmanager
@@ -77,7 +78,7 @@ class Access:
             StageFault: The request is larger than the whole budget.
             DatabaseUnavailable: The budget could not be asked.
         """
-        is_probe = self.breaker.admit()
+        is_probe, began = self._admitted(), time.monotonic()
         try:
             charge = await self.budget.take(tokens)
         except BaseException as error:
@@ -86,16 +87,20 @@ class Access:
             if isinstance(error, asyncio.CancelledError) and is_late():
                 raise RateLimited(SHORTEST) from None
             raise
+        self._counting.waited(began)
         if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
             self.budget.refund(charge)
+            self._counting.refused()
             raise self.breaker.refusal()
-        request = _Request()
+        request, began = _Request(), time.monotonic()
         try:
             with under_way(request):
                 yield request
         except BaseException as error:
             self._settle(request, charge, _asked_wait(error, rules))
             ending, why = heard_of(error, rules, is_late=is_late())
+            cost = {"requests": request.count, "tokens": request.tokens or 0}
+            self._counting.raised(began, error, ending, **cost)
             if await self.breaker.hear(ending, why, is_probe=is_probe):
                 raise self.breaker.refusal() from error
             raise
@@ -105,7 +110,16 @@ class Access:
                 await self.breaker.give_probe_back()
             return
         self._settle(request, charge, None)
+        used = tokens if request.tokens is None else request.tokens
+        self._counting.succeeded(began, requests=request.count, tokens=used)
         await self.breaker.hear("succeeded", "", is_probe=is_probe)
+
+    def _admitted(self) -> bool:
+        try:
+            return self.breaker.admit()
+        except ProviderClosed:
+            self._counting.refused()
+            raise
 
     def most_tokens(self, within: timedelta) -> int | None:
         """Return how many tokens a request may have, so that it waits for its own no longer."""
@@ -118,7 +132,7 @@ class Access:
     def _settle(self, request: _Request, charge: Charge, blocked: timedelta | None) -> None:
         self.budget.settle(
             charge,
-            requests=max(request.answers, 1),
+            requests=request.count,
             tokens=request.tokens,
             headers=request.headers,
             blocked=blocked,
@@ -246,6 +260,11 @@ class _Request:
         self.tokens: int | None = None
         self.headers: Mapping[str, str] = {}
         self.is_dropped = False
+
+    @property
+    def count(self) -> int:
+        """How many requests it was; one that was not answered is one."""
+        return max(self.answers, 1)
 
     def drop(self) -> None:
         """Say that nobody is asked after all: it counts as no request, and says nothing."""

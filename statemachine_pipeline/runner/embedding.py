@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline import vectors
 from statemachine_pipeline.batching import estimated_tokens
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, StageFault
+from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.records import Vectors
 from statemachine_pipeline.resilience.batches import Line, Queue, Text
 from statemachine_pipeline.resilience.budgets import SHORTEST
@@ -218,6 +219,7 @@ class Batcher:
             if not reduce(part):
                 request.drop()
                 return None
+            self._count_request(part)
             try:
                 with being_asked(part):
                     values = await self._embedder.embed([text.text for _, text in part])
@@ -225,6 +227,11 @@ class Batcher:
                 return refused
         await self._keep(part, self._checked(values, len(part)))
         return None
+
+    def _count_request(self, part: Sequence[Item]) -> None:
+        used = self._queue.limits.used(len(part), sum(text.tokens for _, text in part))
+        self._metrics.add(instruments.TEXTS, len(part), stage=self._trigger)
+        self._metrics.observe(instruments.BATCH_FILL, used, stage=self._trigger)
 
     def _checked(self, values: Any, count: int) -> list[list[float]]:
         """Return vectors as lists of the right number and length; all else is the stage's fault."""

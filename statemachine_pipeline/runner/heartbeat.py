@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from statemachine_pipeline.database.workers import Pulse
+    from statemachine_pipeline.runner.vitals import Vitals
 
 FENCE_SHARE = 0.8
 """Share of the dead limit without a beat after which a worker no longer trusts its claims."""
@@ -58,6 +59,7 @@ class Heartbeat:
         interval: Time between beats, and the longest that one may take.
         dead_after: Silence after which others take over.
         on_fenced: Called once, from a thread, when the worker must stop writing.
+        vitals: What it has done, which each beat tells.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Heartbeat:
         interval: timedelta,
         dead_after: timedelta,
         on_fenced: Callable[[], None],
+        vitals: Vitals,
     ) -> None:
         self._pulse, self._worker, self._on_fenced = pulse, worker, on_fenced
+        self._vitals = vitals
         self._interval = interval.total_seconds()
         self._limit = dead_after.total_seconds() * FENCE_SHARE
         self._stop, self._fence = threading.Event(), threading.Lock()
@@ -127,7 +131,11 @@ class Heartbeat:
             self._stop.set()
 
     def _answer(self) -> bool | None:
+        done = self._vitals.settled, self._vitals.idle_seconds
         try:
-            return self._pulse.beat(self._worker)
+            alive = self._pulse.beat(self._worker, *done)
         except DatabaseUnavailable:
             return None
+        if alive:
+            self._vitals.beat()
+        return alive

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.context import attempting, walking
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from statemachine_pipeline.database.proposal import Proposal
+    from statemachine_pipeline.database.proposal import Proposal, Settled
     from statemachine_pipeline.decide import Decision
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.observability.log_events import LogEvent
-    from statemachine_pipeline.observability.metrics import Metrics
+    from statemachine_pipeline.runner.vitals import Vitals
     from statemachine_pipeline.stages import Bound
 
 _ENDINGS: dict[type[Outcome], tuple[str, LogEvent]] = {
@@ -30,11 +31,11 @@ class Journal:
     """Tells what one runner does.
 
     Args:
-        metrics: Where it is counted.
+        vitals: Told of what brings documents on; with its metrics, where everything is counted.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, vitals: Vitals) -> None:
+        self._metrics, self._vitals = vitals.metrics, vitals
 
     def claimed(self, claims: Sequence[tuple[Claim, Bound]], seconds: float) -> None:
         """Tell that the database answered a claim, with these documents."""
@@ -62,21 +63,23 @@ class Journal:
     def settled(self, proposal: Proposal, decision: Decision, seconds: float) -> None:
         """Tell that an outcome is written, and what became of the document."""
         self._metrics.observe(instruments.SETTLE_SECONDS, seconds)
+        if not isinstance(proposal.outcome, Postponed):
+            self._vitals.settle()
         if proposal.bound is not None and proposal.outcome is not None:
-            self._attempted(proposal.bound, proposal.outcome, decision, proposal.run_seconds or 0.0)
+            stage, run_seconds = proposal.bound.trigger, proposal.run_seconds or 0.0
+            name, _ = _ENDINGS[type(proposal.outcome)]
+            self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
+            self._attempted(stage, proposal.outcome, decision, duration_s=round(run_seconds, 6))
         if decision.lane is None and decision.steps:
             self._ended(decision)
 
     def _attempted(
-        self, bound: Bound, outcome: Outcome, decision: Decision, run_seconds: float
+        self, stage: str, outcome: Outcome, decision: Decision, **fields: object
     ) -> None:
         name, event = _ENDINGS[type(outcome)]
         code = "" if isinstance(outcome, Succeeded) else outcome.code
-        stage = bound.trigger
         self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
-        self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
-        told: dict[str, Any] = {"outcome": name, "state": decision.state}
-        told["duration_s"] = round(run_seconds, 6)
+        told: dict[str, Any] = {"outcome": name, "state": decision.state, **fields}
         if isinstance(outcome, Succeeded):
             note(event, "{} is earned", stage, **told)
             return
@@ -102,7 +105,14 @@ class Journal:
         self._metrics.add(instruments.STALE, stage=claim.stage)
         note(log_events.CLAIM_LOST, "the claim had passed to somebody else; nothing was written")
 
-    def rescued(self, count: int) -> None:
+    def rescued(self, rescued: Sequence[tuple[Proposal, Settled]]) -> None:
         """Tell that claims were taken over from workers that died or are late."""
-        self._metrics.add(instruments.RESCUED, count)
-        note(log_events.CLAIMS_RESCUED, "{} claims were rescued", count)
+        self._metrics.add(instruments.RESCUED, len(rescued))
+        note(log_events.CLAIMS_RESCUED, "{} claims were rescued", len(rescued))
+        for proposal, settled in rescued:
+            # Of the attempt of another worker nobody knows how long it ran.
+            with walking(proposal.claim), attempting(proposal.claim):
+                if proposal.outcome is not None:
+                    self._attempted(proposal.claim.stage, proposal.outcome, settled.decision)
+                if settled.decision.lane is None:
+                    self._ended(settled.decision)

@@ -18,6 +18,7 @@ from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import log_events
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.resilience.access import Accesses
+from statemachine_pipeline.runner import baseline
 from statemachine_pipeline.runner.chores import (
     CHORE_SECONDS,
     all_ended,
@@ -38,6 +39,7 @@ from statemachine_pipeline.runner.probing import Probing
 from statemachine_pipeline.runner.registration import Registration
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
+from statemachine_pipeline.runner.vitals import Vitals
 from statemachine_pipeline.runner.wake import listen
 from statemachine_pipeline.runner.withdrawing import Withdrawing
 
@@ -89,6 +91,7 @@ class Runner:
 
     Attributes:
         worker: The number under which it claims now; None before its first.
+        vitals: How it does, for probes.
     """
 
     def __init__(
@@ -110,23 +113,20 @@ class Runner:
     ) -> None:
         self._prepare, self._after_load = prepare, after_load
         self._store, self._pauses, self._workers = store, pauses, workers
-        self._stages = stages
-        self._served = tuple(served)
-        self._withdrawals = withdrawals
+        self._stages, self._served = stages, tuple(served)
+        self._withdrawals, self._providers = withdrawals, providers
         self._withdrawing = Withdrawing(withdrawals, self._served, metrics)
-        self._providers = providers
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.slots for bound in self._served)
-        self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._aborting = asyncio.Event()
-        self._fenced = asyncio.Event()
+        self._wake, self._fenced = asyncio.Event(), asyncio.Event()
+        self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
         self._looking = asyncio.Lock()
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
-        self._metrics, self._journal = metrics, Journal(metrics)
-        self._outage = Outage(metrics)
+        self._metrics, self.vitals = metrics, Vitals(metrics)
+        self._journal, self._outage = Journal(self.vitals), Outage(metrics)
+        baseline.begin(metrics, stages.graph, self._served)
         self._registration = Registration(prepare, workers, stages, self._served, self._outage)
         self._turns, self._pausing = Turns(), Pausing(pauses, self._served)
         self.worker: int | None = None
@@ -185,6 +185,7 @@ class Runner:
     async def _run(self, until: Until) -> None:
         await self._prepare()
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self.vitals.watched())
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
@@ -193,17 +194,20 @@ class Runner:
                 self._fenced.clear()
                 if await self._work_as_one(worker, until):
                     return
+                self.vitals.turn("registering")
                 worker = await self._registration.register_again(self._stopping)
 
     async def _work_as_one(self, worker: int, until: Until) -> bool:
         """Work under one worker id; False when it was fenced and needs another."""
         self.worker = worker
+        self.vitals.begin()
         heartbeat = Heartbeat(
             self._workers.pulse(),
             worker,
             interval=self._liveness.beat,
             dead_after=self._liveness.dead_after,
             on_fenced=functools.partial(self._fence_from, asyncio.get_running_loop()),
+            vitals=self.vitals,
         )
         heartbeat.start()
         settling = Settling(self._store)
@@ -213,7 +217,7 @@ class Runner:
         performer = Performer(
             *(self._store, self._pauses, self._withdrawals, accesses, self._served, self._metrics)
         )
-        self._slots = slots = Slots(self._served, self._wake.set)
+        self._slots = slots = Slots(self._served, self._wake.set, self._metrics)
         drive = Drive(self._store, self._stages, slots, performer, settling, self._journal)
         self._probing = Probing(self._store, self._stages, accesses, slots, self._served, worker)
         ended = asyncio.Event()
@@ -249,6 +253,7 @@ class Runner:
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
+        self.vitals.turn("fenced")
         note(log_events.WORKER_FENCED, "worker {} counts as dead and stops", self.worker)
         loop.call_soon_threadsafe(self._fenced.set)
         loop.call_soon_threadsafe(self._wake.set)
@@ -299,6 +304,7 @@ class Runner:
 
     async def _claim(self, drive: Drive, worker: int) -> bool:
         """Claim what there are slots for; True when anything came."""
+        self.vitals.look()
         alone = self._suspects
         if alone and self._driving:
             return False  # what may take a worker down is run by one that holds nothing else
@@ -350,6 +356,7 @@ class Runner:
         """Wait for what runs, at most ``drain`` seconds, unless told or fenced meanwhile."""
         if self._fenced.is_set():
             return
+        self.vitals.turn("draining")
         self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)

@@ -43,7 +43,9 @@ from statemachine_pipeline.errors import (
     PoolerInTheWay,
     SchemaMissing,
 )
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.runner.heartbeat import Heartbeat
+from statemachine_pipeline.runner.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -227,6 +229,7 @@ async def test_a_hanging_beat_is_broken_off_and_the_worker_lives(proxy: Proxy, p
         interval=timedelta(seconds=0.1),
         dead_after=timedelta(seconds=30),
         on_fenced=fenced.set,
+        vitals=Vitals(Metrics()),
     )
     heart.start()
     newest = "SELECT max(beat_at) FROM worker"
@@ -251,6 +254,7 @@ async def test_a_worker_is_fenced_in_time_though_its_beat_hangs(proxy: Proxy) ->
         interval=timedelta(seconds=0.2),
         dead_after=timedelta(seconds=1),
         on_fenced=fenced.set,
+        vitals=Vitals(Metrics()),
     )
     # The new connection hangs too, for longer than the dead limit: libpq waits for two seconds.
     proxy.freeze(new=True)

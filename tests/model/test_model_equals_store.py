@@ -22,6 +22,7 @@ from statemachine_pipeline.database.proposal import Settled
 from statemachine_pipeline.decide import Decision, Failed
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.lifecycle import DocumentLifecycle
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.records import Accepted, Validated, sha256_hex
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
@@ -261,7 +262,7 @@ class World:
                 if row.state not in stages.leading_to(bound):
                     continue
                 for is_closed in (False, True):
-                    slots = Slots(list(stages), lambda: None)
+                    slots = Slots(list(stages), lambda: None, Metrics())
                     if is_closed:
                         slots.close()
                     drive = Drive(self.store, stages, slots, None, None, None)  # type: ignore[arg-type]

@@ -23,13 +23,18 @@ def register(t: Tables) -> Any:
 
 
 def beat(t: Tables) -> Any:
-    """Say that a worker lives; no row says that it was declared dead."""
+    """Say that a worker lives and what it did; no row says that it was declared dead."""
+    ago = sa.cast(sa.bindparam("ago", type_=sa.Double), sa.Double)
     return (
         sa.update(t.worker)
         .where(
             t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger), t.worker.c.dead_at.is_(None)
         )
-        .values(beat_at=clock())
+        .values(
+            beat_at=clock(),
+            settled=sa.bindparam("settled", type_=sa.BigInteger),
+            settled_at=clock() - seconds(ago),
+        )
         .returning(t.worker.c.id)
     )
 

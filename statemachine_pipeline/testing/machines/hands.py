@@ -37,6 +37,7 @@ from statemachine_pipeline.runner.journal import Journal
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.proposing import Proposer
 from statemachine_pipeline.runner.slots import Slots
+from statemachine_pipeline.runner.vitals import Vitals
 from statemachine_pipeline.testing.machines.charts import chart
 from statemachine_pipeline.testing.stand_ins import is_stand_in
 
@@ -250,7 +251,7 @@ class Hand:
 
     async def rescue(self) -> int:
         """Look for claims of the dead and of those far past their deadline; return how many."""
-        return await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE)
+        return len(await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE))
 
     async def end(self) -> None:
         """End its threads and children; what it holds stays claimed."""
@@ -258,10 +259,11 @@ class Hand:
 
     def _drive(self) -> tuple[Drive, Slots]:
         bench = self._bench
-        slots = Slots(bench.served, lambda: None)
+        metrics = Metrics()
+        slots = Slots(bench.served, lambda: None, metrics)
         # Proposals are those of the runner; nothing is performed or settled by it.
         settling: Any = None
-        journal = Journal(Metrics())
+        journal = Journal(Vitals(metrics))
         drive = Drive(bench.store, bench.stages, slots, self._performer, settling, journal)
         return drive, slots
 
