@@ -219,26 +219,24 @@ class Pipeline:
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, dead letters, events, pauses."""
-        feed = Feed(self.engine, self._tables, self.graph)
-        describing = Describing(self.engine, self._tables)
+        at = self.engine, self._tables, self.stages
         return Operations(
             self._documents(),
-            describing,
-            feed,
-            DeadLetters(self.engine, self._tables, self.stages),
+            Describing(self.engine, self._tables),
+            Feed(self.engine, self._tables, self.graph),
+            DeadLetters(*at),
             self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
             Providers(self.engine, self._tables),
-            Oversight(self.engine, self._tables, self.stages, self._ready),
+            Oversight(*at, self._ready_to_run, self._blobs, self._server),
         )
 
     @property
     def withdrawals(self) -> Withdrawals:
         """Documents that still have to go from stores outside the database."""
-        reader = ContentReader(self.engine, self._tables)
-        return Withdrawals(self.engine, self._tables, reader)
+        return Withdrawals(self.engine, self._tables, ContentReader(self.engine, self._tables))
 
     async def migrate(
         self, states: Mapping[str, str] = migrations.NO_STATES, *, dry_run: bool = False
@@ -608,5 +606,4 @@ class Pipeline:
 
     @property
     def _objects(self) -> Objects | None:
-        blobs = self._blobs
-        return None if blobs is None else Objects(self.engine, self._tables, blobs)
+        return None if self._blobs is None else Objects(self.engine, self._tables, self._blobs)

@@ -2,20 +2,38 @@
 
 stdout carries data, stderr talk. What a verb needs is imported when the verb runs, so that `--help`
 is quick. This package holds no SQL and decides nothing about documents.
+
+An exec probe is answered before typer is imported.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.cli.verbs import app
+from statemachine_pipeline.cli import asking
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.cli.verbs import app
 
 __all__ = ["app", "main"]
 
 
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from statemachine_pipeline.cli.verbs import app
+
+    return app
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    if probe := asking.asked_for(sys.argv[1:]):
+        asking.ask(*probe)
+    from statemachine_pipeline.cli.verbs import app
+
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a poor locale is no reason to fail

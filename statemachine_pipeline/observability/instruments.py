@@ -116,7 +116,9 @@ REQUESTS: Final = Metric(
     says="Requests to a provider, by what came of them.",
     labels=("provider", "outcome"),
 )
-"""``outcome`` is succeeded, failed, rate_limited or refused: not sent, as the provider is down."""
+"""``outcome`` is succeeded, failed, rate_limited, refused (not sent, as the provider is down), or
+unknown: what was raised does not tell how the provider does, such as one bad input or a wrong key.
+"""
 REQUEST_SECONDS: Final = Metric(
     name="smp_provider_request_seconds",
     kind="histogram",
@@ -182,6 +184,9 @@ OLDEST_READY: Final = Metric(
     says="How long the document that is first to be claimed has been due at a stage.",
     labels=("stage",),
 )
+"""Of those that a worker would claim now: not behind a pause, nor for a provider that is not asked.
+No sample for a stage where nothing is due.
+"""
 OLDEST_CLAIM: Final = Metric(
     name="smp_oldest_claim_age_seconds",
     kind="gauge",

@@ -1,6 +1,7 @@
 """Numbers counted in process, without a dependency: ``Pipeline.metrics``.
 
-What is counted is declared once, in ``instruments.py``; an exporter reads ``samples``.
+What is counted is declared once, in ``instruments.py``. Exporters read ``samples``, people
+``snapshot``.
 """
 
 from __future__ import annotations
@@ -129,6 +130,26 @@ class Metrics:
             series = self._spreads.get(metric, {})
             found = series.get(_key(metric, labels, series), _Buckets(len(metric.buckets) + 1))
             return Spread(tuple(found.counts), found.total)
+
+    def snapshot(self) -> dict[str, float]:
+        """Return every number by its name and labels; of a histogram how many and their sum.
+
+        >>> metrics = Metrics()
+        >>> seen = Metric(name="seen_total", kind="counter", says="Seen.", labels=("what",))
+        >>> metrics.add(seen, what="a")
+        >>> metrics.snapshot()
+        {'seen_total{what="a"}': 1.0}
+        """
+        found: dict[str, float] = {}
+        for sample in self.samples():
+            inside = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            labels = f"{{{inside}}}" if inside else ""
+            if isinstance(sample.value, Spread):
+                found[f"{sample.metric.name}_count{labels}"] = sample.value.count
+                found[f"{sample.metric.name}_sum{labels}"] = sample.value.total
+            else:
+                found[sample.metric.name + labels] = sample.value
+        return found
 
     def samples(self) -> Iterator[Sample]:
         """Return every number as it stands now, those of one metric together."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.database.gauges import Gauges
+from statemachine_pipeline.oversight.health import STANDSTILL, Checkup
+from statemachine_pipeline.oversight.probes import HOST, Patience, Probes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from statemachine_pipeline.blobs import Blobs
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.oversight.status import Health
+    from statemachine_pipeline.runner.loop import Runner
     from statemachine_pipeline.stages import Stages
 
 
@@ -20,7 +29,9 @@ class Oversight:
         engine: An engine on psycopg 3.
         t: The pipeline's tables.
         stages: The lifecycle and its hooks.
-        ready: Awaited before the first statement: checks the schema.
+        ready: Checks the schema, anew at each call.
+        blobs: Where bytes are kept, if not in the database.
+        server: The embedded server, if it is used.
     """
 
     def __init__(
@@ -29,5 +40,47 @@ class Oversight:
         t: Tables,
         stages: Stages,
         ready: Callable[[], Awaitable[None]],
+        blobs: Blobs | None,
+        server: Any,
     ) -> None:
         self._engine, self._t, self._stages, self._ready = engine, t, stages, ready
+        self._checkup = Checkup(engine, t, stages, ready, blobs, server)
+
+    async def health(self, *, standstill: timedelta = STANDSTILL) -> Health:
+        """Tell how each part does, and whether documents move; never raises for what it finds.
+
+        Asks no provider: of each it tells what the fleet's requests have shown.
+
+        Args:
+            standstill: How long work may be due while nothing moves.
+        """
+        return await self._checkup.health(standstill)
+
+    def probes(
+        self, runner: Runner, *, port: int, host: str = HOST, patience: Patience | None = None
+    ) -> Probes:
+        """Return what serves `/livez`, `/readyz`, `/startupz` and `/metrics` of a runner.
+
+        Enter it after the runner, so that it listens for as long as that works::
+
+            async with pipeline.runner() as runner:
+                async with pipeline.operations.oversight.probes(runner, port=8080):
+                    ...
+
+        Args:
+            runner: Of this pipeline.
+            port: Port to listen at; 0 takes a free one, which ``port`` of the answer tells.
+            host: Address to listen at; nobody but this machine by default.
+            patience: From when on something is wrong.
+        """
+        given = patience or Patience()
+        asked = given.standstill, runner.vitals.serves
+        readiness = functools.partial(self._checkup.readiness, *asked)
+        return Probes(runner.vitals, readiness, host=host, port=port, patience=given)
+
+    def gauges(self) -> Gauges:
+        """Return what reads the numbers of the whole pipeline, and keeps them for a while.
+
+        Made once for each exporter, of which a fleet needs one.
+        """
+        return Gauges(self._engine, self._t, self._stages)

@@ -124,7 +124,7 @@ class Runner:
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._suspects = False
-        self._metrics, self.vitals = metrics, Vitals(metrics)
+        self._metrics, self.vitals = metrics, Vitals(metrics, [b.trigger for b in served])
         self._journal, self._outage = Journal(self.vitals), Outage(metrics)
         baseline.begin(metrics, stages.graph, self._served)
         self._registration = Registration(prepare, workers, stages, self._served, self._outage)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from statemachine_pipeline.observability import instruments
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from statemachine_pipeline.observability.metrics import Metrics
 
@@ -33,6 +33,7 @@ class Vitals:
 
     Args:
         metrics: Where lag and beats are counted.
+        serves: The stages of the runner, by their triggers.
 
     Attributes:
         phase: What it is about.
@@ -43,10 +44,11 @@ class Vitals:
         settled: How many outcomes it has written under its present id that brought a document on.
         settled_at: When it wrote the last of them, if any.
         metrics: What is counted.
+        serves: The stages of the runner, by their triggers.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, metrics: Metrics, serves: Collection[str] = ()) -> None:
+        self.metrics, self.serves = metrics, frozenset(serves)
         self.phase: Phase = "starting"
         self.since = self.looked_at = time.monotonic()
         self.has_worked = False

@@ -277,7 +277,7 @@ async def test_a_worker_that_signals_kill_is_always_replaced(
 def test_a_database_url_is_not_among_the_arguments_of_workers() -> None:
     """Everybody on a machine may read arguments; the URL holds a password."""
     target = Target(database="postgresql://me:swordfish@host/db")
-    assert "swordfish" not in " ".join(fleet.command("file", 1.0))
+    assert "swordfish" not in " ".join(fleet.command(["--triggers", "file"]))
     assert fleet.environment(target)["SMP_DATABASE"] == target.database
 
 

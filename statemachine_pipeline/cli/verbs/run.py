@@ -73,6 +73,20 @@ def worker(
             "--reload", help="For development: start again when Python files below here change."
         ),
     ] = False,
+    probe_port: Annotated[
+        int | None,
+        typer.Option(
+            "--probe-port",
+            min=1,
+            max=65535,
+            metavar="N",
+            help="Serve /livez, /readyz, /startupz and /metrics; of several workers the first "
+            "takes this port, the others those after it.",
+        ),
+    ] = None,
+    probe_host: Annotated[
+        str, typer.Option("--probe-host", metavar="ADDRESS", help="Address of the probe port.")
+    ] = "127.0.0.1",
     seat: Annotated[int | None, typer.Option("--seat", hidden=True)] = None,
     app: App = None,
     database: Database = None,
@@ -86,7 +100,8 @@ def worker(
     from statemachine_pipeline.cli import ending, worker
 
     target = target_of(context, app, database, schema)
+    probes = None if probe_port is None else (probe_host, probe_port)
+    asked = worker.Asked(triggers=triggers, drain_seconds=drain, probes=probes)
     if workers > 1 or reload:
-        ending.run(worker.lead(target, triggers, drain, workers, reload=reload))
-    names = None if triggers is None else [one.strip() for one in triggers.split(",")]
-    ending.run(worker.work(target, names, drain, seat))
+        ending.run(worker.lead(target, asked, workers, reload=reload))
+    ending.run(worker.work(target, asked, seat))
