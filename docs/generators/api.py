@@ -9,7 +9,8 @@ from generators.docstrings import PACKAGE, described, first_line, member, packag
 
 HANDED_OUT = (
     *("operations", "blocking", "events", "records", "letters", "hooks", "stages"),
-    *("failures", "retry", "blobs"),
+    *("failures", "retry", "blobs", "observability.metrics"),
+    *("oversight.oversight", "oversight.status", "oversight.probes"),
 )
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"

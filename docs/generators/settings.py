@@ -36,6 +36,7 @@ SETTINGS = (
     "failures.FailureRule",
     "runner.heartbeat.Liveness",
     "database.timeouts.Timeouts",
+    "oversight.probes.Patience",
     "adapters.reading.Reading",
 )
 _NAME = re.compile(r"(?:SMP|PG|PGCONNECT|LD)_[A-Z_]+|DATABASE_URL")

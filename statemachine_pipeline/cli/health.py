@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import FAILED, OK, UNREACHABLE, UsageError
 from statemachine_pipeline.cli.opening import opened
-from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
 from statemachine_pipeline.oversight.status import Component, Health
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ async def health(target: Target, *, as_json: bool) -> int:
     except DatabaseUnavailable as error:
         fix = "start the server, or name another with --database"
         found = Health((Component("database", "failed", str(error), fix),))
+    except SchemaMissing as error:
+        fix = "run `statemachine-pipeline migrate`"
+        found = Health((Component("schema", "failed", str(error), fix),))
     if as_json:
         output.emit({"status": found.status, "components": found.components})
     else:

@@ -56,7 +56,7 @@ class _Counted(Collector):
         """Return the families in the order of the list."""
         found: dict[Metric, list[Sample]] = {metric: [] for metric in self._declared}
         for sample in self._metrics.samples():
-            found[sample.metric].append(sample)
+            found.setdefault(sample.metric, []).append(sample)
         for metric, samples in found.items():
             yield _family(metric, samples)
 

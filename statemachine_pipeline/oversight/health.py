@@ -173,8 +173,13 @@ def _provider(one: ProviderStanding) -> Component:
 
 
 def _embedded(server: Any) -> Component:
-    free = shutil.disk_usage(server.directory).free
-    says = f"in {server.directory}, {free / 1024**2:,.0f} MB of disk free"
+    name, place = "embedded server", server.directory
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        fix = "put the folder back, or stop all programs that use it and begin anew"
+        return Component(name, "failed", f"its folder {place}: {error.strerror}", fix)
+    says = f"in {place}, {free / 1024**2:,.0f} MB of disk free"
     if free < FREE_BYTES:
-        return Component("embedded server", "degraded", says, "free some space on that disk")
-    return Component("embedded server", "ok", says)
+        return Component(name, "degraded", says, "free some space on that disk")
+    return Component(name, "ok", says)

@@ -78,20 +78,7 @@ class Access:
             StageFault: The request is larger than the whole budget.
             DatabaseUnavailable: The budget could not be asked.
         """
-        is_probe, began = self._admitted(), time.monotonic()
-        try:
-            charge = await self.budget.take(tokens)
-        except BaseException as error:
-            if is_probe:
-                await self.breaker.give_probe_back()
-            if isinstance(error, asyncio.CancelledError) and is_late():
-                raise RateLimited(SHORTEST) from None
-            raise
-        self._counting.waited(began)
-        if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
-            self.budget.refund(charge)
-            self._counting.refused()
-            raise self.breaker.refusal()
+        charge, is_probe = await self._admitted(tokens, is_late)
         request, began = _Request(), time.monotonic()
         try:
             with under_way(request):
@@ -114,12 +101,28 @@ class Access:
         self._counting.succeeded(began, requests=request.count, tokens=used)
         await self.breaker.hear("succeeded", "", is_probe=is_probe)
 
-    def _admitted(self) -> bool:
+    async def _admitted(self, tokens: int, is_late: Callable[[], bool]) -> tuple[Charge, bool]:
+        """Wait until a request may be made; tell too whether it tries the provider again."""
         try:
-            return self.breaker.admit()
+            is_probe = self.breaker.admit()
         except ProviderClosed:
             self._counting.refused()
             raise
+        began = time.monotonic()
+        try:
+            charge = await self.budget.take(tokens)
+        except BaseException as error:
+            if is_probe:
+                await self.breaker.give_probe_back()
+            if isinstance(error, asyncio.CancelledError) and is_late():
+                raise RateLimited(SHORTEST) from None
+            raise
+        self._counting.waited(began)
+        if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
+            self.budget.refund(charge)
+            self._counting.refused()
+            raise self.breaker.refusal()
+        return charge, is_probe
 
     def most_tokens(self, within: timedelta) -> int | None:
         """Return how many tokens a request may have, so that it waits for its own no longer."""

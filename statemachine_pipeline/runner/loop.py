@@ -183,9 +183,9 @@ class Runner:
             await self._background
 
     async def _run(self, until: Until) -> None:
-        await self._prepare()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.vitals.watched())
+            await self._prepare()
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
