@@ -67,4 +67,4 @@ def _told(queue: Queue) -> str:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"  # noqa: PLR2004
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"  # noqa: PLR2004
