@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import shutil
 import subprocess
 import urllib.error
 import urllib.request
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import BRIEFLY
+from sqlalchemy.ext.asyncio import create_async_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from fix_proxy import Proxy
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 PROMTOOL = shutil.which("promtool")
 
@@ -43,6 +50,17 @@ async def becomes(port: int, path: str, code: int) -> dict[str, Any]:
                 told: dict[str, Any] = json.loads(body)
                 return told
             await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def engine_through(proxy: Proxy) -> AsyncIterator[AsyncEngine]:
+    """Return an engine behind a proxy; psycopg warns of connections that died, and may."""
+    made = create_async_engine(proxy.url)
+    yield made
+    await made.dispose()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 async def until_true(check: Callable[[], object]) -> None:

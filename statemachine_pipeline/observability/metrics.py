@@ -96,7 +96,7 @@ class Metrics:
         self._spreads: dict[Metric, dict[Labels, _Buckets]] = {}
 
     def add(self, metric: Metric, amount: float = 1.0, /, **labels: str) -> None:
-        """Add to a counter."""
+        """Add to a counter; to a gauge too, where several take part in it."""
         with self._lock:
             series = self._numbers.setdefault(metric, {})
             key = _key(metric, labels, series)

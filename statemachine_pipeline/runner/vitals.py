@@ -64,6 +64,7 @@ class Vitals:
         """Work under a new id, under which nothing is done yet."""
         self.settled, self.settled_at, self.has_worked = 0, None, True
         self.look()
+        self.beat()
         self.turn("working")
 
     def look(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import BRIEFLY, Hooks, accept, completed, hand, pipeline_with, running, until
-from fix_probes import becomes, page, promtool_accepts, until_true
+from fix_probes import becomes, engine_through, page, promtool_accepts, until_true
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline import Breaker, Pipeline, Provider, Stage, StageFault
@@ -21,10 +21,12 @@ from statemachine_pipeline.database.backlog import Backlog, Member, Queue
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.errors import SchemaMissing
 from statemachine_pipeline.observability.metrics import Metrics
-from statemachine_pipeline.oversight.listening import PATIENCE_SECONDS, REQUESTS
+from statemachine_pipeline.oversight import listening
+from statemachine_pipeline.oversight.listening import REQUESTS
 from statemachine_pipeline.oversight.probes import Patience, Probes
 from statemachine_pipeline.oversight.progress import judged
 from statemachine_pipeline.oversight.status import Component, Health
+from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     Psql = psycopg.Connection[Any]
 
 TEN = timedelta(minutes=10)
+QUICK = Liveness(beat=timedelta(seconds=0.2), dead_after=timedelta(seconds=60))
 PASSED_ON = "SELECT count(*) = 1 FROM work WHERE state <> 'uploaded' AND lane = 'ready'"
 LONG_AGO = "UPDATE work SET run_at = now() - interval '20 min'"
 
@@ -247,20 +250,19 @@ async def test_a_database_that_is_away_leaves_livez_green_and_turns_readyz_red(
     proxy: Proxy, psql: Psql
 ) -> None:
     """``/livez`` never asks the database: an outage would restart the whole fleet."""
-    made = create_async_engine(proxy.url)
-    pipeline = pipeline_with(made)
-    runner = pipeline.runner()
-    probes = pipeline.operations.oversight.probes(runner, port=0)
-    async with runner, probes:
-        await becomes(probes.port, "/readyz", 200)
-        proxy.refuse()
-        red = await becomes(probes.port, "/readyz", 503)
-        assert [one["name"] for one in red["components"]] == ["database"]
-        assert (await page(probes.port, "/livez"))[0] == 200
-        assert (await page(probes.port, "/startupz"))[0] == 200
-        proxy.refuse(refuses=False)
-        await becomes(probes.port, "/readyz", 200)
-    await made.dispose()
+    async with engine_through(proxy) as made:
+        pipeline = pipeline_with(made)
+        runner = pipeline.runner()
+        probes = pipeline.operations.oversight.probes(runner, port=0)
+        async with runner, probes:
+            await becomes(probes.port, "/readyz", 200)
+            proxy.refuse()
+            red = await becomes(probes.port, "/readyz", 503)
+            assert [one["name"] for one in red["components"]] == ["database"]
+            assert (await page(probes.port, "/livez"))[0] == 200
+            assert (await page(probes.port, "/startupz"))[0] == 200
+            proxy.refuse(refuses=False)
+            await becomes(probes.port, "/readyz", 200)
 
 
 async def test_a_worker_that_drains_is_not_ready(engine: AsyncEngine) -> None:
@@ -285,6 +287,24 @@ async def test_a_worker_that_drains_is_not_ready(engine: AsyncEngine) -> None:
             hooks.queue_parse.go_on()
         assert (await page(probes.port, "/readyz"))[0] == 503
         assert (await page(probes.port, "/livez"))[0] == 200
+
+
+async def test_a_worker_that_counts_as_dead_is_ready_again_under_another_id(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops what it does, asks for another id and works on: no reason to restart it."""
+    runner = pipeline_with(engine).runner(liveness=QUICK)
+    vitals, turns = runner.vitals, list[str]()
+    turn = vitals.turn
+    monkeypatch.setattr(vitals, "turn", lambda phase: (turns.append(phase), turn(phase)))
+    async with runner:
+        await until_true(lambda: vitals.phase == "working")
+        first, looked_at = runner.worker, vitals.looked_at
+        await until_true(lambda: vitals.looked_at > looked_at)
+        psql.execute("UPDATE worker SET dead_at = now() WHERE id = %s", [first])
+        await until_true(lambda: turns.count("working") == 2)
+        assert runner.worker != first
+    assert turns == ["working", "fenced", "registering", "working", "draining", "ended"]
 
 
 async def test_a_ready_worker_is_judged_by_its_own_stages(engine: AsyncEngine, psql: Psql) -> None:
@@ -348,21 +368,37 @@ async def test_a_worker_lives_by_what_it_does_itself(
     assert red == ([name] if name else [])
 
 
-async def test_pages_are_few_and_bounded(probes: Probes, capfd: pytest.CaptureFixture[str]) -> None:
-    """Access log silent; bounded: whoever says nothing is hung up on, and so is one too many."""
+async def test_one_request_too_many_is_hung_up_on(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded: who opens connections without end gets no thread for each."""
+    monkeypatch.setattr(listening._Handler, "timeout", 60.0)
+    room = probes._listening._server._room
+    silent = [socket.create_connection(("127.0.0.1", probes.port)) for _ in range(REQUESTS)]
+    await until_true(lambda: room._value == 0)
+    assert await asyncio.to_thread(_hung_up, probes.port)
+    for one in silent:
+        one.close()
+    await until_true(lambda: room._value == REQUESTS)
+    assert (await page(probes.port, "/livez"))[0] == 200
+
+
+async def test_whoever_says_nothing_is_hung_up_on(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No thread waits for ever; and no request is logged, nor a page that is not there."""
+    monkeypatch.setattr(listening._Handler, "timeout", 0.1)
+    assert await asyncio.to_thread(_hung_up, probes.port)
+    monkeypatch.setattr(listening._Handler, "timeout", 60.0)
     assert (await page(probes.port, "/"))[0] == 404
     assert (await page(probes.port, "/livez?x=1"))[0] == 200
-    silent = [socket.create_connection(("127.0.0.1", probes.port)) for _ in range(REQUESTS)]
-    await until_true(lambda: not probes._listening._server._room.acquire(blocking=False))
-    too_many = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", probes.port))
-    too_many.settimeout(BRIEFLY.total_seconds())
-    assert await asyncio.to_thread(too_many.recv, 1) == b"", "it was not hung up on"
-    for one in [*silent, too_many]:
-        one.settimeout(BRIEFLY.total_seconds() + PATIENCE_SECONDS)
-        assert await asyncio.to_thread(one.recv, 1) == b""
-        one.close()
-    await becomes(probes.port, "/livez", 200)
     assert capfd.readouterr() == ("", "")
+
+
+def _hung_up(port: int) -> bool:
+    """Connect, say nothing, and wait for the other side to end it."""
+    with socket.create_connection(("127.0.0.1", port), BRIEFLY.total_seconds()) as connection:
+        return connection.recv(1) == b""
 
 
 async def test_a_probe_port_that_is_taken_is_told(probes: Probes) -> None:
@@ -441,6 +477,17 @@ async def test_the_exporter_tells_the_numbers_of_the_whole_pipeline(
     again = await gauges.metrics()
     assert again.snapshot() == found, "it is kept for ten seconds"
     promtool_accepts(exposition(again, OF_THE_DATABASE, process=False).decode())
+
+
+async def test_documents_at_rest_are_left_out_while_counting_them_takes_too_long(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'Each statement ends': who watches must not be the load, nor lose the rest for it."""
+    gauges = pipeline_with(engine).operations.oversight.gauges()
+    monkeypatch.setattr("statemachine_pipeline.database.backlog.STATEMENT_SECONDS", 0.05)
+    with psql.transaction():
+        psql.execute("LOCK TABLE document IN ACCESS EXCLUSIVE MODE")
+        assert await gauges._read_resting() == {}
 
 
 def test_health_is_plain_values() -> None:

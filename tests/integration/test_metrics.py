@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import Hooks, accept, hand, pipeline_with, running
-from fix_probes import promtool_accepts, until_true
-from sqlalchemy.ext.asyncio import create_async_engine
+from fix_probes import engine_through, promtool_accepts, until_true
 
 from statemachine_pipeline import Breaker, Provider, RateLimited, Reject, Retry, Stage, Wait
 from statemachine_pipeline.batching import Batch
+from statemachine_pipeline.database.providers import Providers
+from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.instruments import OF_A_PROCESS
 from statemachine_pipeline.observability.metrics import OTHER, SERIES, Metric, Metrics, Spread
 from statemachine_pipeline.observability.prometheus import exposition
-from statemachine_pipeline.resilience.counting import Counting
+from statemachine_pipeline.resilience.access import Access
+from statemachine_pipeline.resilience.breakers import ProviderClosed
+from statemachine_pipeline.resilience.counting import STATES, Counting
 from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
@@ -56,13 +59,10 @@ def _pipeline(engine: AsyncEngine, hooks: Hooks) -> Pipeline:
     )
 
 
-async def test_every_metric_of_the_list_is_fed_by_a_pipeline_with_faults(
-    proxy: Proxy, psql: Psql
-) -> None:
-    """A success, a failure for good, a crash, a lost claim, a provider down, a database away."""
-    made = create_async_engine(proxy.url)
+async def _faults(engine: AsyncEngine, proxy: Proxy, psql: Psql) -> Metrics:
+    """Run documents into every kind of trouble; return what was counted."""
     hooks = Hooks()
-    pipeline = _pipeline(made, hooks)
+    pipeline = _pipeline(engine, hooks)
     counts = pipeline.metrics
 
     async def misbehave(claim: Claim) -> Any:
@@ -102,9 +102,16 @@ async def test_every_metric_of_the_list_is_fed_by_a_pipeline_with_faults(
         await until_true(lambda: counts.value(instruments.WITHDRAWALS_FAILED, stage="finalize"))
         told = "SELECT settled >= 6 AND settled_at > started_at FROM worker WHERE dead_at IS NULL"
         await until_true(lambda: psql.execute(told).fetchone() == (True,))
-    await made.dispose()
+    return counts
 
-    # A tuple of them all, so that a metric nobody feeds is named by the failure.
+
+async def test_every_metric_of_the_list_is_fed_by_a_pipeline_with_faults(
+    proxy: Proxy, psql: Psql
+) -> None:
+    """A success, a failure for good, a crash, a lost claim, a provider down, a database away."""
+    async with engine_through(proxy) as made:
+        counts = await _faults(made, proxy, psql)
+
     assert [metric.name for metric in OF_A_PROCESS if not _is_fed(counts, metric)] == []
     attempts = {"stage": "queue_parse", "outcome": "crashed", "code": "crashed"}
     assert counts.value(instruments.ATTEMPTS, **attempts) == 1
@@ -161,6 +168,24 @@ async def test_what_may_happen_is_counted_from_zero(engine: AsyncEngine) -> None
     ):
         assert found[series] == 0
     assert not any('stage="finish_parse"' in series for series in found), "it is not served"
+
+
+async def test_a_request_that_is_not_sent_is_counted_as_refused(engine: AsyncEngine) -> None:
+    """Refused: not sent, as the provider is down."""
+    store, metrics = Providers(engine, tables("smp")), Metrics()
+    await store.know(SOMEBODY)
+    access = Access(SOMEBODY, store, (await hand(pipeline_with(engine))).worker, metrics)
+    for error in (ConnectionResetError, ProviderClosed):
+        with pytest.raises(error):
+            async with access.request():
+                raise ConnectionResetError
+    await access.close()
+    asked = {"provider": "somebody"}
+    assert metrics.value(instruments.REQUESTS, outcome="refused", **asked) == 1
+    assert metrics.value(instruments.REQUESTS, outcome="failed", **asked) == 1
+    assert metrics.spread(instruments.BUDGET_SECONDS, **asked).count == 1
+    states = {state: metrics.value(instruments.BREAKER, state=state, **asked) for state in STATES}
+    assert states == {"closed": 0, "open": 1, "half_open": 0}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from statemachine_pipeline.cli.verbs.options import (
     target_of,
 )
 
+LAST_PORT = 65535
+
 
 def _path(given: str) -> Path:
     """Refuse an empty path, as other programs do: an unset variable is not the present folder.
@@ -78,7 +80,7 @@ def worker(
         typer.Option(
             "--probe-port",
             min=1,
-            max=65535,
+            max=LAST_PORT,
             metavar="N",
             help="Serve /livez, /readyz, /startupz and /metrics; of several workers the first "
             "takes this port, the others those after it.",
@@ -100,6 +102,8 @@ def worker(
     from statemachine_pipeline.cli import ending, worker
 
     target = target_of(context, app, database, schema)
+    if probe_port is not None and probe_port + workers - 1 > LAST_PORT:
+        raise typer.BadParameter(f"--probe-port {probe_port} leaves no port for {workers} workers")
     probes = None if probe_port is None else (probe_host, probe_port)
     asked = worker.Asked(triggers=triggers, drain_seconds=drain, probes=probes)
     if workers > 1 or reload:
