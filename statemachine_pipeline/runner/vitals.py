@@ -58,7 +58,9 @@ class Vitals:
 
     def turn(self, phase: Phase) -> None:
         """Begin to be about something else."""
-        self.phase, self.since = phase, time.monotonic()
+        # In this order: who reads the phase first never sees a new one with an old time.
+        self.since = time.monotonic()
+        self.phase = phase
 
     def begin(self) -> None:
         """Work under a new id, under which nothing is done yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.instruments import OF_A_PROCESS
 from statemachine_pipeline.observability.metrics import OTHER, SERIES, Metric, Metrics, Spread
 from statemachine_pipeline.observability.prometheus import exposition
+from statemachine_pipeline.oversight.probes import counted
 from statemachine_pipeline.resilience.access import Access
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.resilience.counting import STATES, Counting
@@ -207,6 +209,16 @@ def test_a_request_is_counted_by_what_its_end_says_of_the_provider(
     Counting("somebody", metrics).raised(0.0, error, ending, requests=1, tokens=0)
     counted = {s.labels["outcome"] for s in metrics.samples() if s.metric is instruments.REQUESTS}
     assert counted == ({outcome} if outcome else set())
+
+
+def test_without_the_extra_its_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``/metrics`` when the extra is there; the other probes work without it."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "statemachine_pipeline.observability.prometheus")
+    monkeypatch.delattr("statemachine_pipeline.observability.prometheus")
+    answer = counted(Metrics())
+    assert answer.code == 501
+    assert b"pip install 'statemachine-pipeline[prometheus]'" in answer.body
 
 
 def test_labels_that_somebody_makes_up_do_not_grow_without_end() -> None:
