@@ -20,8 +20,8 @@ from statemachine_pipeline.database.describing import Describing
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
+from statemachine_pipeline.database.inspection import Inspection
 from statemachine_pipeline.database.letters import DeadLetters
-from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.providers import Providers
@@ -219,49 +219,56 @@ class Pipeline:
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, dead letters, events, pauses."""
-        feed = Feed(self.engine, self._tables, self.graph)
-        describing = Describing(self.engine, self._tables)
         return Operations(
             self._documents(),
-            describing,
-            feed,
+            Describing(self.engine, self._tables),
+            Feed(self.engine, self._tables, self.graph),
             DeadLetters(self.engine, self._tables, self.stages),
             self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
             Providers(self.engine, self._tables),
-            Oversight(self.engine, self._tables, self.stages, self._ready),
+            Oversight(self.engine, self._tables, self.stages, self._ready, self._blobs),
         )
 
     @property
     def withdrawals(self) -> Withdrawals:
         """Documents that still have to go from stores outside the database."""
-        reader = ContentReader(self.engine, self._tables)
-        return Withdrawals(self.engine, self._tables, reader)
+        return Withdrawals(self.engine, self._tables, ContentReader(self.engine, self._tables))
 
     async def migrate(
-        self, states: Mapping[str, str] = migrations.NO_STATES, *, dry_run: bool = False
+        self,
+        states: Mapping[str, str] = migrations.NO_STATES,
+        *,
+        app_role: str | None = None,
+        dry_run: bool = False,
     ) -> str:
         """Create or update the tables and register the lifecycle; say what was done.
 
         Documents in a state that the class does not know move to the one that ``states`` names and
         are tried there anew; what was made of them stays. Lifecycles that know a state which was
         left are retired: their workers lose what they hold, and end. Documents move in batches of
-        500 that commit by themselves; the same call again goes on after an error.
+        500 that commit by themselves; the same call again goes on after an error. Vector indexes
+        that are worth it are made, unless a worker makes them now.
 
         Args:
             states: Old states, each with its successor; both working, or both ends.
+            app_role: A role that gets what workers and applications need, and keeps no other right.
             dry_run: Only say how many documents would move.
 
         Raises:
             DefinitionError: Such a move is not wanted or not possible; nothing was changed.
+            RoleRefused: The role is not there, or may change histories; nothing was changed.
             StatesUnmapped: Documents stand in other states that the class does not know; nothing
                 was changed, unless a worker brought them there meanwhile.
         """
-        return await migrations.bring(
-            unbounded(self.engine), self.schema, self.stages, states, dry_run=dry_run
+        said = await migrations.bring(
+            unbounded(self.engine), self.schema, self.stages, states, app_role, dry_run=dry_run
         )
+        if not dry_run:
+            await Passages(self.engine, self._tables).build_indexes(self._embedders)
+        return said
 
     async def submit(
         self,
@@ -561,11 +568,7 @@ class Pipeline:
         """Check once that the database was migrated to this lifecycle."""
         if self._checked:
             return
-        with answering("checking the schema"):
-            async with self.engine.connect() as connection:
-                await connection.run_sync(
-                    migrations.check, self.schema, self.graph, self.stages.kept_by_hand
-                )
+        await Inspection(self.engine, self._tables).check_schema(self.stages)
         self._checked = True
 
     async def _ready_to_run(self) -> None:
@@ -575,16 +578,14 @@ class Pipeline:
         """
         self._checked = False
         await self._ready()
-        for bound in self._embedders:
-            await Passages(self.engine, self._tables).check(bound)
+        await Passages(self.engine, self._tables).check(self._embedders)
 
     @property
     def _store_limit_bytes(self) -> int | None:
         return None if self._blobs is None else self._blobs.limit_bytes
 
     async def _after_load(self) -> Mapping[str, int]:
-        for bound in self._embedders:
-            await Passages(self.engine, self._tables).build_index(bound.fingerprint)
+        await Passages(self.engine, self._tables).build_indexes(self._embedders)
         return await self.counts()
 
     @property
@@ -593,11 +594,9 @@ class Pipeline:
 
     @property
     def _embedder(self) -> Bound:
-        for bound in self._embedders:
-            return bound
-        raise DefinitionError(
-            f"{self.graph.name}: no stage has an embedder; only mode='text' can search"
-        )
+        if self._embedders:
+            return self._embedders[0]
+        raise DefinitionError(f"{self.graph.name}: no stage embeds; only mode='text' can search")
 
     @property
     def _pauses(self) -> Pauses:
