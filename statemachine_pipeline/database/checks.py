@@ -17,7 +17,7 @@ EDGE_CHECK = "transition_edge_is_declared"
 CLOSED_CHECK = "transition_leads_to_no_retired_state"
 
 _FUNCTION = re.compile(r"CREATE FUNCTION \S+\.(\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
-_TRIGGER = re.compile(r"CREATE TRIGGER (\w+) .*? ON \S+\.(\w+)\b")
+_TRIGGER = re.compile(r"CREATE TRIGGER (\w+) .*? ON \S+\.(\w+)\b", re.DOTALL)
 _EDGE = re.compile(r"'(\w*>\w+>\w+)'")
 
 _REFUSE = """
@@ -84,7 +84,7 @@ def functions(schema: str) -> dict[str, str]:
 
 def triggers() -> list[tuple[str, str]]:
     """Return the triggers that guard history, each as its table and its name."""
-    found = (_TRIGGER.search(ddl) for ddl in guard_history(""))
+    found = (_TRIGGER.search(ddl) for ddl in guard_history("smp"))
     return [(one[2], one[1]) for one in found if one]
 
 

@@ -38,7 +38,8 @@ def server(_: Tables) -> Any:
 def settings(_: Tables) -> Any:
     """Read settings by their ``names``, each in its unit, as a session of this role begins."""
     return sa.text(
-        "SELECT name, reset_val AS setting FROM pg_catalog.pg_settings WHERE name = ANY (:names) ORDER BY name"
+        "SELECT name, reset_val AS setting FROM pg_catalog.pg_settings "
+        "WHERE name = ANY (:names) ORDER BY name"
     ).bindparams(sa.bindparam("names", type_=_NAMES))
 
 

@@ -95,7 +95,8 @@ async def blobs(subject: Subject) -> Verdict:
 
     One object that a document refers to is opened; if there is none, one that cannot exist is asked
     for. Fails when the store does not answer, refuses, or has lost the object, and when documents
-    lie in a store and the pipeline names none. Skipped when bytes are in the database.
+    lie in a store and the pipeline names none; warns when it refuses and holds nothing yet. Skipped
+    when bytes are in the database.
     """
     found = await subject.inspection.rows(inspection.stored_object)
     if subject.blobs is not None:
@@ -117,10 +118,12 @@ async def _read(store: Blobs, stored: Any) -> Verdict:
         if stored is None:
             return ok("the object store answers; no document's bytes are there yet")
         return fail(f"the object store has lost {key}", "restore it from the bucket's backup")
+    except PermissionError as error:
+        told, fix = f"the object store refuses to read: {error}", "check its credentials and rights"
+        # A folder or bucket may be made by the first write.
+        return warn(f"{told}; nothing is there yet", fix) if stored is None else fail(told, fix)
     except OSError as error:
-        kind = "refuses to read" if isinstance(error, PermissionError) else "does not answer"
-        told = f"the object store {kind}: {error}"
-        return fail(told, "check `blobs=`, its address, credentials and rights")
+        return fail(f"the object store does not answer: {error}", "check `blobs=` and the network")
     finally:
         if isinstance(reading, AsyncGenerator):
             await reading.aclose()

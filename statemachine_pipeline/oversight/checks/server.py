@@ -153,7 +153,12 @@ async def durability(subject: Subject) -> Verdict:
     Warns with ``synchronous_commit`` off: it may lose the last commits, accepted documents among
     them.
     """
-    found = await subject.inspection.settings("fsync", "full_page_writes", "synchronous_commit")
+    names = ("fsync", "full_page_writes", "synchronous_commit")
+    return durability_verdict(await subject.inspection.settings(*names))
+
+
+def durability_verdict(found: Mapping[str, str]) -> Verdict:
+    """Judge the settings that say when a commit is on disk."""
     off = [name for name, value in found.items() if value == "off"]
     if "fsync" in off or "full_page_writes" in off:
         return fail(
