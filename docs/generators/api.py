@@ -10,6 +10,7 @@ from generators.docstrings import PACKAGE, described, first_line, member, packag
 HANDED_OUT = (
     *("operations", "blocking", "events", "records", "letters", "hooks", "stages"),
     *("failures", "retry", "blobs"),
+    *("oversight.oversight", "oversight.doctor", "oversight.workers"),
 )
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"

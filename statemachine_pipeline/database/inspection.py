@@ -24,7 +24,7 @@ from statemachine_pipeline.records import Incoming
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.lifecycles import Stored
     from statemachine_pipeline.database.tables import Tables
@@ -120,18 +120,20 @@ class Inspection:
     async def hears(self) -> bool:
         """Tell whether a notification by another connection arrives within three seconds."""
         channel = f"{self._t.channel}_{secrets.token_hex(8)}"
-        notify = sa.select(sa.func.pg_notify(channel, ""))
         with answering("listening"):
             async with self._autocommit.connect() as listening:
                 await listening.execute(sa.text(f'LISTEN "{channel}"'))
                 try:
-                    async with self._autocommit.connect() as other:
-                        await other.execute(notify)
+                    await self._notify(channel)
                     driver = await _driver(listening)
                     heard = driver.notifies(timeout=HEARD_WITHIN_SECONDS, stop_after=1)
                     return bool([one async for one in heard])
                 finally:
                     await listening.execute(sa.text(f'UNLISTEN "{channel}"'))
+
+    async def _notify(self, channel: str) -> None:
+        async with self._autocommit.connect() as other:
+            await other.execute(sa.select(sa.func.pg_notify(channel, "")))
 
     async def rehearse(self, stages: Stages) -> int:
         """Submit a document and claim as a worker does, then take all of it back.
@@ -139,23 +141,25 @@ class Inspection:
         Returns:
             How many documents could be claimed: none where everything is paused.
         """
-        incoming = Incoming(b"-", source_uri=f"{_REHEARSAL}:{uuid.uuid4()}", name=_REHEARSAL)
-        submission = arrivals.prepare(incoming, _REHEARSAL)
-        documents = Documents(self._engine, self._t, stages)
-        places = [(bound.trigger, stages.leading_to(bound)) for bound in stages]
         with answering("rehearsing a claim"):
             async with self._engine.connect() as connection:
                 undone = await connection.begin()
                 try:
-                    await documents.submit(submission, connection)
-                    me = (await connection.execute(workers.register(self._t), _ME)).scalar_one()
-                    values = {"worker": me, "documents": 1}
-                    for number in range(len(places)):
-                        values |= {f"free_{number}": 1, f"deadline_{number}": 60.0}
-                    statement = claims.claim(self._t, places, alone=False)
-                    return len((await connection.execute(statement, values)).all())
+                    return await self._rehearsed(connection, stages)
                 finally:
                     await undone.rollback()
+
+    async def _rehearsed(self, connection: AsyncConnection, stages: Stages) -> int:
+        incoming = Incoming(b"-", source_uri=f"{_REHEARSAL}:{uuid.uuid4()}", name=_REHEARSAL)
+        submission = arrivals.prepare(incoming, _REHEARSAL)
+        await Documents(self._engine, self._t, stages).submit(submission, connection)
+        me = (await connection.execute(workers.register(self._t), _ME)).scalar_one()
+        places = [(bound.trigger, stages.leading_to(bound)) for bound in stages]
+        values = {"worker": me, "documents": 1}
+        for number in range(len(places)):
+            values |= {f"free_{number}": 1, f"deadline_{number}": 60.0}
+        statement = claims.claim(self._t, places, alone=False)
+        return len((await connection.execute(statement, values)).all())
 
 
 _ME = {"host": _REHEARSAL, "pid": 0, "version": "", "lifecycle": None, "serves": {}}

@@ -23,7 +23,7 @@ _KEEP: Final = ("SELECT", "INSERT", "UPDATE")
 _REPLACE: Final = ("SELECT", "INSERT", "DELETE")
 _ALL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
-GRANTS: Final = {
+_LESS: Final = {
     VERSION_TABLE: _LOOK,
     "lifecycle": _LOOK,
     "restore": _LOOK,
@@ -36,19 +36,10 @@ GRANTS: Final = {
     "chunk_buffer": _REPLACE,
     "chunk_vector": _REPLACE,
     "vector_buffer": _REPLACE,
-    "blob": _ALL,
-    "blob_object": _ALL,
-    "chunk": _ALL,
-    "dead_letter": _ALL,
-    "duplicate_of": _ALL,
-    "parsed_document": _ALL,
-    "pause": _ALL,
-    "placement": _ALL,
-    "product": _ALL,
-    "text_owner": _ALL,
-    "work": _ALL,
-    "worker": _ALL,
 }
+GRANTS: Final = (
+    dict.fromkeys((one.name for one in tables("smp").metadata.sorted_tables), _ALL) | _LESS
+)
 """What the statements of the library do with each table; a test compares them."""
 
 HISTORY: Final = "transition"
