@@ -35,7 +35,6 @@ from statemachine_pipeline.database.timeouts import (
     BoundedEngine,
     Timeouts,
     connecting,
-    unbounded,
 )
 from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
@@ -264,7 +263,7 @@ class Pipeline:
                 was changed, unless a worker brought them there meanwhile.
         """
         said = await migrations.bring(
-            unbounded(self.engine), self.schema, self.stages, states, app_role, dry_run=dry_run
+            self.engine, self.schema, self.stages, states, app_role, dry_run=dry_run
         )
         if not dry_run:
             await Passages(self.engine, self._tables).build_indexes(self._embedders)
@@ -554,7 +553,7 @@ class Pipeline:
             if self._stages is not None:
                 # Who migrates with `states` next has to get in; anybody else is refused later.
                 with contextlib.suppress(StatesUnmapped):
-                    await self.migrate()
+                    await migrations.bring(self.engine, self.schema, self.stages)
         elif self._engine is None:
             self._engine = self._made(str(self._database))
         if self._stages is None:

@@ -27,6 +27,7 @@ from statemachine_pipeline.database.successors import (
     refuse_unmapped,
 )
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
+from statemachine_pipeline.database.timeouts import unbounded
 from statemachine_pipeline.errors import (
     DefinitionError,
     LifecycleMismatch,
@@ -117,12 +118,14 @@ async def bring(
     engine: AsyncEngine,
     schema: str,
     stages: Stages,
-    states: Mapping[str, str],
+    states: Mapping[str, str] = NO_STATES,
     app_role: str | None = None,
     *,
-    dry_run: bool,
+    dry_run: bool = False,
 ) -> str:
     """Migrate, grant, and then move documents to the successors of their states.
+
+    Takes as long as it needs, whatever the engine's timeouts say.
 
     Returns:
         A sentence that says what was done, or for ``dry_run`` what would be moved.
@@ -146,6 +149,7 @@ async def bring(
             said += f"; role {app_role} may work, and cannot change history"
         return said, planned(connection, schema, graph, by_hand, states)
 
+    engine = unbounded(engine)
     with answering("migrating"):
         async with engine.begin() as connection:
             said, plan = await connection.run_sync(begin)

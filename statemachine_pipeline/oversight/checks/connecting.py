@@ -61,8 +61,10 @@ async def claim(subject: Subject) -> Verdict:
 
     A document of its own is, in a transaction that is rolled back. Fails when PostgreSQL refuses a
     step of it, or when nothing can be claimed though no stage is paused. Skipped when the hooks are
-    not known.
+    not known, and with another driver than psycopg, on which no worker runs.
     """
+    if subject.inspection.driver != DRIVER:
+        return skip(f"the engine is on {subject.inspection.driver}")
     if not list(subject.stages):
         return skip("the hooks are not known; name the pipeline with --app")
     if await subject.inspection.rehearse(subject.stages):
