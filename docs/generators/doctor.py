@@ -18,7 +18,7 @@ STATUSES = {
 NEEDS = {
     "nothing": "is always made",
     "database": "is skipped where the database does not answer",
-    "tables": "is skipped where the tables are missing or of another revision",
+    "tables": "is skipped where `schema` fails",
 }
 
 

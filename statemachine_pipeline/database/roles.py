@@ -105,14 +105,14 @@ def missing(role: Any, privileges: Any) -> list[str]:
         privileges: The rows of ``inspection.privileges``.
     """
     held = {(row.relation, row.privilege) for row in privileges if row.held}
-    found = [
+    found = [] if role.may_look else ["USAGE on the schema"]
+    found += [] if role.may_number else [f"USAGE on {CLAIM_SEQUENCE}"]
+    return found + [
         f"{privilege} on {relation}"
         for relation, needed in GRANTS.items()
         for privilege in needed
         if (relation, privilege) not in held
     ]
-    found += [] if role.may_look else ["USAGE on the schema"]
-    return [*found, *([] if role.may_number else [f"USAGE on {CLAIM_SEQUENCE}"])]
 
 
 def _statements(schema: str, role: str) -> Iterator[str]:

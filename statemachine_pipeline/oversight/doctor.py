@@ -69,7 +69,7 @@ def _spared(check: Check, made: dict[str, Finding]) -> Verdict | None:
     if made[DATABASE.id].status == "fail":
         return skip("the database does not answer")
     if check.needs == "tables" and made[SCHEMA.id].status == "fail":
-        return skip("the tables are missing or of another revision")
+        return skip(f"the tables cannot be used: see {SCHEMA.id}")
     return None
 
 

@@ -208,12 +208,15 @@ async def test_a_pool_for_more_connections_than_there_are_is_told(database_url: 
 async def test_the_rights_of_the_role_are_told(database_url: str, psql: Psql) -> None:
     """Too few fail, too many warn; and forgotten transactions of any role but the embedded one."""
     role = f"smp_test_{secrets.token_hex(6)}"
-    psql.execute(f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA smp TO {role}".encode())
+    psql.execute(f"CREATE ROLE {role} LOGIN".encode())
     url = make_url(database_url).set(username=role).render_as_string(hide_password=False)
     try:
         async with at(url) as working, at(database_url) as owner:
-            found = await verdict(working, "role")
-            assert (found.status, f"--app-role {role}" in str(found.fix)) == ("fail", True)
+            found = {one.id: one for one in await working.operations.oversight.doctor()}
+            assert "lacks USAGE on the schema, USAGE on claim_seq, " in found["role"].message
+            assert f"--app-role {role}" in str(found["role"].fix)
+            assert "permission denied for schema smp" in found["schema"].message
+            assert found["guards"].status == "skip"
             await owner.migrate(app_role=role)
             assert (await verdict(working, "role")).status == "ok"
             psql.execute(f"GRANT DELETE ON transition TO {role}".encode())
@@ -433,7 +436,8 @@ async def test_without_tables_or_database_the_rest_is_skipped(empty_url: str) ->
     async with at(empty_url) as pipeline:
         found = {one.id: one for one in await pipeline.operations.oversight.doctor()}
     assert found["schema"].status == "fail"
-    assert found["guards"].message == "the tables are missing or of another revision"
+    assert found["guards"].message == "the tables cannot be used: see schema"
+    assert found["role"].message == "there is no schema smp"
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, and not listened on
         url = f"postgresql+psycopg://127.0.0.1:{nobody.getsockname()[1]}/none"

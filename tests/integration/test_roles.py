@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, running
+from fix_pipelines import BRIEFLY, HashEmbedder, Hooks, completed, pipeline_with, running
 from loguru import logger
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
-from statemachine_pipeline import Pipeline, Reject
+from statemachine_pipeline import Budget, Pipeline, Provider, Reject, Stage
 from statemachine_pipeline.cli import app
 from statemachine_pipeline.database import search
 from statemachine_pipeline.database.roles import GRANTS
@@ -22,6 +23,7 @@ from statemachine_pipeline.errors import RoleRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from statemachine_pipeline.hooks import Claim
 
@@ -112,10 +114,15 @@ async def test_the_whole_life_of_documents_needs_no_other_role(
     assert psql.execute("SELECT count(*) FROM worker").fetchone() == (0,)
 
 
-async def test_it_searches_what_it_published(database_url: str, role: str) -> None:
-    """Chunks and vectors are written and found by the same role; blobs go with their documents."""
+async def test_it_searches_what_it_published(
+    database_url: str, psql: Psql, role: str, tmp_path: Path
+) -> None:
+    """Chunks and vectors, objects in a store, budgets of providers: by the same role."""
     await _granted(database_url, role)
-    async with working_as(database_url, role, Hooks()) as pipeline:
+    store = tmp_path / "store"
+    asking = Stage(HashEmbedder(), provider=Provider("voyage", budget=Budget(requests=1000)))
+    own = {"store_embeddings": asking, "blobs": f"file://{store}"}
+    async with working_as(database_url, role, Hooks(), **own) as pipeline:
         sent = (await pipeline.submit(b"one\n\ntwo")).document_id
         await completed(pipeline)
         assert {hit.text for hit in await pipeline.search("two")} == {"one", "two"}
@@ -123,8 +130,13 @@ async def test_it_searches_what_it_published(database_url: str, role: str) -> No
         await pipeline.submit(b"one\n\nfour", source_uri="own:1")
         await completed(pipeline)
         assert "four" in {hit.text for hit in await pipeline.search("four", mode="text")}
+        (provider,) = await pipeline.operations.breakers()
+        assert provider.requests is not None
         await pipeline.apply("delete", sent, changed.document_id, reason="test")
         assert await pipeline.search("one") == []
+        await pipeline.operations.sweep(older_than=timedelta(0))
+        assert [path for path in store.rglob("*") if path.is_file()] == []
+    assert psql.execute("SELECT count(*) FROM blob_object WHERE NOT erasing").fetchone() == (0,)
 
 
 FORBIDDEN = """

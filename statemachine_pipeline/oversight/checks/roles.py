@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.database import roles
 from statemachine_pipeline.database.statements import inspection
-from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, named, ok, warn
+from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, named, ok, skip, warn
 
 if TYPE_CHECKING:
     from statemachine_pipeline.oversight.checks.verdicts import Subject
@@ -18,8 +18,12 @@ async def role(subject: Subject) -> Verdict:
     Fails when it lacks a right that the work needs. Warns when it is a superuser, owns the tables,
     may create things in the schema or may UPDATE, DELETE or TRUNCATE history: whoever gets hold of
     it can then change what happened, or drop what guards it. The embedded server has one role.
+    Skipped where there is no schema.
     """
-    (found,) = await subject.inspection.rows(inspection.role, role=None)
+    rows = await subject.inspection.rows(inspection.role, role=None)
+    if not rows:
+        return skip(f"there is no schema {subject.t.schema}")
+    (found,) = rows
     privileges = await subject.inspection.rows(inspection.privileges, role=None)
     lacking = roles.missing(found, privileges)
     fix = f"as the owner: statemachine-pipeline migrate --app-role {found.name}"
