@@ -51,7 +51,7 @@ def _page() -> Iterator[str]:
     yield "line with `id`, `status`, `message`, `fix` (null where there is nothing to mend), `docs`"
     yield "and `seconds`. In a program, `await pipeline.operations.oversight.doctor()` returns"
     yield "them.\n"
-    yield "Name your own pipeline with `--app`; without it the shipped hooks are looked at. Run it as"
+    yield "Name your own pipeline with `--app`; without it the shipped hooks are meant. Run it as"
     yield "the role that workers connect as, whose rights are what matters.\n"
     yield "| status | meaning |"
     yield "|---|---|"
