@@ -227,8 +227,11 @@ WORKERS = (
     ),
     Panel(
         "Slots in use",
-        "At 100 % more workers help, or a higher concurrency; below it the bottleneck is elsewhere.",
-        {"{{stage}}": "sum by (stage) (smp_stage_slots_busy{#}) / sum by (stage) (smp_stage_slots{#})"},
+        "At 100 % more workers help, or a higher concurrency; below it the limit is elsewhere.",
+        {
+            "{{stage}}": "sum by (stage) (smp_stage_slots_busy{#}) "
+            "/ sum by (stage) (smp_stage_slots{#})"
+        },
         "percentunit",
     ),
     Panel(
@@ -384,7 +387,9 @@ def _source() -> dict[str, Any]:
 
 def _variable(label: str) -> dict[str, Any]:
     """Return a choice among the values of a label; all of them, and those without it, at first."""
-    query = f"label_values({'smp_schema_info' if label == 'pipeline' else 'smp_stage_slots'}, {label})"
+    query = (
+        f"label_values({'smp_schema_info' if label == 'pipeline' else 'smp_stage_slots'}, {label})"
+    )
     return {
         "name": label,
         "type": "query",

@@ -20,11 +20,11 @@ COMING = {
     "explain": set(),
     "exporter": {"--port", "--host"},
     "health": {"--live", "--ready", "--port"},
-    "list": {"--group"},
+    "list": {"--group", "--stage"},
     "migrate": {"--app-role"},
     "prune": {"--older-than", "--dry-run"},
     "top": set(),
-    "usage": set(),
+    "usage": {"--by", "--since"},
     "worker": {"--probe-port", "--probe-host", "--log-format", "--log-level"},
     "workers": set(),
 }

@@ -98,11 +98,11 @@ FIRES: Mapping[str, Firing] = {
         summary="Nothing is known of what waits, so no alert about it can fire.",
     ),
     "SmpDocumentCrashes": Firing(
-        series={attempts("crashed", "killed"): "_x19 1x10"},
+        series={attempts("crashed", "child_crashed"): "_x19 1x10"},
         at=10,
         before=9,
-        labels={**STAGE, "code": "killed"},
-        summary="A process died in the middle of finish_parse (killed).",
+        labels={**STAGE, "code": "child_crashed"},
+        summary="A process died in the middle of finish_parse (child_crashed).",
     ),
     "SmpDeadLettersGrowing": Firing(
         series={SCHEMA: "1x200", LETTERS: "_x100 12x100"},
@@ -230,7 +230,7 @@ SILENT_IN: Mapping[str, Mapping[str, Series]] = {
         "it was restarted": {SCHEMA: "1x50 _x4 1x80", BUILD: "1x130"},
     },
     "SmpDocumentCrashes": {
-        "the last was long ago": {attempts("crashed", "killed"): "5x130"},
+        "the last was long ago": {attempts("crashed", "child_crashed"): "5x130"},
         "attempts fail otherwise": {attempts("failed", "timeout"): "0+5x130"},
     },
     "SmpDeadLettersGrowing": {
@@ -271,7 +271,11 @@ SILENT_IN: Mapping[str, Mapping[str, Series]] = {
     },
     "SmpRateLimitWait": {
         "all are let through": buckets(
-            "smp_budget_wait_seconds", 'provider="embeddings"', "0+5x130", "0+5x130", ("60.0", "120.0")
+            "smp_budget_wait_seconds",
+            'provider="embeddings"',
+            "0+5x130",
+            "0+5x130",
+            ("60.0", "120.0"),
         ),
     },
     "SmpWorkerLost": {

@@ -135,7 +135,7 @@ def test_an_alert_is_silent_when_it_should_be(
 
 
 def test_every_alert_has_situations() -> None:
-    """'For every alert: fires when it should, silent when it should not.'"""
+    """For every alert: it fires when it should, and is silent when it should not."""
     assert set(FIRES) == set(SILENT_IN) == set(ALERTS)
     assert all(SILENT_IN.values())
 
@@ -187,7 +187,9 @@ def test_mistakes_are_found() -> None:
     assert metric_of("smp_claim_seconds") is None  # only its buckets, sum and count are series
     assert metric_of("smp_documents_count") is None
     assert list(mistakes('sum by (stage) (rate(smp_stage_attempts_total{outcome="x"}[5m]))')) == []
-    assert list(mistakes("sum by (tenant) (smp_documents)")) == ["nothing here has the label tenant"]
+    assert list(mistakes("sum by (tenant) (smp_documents)")) == [
+        "nothing here has the label tenant"
+    ]
     assert list(mistakes('smp_documents{tenant="a"}')) == ["smp_documents has no label tenant"]
     assert list(mistakes("rate(smp_nothing_total[5m])")) == [
         "smp_nothing_total is no series of any metric"

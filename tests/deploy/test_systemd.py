@@ -23,9 +23,7 @@ needs_systemd = pytest.mark.skipif(
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze on files, which needs no systemd that runs."""
-    return subprocess.run(
-        [str(ANALYZE), *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([str(ANALYZE), *arguments], capture_output=True, text=True, check=False)
 
 
 def setting(unit: str, name: str) -> str:
