@@ -50,9 +50,9 @@ def nothing(alert: str, minute: int) -> dict[str, Any]:
     return {"alertname": alert, "eval_time": f"{minute}m", "exp_alerts": []}
 
 
-def firing(alert: str) -> dict[str, Any]:
+def firing(alert: str, why: str) -> dict[str, Any]:
     """Return the case in which an alert fires, and did not before, with the text people see."""
-    situation, rule = FIRES[alert], ALERTS[alert]
+    situation, rule = FIRES[alert][why], ALERTS[alert]
     said = {**rule["annotations"], "summary": situation.summary}
     if situation.description:
         said["description"] = situation.description
@@ -61,7 +61,7 @@ def firing(alert: str) -> dict[str, Any]:
     expected = [{"alertname": alert, "eval_time": f"{situation.at}m", "exp_alerts": [fires]}]
     if situation.before is not None:
         expected.insert(0, nothing(alert, situation.before))
-    return case(f"{alert} fires", situation.series, expected)
+    return case(f"{alert} fires: {why}", situation.series, expected)
 
 
 def silent(alert: str, why: str) -> dict[str, Any]:
@@ -83,7 +83,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("promtool")
     files = [written(folder, "SmpNoWorker", "untrue", [wrong])]
     for alert in ALERTS:
-        cases = [firing(alert), *(silent(alert, why) for why in SILENT_IN[alert])]
+        cases = [
+            *(firing(alert, why) for why in FIRES[alert]),
+            *(silent(alert, why) for why in SILENT_IN[alert]),
+        ]
         files.append(written(folder, alert, alert, cases))
     said = promtool("test", "rules", *files)
     parts = re.split(r"^\s*name: (.+),$", said.stdout + said.stderr, flags=re.MULTILINE)
@@ -112,12 +115,14 @@ def test_prometheus_takes_the_rules() -> None:
     assert said.returncode == 0, said.stderr
 
 
-@pytest.mark.parametrize("alert", ALERTS)
+@pytest.mark.parametrize(
+    ("alert", "why"), [(alert, why) for alert, cases in FIRES.items() for why in cases]
+)
 def test_an_alert_fires_when_it_should_and_says_what_is_wrong(
-    alert: str, evaluated: dict[str, str]
+    alert: str, why: str, evaluated: dict[str, str]
 ) -> None:
     """Not before its time, with labels that name the place, and the whole text as people see it."""
-    name = firing(alert)["name"]
+    name = firing(alert, why)["name"]
     assert name not in evaluated, evaluated[name]
     assert UNTRUE in evaluated
 
@@ -137,6 +142,7 @@ def test_an_alert_is_silent_when_it_should_be(
 def test_every_alert_has_situations() -> None:
     """For every alert: it fires when it should, and is silent when it should not."""
     assert set(FIRES) == set(SILENT_IN) == set(ALERTS)
+    assert all(FIRES.values())
     assert all(SILENT_IN.values())
 
 
@@ -156,7 +162,7 @@ def test_recorded_series_are_recorded_before_they_are_used() -> None:
 
 def test_what_is_scraped_in_situations_is_counted_too() -> None:
     """A situation with series that do not exist would prove nothing."""
-    series = {name for one in FIRES.values() for name in one.series}
+    series = {name for cases in FIRES.values() for one in cases.values() for name in one.series}
     series |= {name for cases in SILENT_IN.values() for one in cases.values() for name in one}
     assert {name: list(mistakes(name)) for name in series if list(mistakes(name))} == {}
 
