@@ -181,6 +181,18 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(alert: str) -> None:
     assert [line for line in page.splitlines() if line.startswith("## ")] == list(PARTS)
 
 
+def test_the_guide_lists_every_alert_with_its_severity() -> None:
+    """Whoever sets alerts up reads there who is woken for what."""
+    page = (ROOT / "docs" / "how-to" / "set-up-alerts.md").read_text()
+    rows = re.findall(
+        r"^\| \[(\w+)\]\(\.\./(runbooks/[\w-]+\.md)\) \| (\w+) \|", page, re.MULTILINE
+    )
+    assert {alert: (f"docs/{path}", severity) for alert, path, severity in rows} == {
+        alert: (rule["annotations"]["runbook_url"], rule["labels"]["severity"])
+        for alert, rule in ALERTS.items()
+    }
+
+
 def test_every_runbook_is_of_an_alert() -> None:
     """A page that nothing leads to would go stale."""
     named = {rule["annotations"]["runbook_url"] for rule in ALERTS.values()}
