@@ -30,7 +30,7 @@ from statemachine_pipeline.database import letters
 from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.retry import Backoff, Constant, Exponential, Fibonacci
-from statemachine_pipeline.runner import drive
+from statemachine_pipeline.runner import proposing
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -297,7 +297,7 @@ async def test_the_wait_of_a_stages_schedule_is_stored(
     expected: float,
 ) -> None:
     """'Durable (run_at), per stage': the delay that was drawn stands in the work row."""
-    monkeypatch.setattr(drive.random, "random", lambda: 0.5)
+    monkeypatch.setattr(proposing.random, "random", lambda: 0.5)
     hooks = Hooks()
     pipeline = pipeline_with(engine, hooks, queue_parse=plain(hooks.queue_parse, backoff=backoff))
     await pipeline.submit(b"text", name="a")
