@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generators import api, errors, failures, lint, metrics, settings, tables
+from generators import api, doctor, errors, failures, lint, metrics, settings, tables
 
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
@@ -203,6 +203,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/cli.md": cli_page(),
         ROOT / "docs/reference/api.md": api.page(NOTE),
         ROOT / "docs/reference/testing.md": api.testing_page(NOTE),
+        ROOT / "docs/reference/doctor.md": doctor.page(NOTE),
         ROOT / "docs/reference/errors.md": errors.page(NOTE),
         ROOT / "docs/reference/failures.md": failures.page(NOTE),
         ROOT / "docs/reference/lint.md": lint.page(NOTE),

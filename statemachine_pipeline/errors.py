@@ -153,6 +153,14 @@ class StatesUnmapped(PipelineError):
         )
 
 
+class RoleRefused(PipelineError):
+    """A role cannot be given just what work with the pipeline needs; nothing was changed."""
+
+    def __init__(self, role: str, found: str, advice: str) -> None:
+        self.role = role
+        super().__init__(f"cannot prepare role {role!r}: {found}; {advice}")
+
+
 class EmbedderMismatch(PipelineError):
     """An embedder has other dimensions than the vectors it is known by in the database."""
 

@@ -20,8 +20,8 @@ from statemachine_pipeline.database.describing import Describing
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
+from statemachine_pipeline.database.inspection import Inspection
 from statemachine_pipeline.database.letters import DeadLetters
-from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.providers import Providers
@@ -35,7 +35,6 @@ from statemachine_pipeline.database.timeouts import (
     BoundedEngine,
     Timeouts,
     connecting,
-    unbounded,
 )
 from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
@@ -239,27 +238,37 @@ class Pipeline:
         return Withdrawals(self.engine, self._tables, ContentReader(self.engine, self._tables))
 
     async def migrate(
-        self, states: Mapping[str, str] = migrations.NO_STATES, *, dry_run: bool = False
+        self,
+        states: Mapping[str, str] = migrations.NO_STATES,
+        *,
+        app_role: str | None = None,
+        dry_run: bool = False,
     ) -> str:
         """Create or update the tables and register the lifecycle; say what was done.
 
         Documents in a state that the class does not know move to the one that ``states`` names and
         are tried there anew; what was made of them stays. Lifecycles that know a state which was
         left are retired: their workers lose what they hold, and end. Documents move in batches of
-        500 that commit by themselves; the same call again goes on after an error.
+        500 that commit by themselves; the same call again goes on after an error. Vector indexes
+        that are worth it are made, unless a worker makes them now.
 
         Args:
             states: Old states, each with its successor; both working, or both ends.
+            app_role: A role that gets what workers and applications need, and keeps no other right.
             dry_run: Only say how many documents would move.
 
         Raises:
             DefinitionError: Such a move is not wanted or not possible; nothing was changed.
+            RoleRefused: The role is not there, or may change histories; nothing was changed.
             StatesUnmapped: Documents stand in other states that the class does not know; nothing
                 was changed, unless a worker brought them there meanwhile.
         """
-        return await migrations.bring(
-            unbounded(self.engine), self.schema, self.stages, states, dry_run=dry_run
+        said = await migrations.bring(
+            self.engine, self.schema, self.stages, states, app_role, dry_run=dry_run
         )
+        if not dry_run:
+            await Passages(self.engine, self._tables).build_indexes(self._embedders)
+        return said
 
     async def submit(
         self,
@@ -545,7 +554,7 @@ class Pipeline:
             if self._stages is not None:
                 # Who migrates with `states` next has to get in; anybody else is refused later.
                 with contextlib.suppress(StatesUnmapped):
-                    await self.migrate()
+                    await migrations.bring(self.engine, self.schema, self.stages)
         elif self._engine is None:
             self._engine = self._made(str(self._database))
         if self._stages is None:
@@ -559,11 +568,7 @@ class Pipeline:
         """Check once that the database was migrated to this lifecycle."""
         if self._checked:
             return
-        with answering("checking the schema"):
-            async with self.engine.connect() as connection:
-                await connection.run_sync(
-                    migrations.check, self.schema, self.graph, self.stages.kept_by_hand
-                )
+        await Inspection(self.engine, self._tables).check_schema(self.stages)
         self._checked = True
 
     async def _ready_to_run(self) -> None:
@@ -573,16 +578,14 @@ class Pipeline:
         """
         self._checked = False
         await self._ready()
-        for bound in self._embedders:
-            await Passages(self.engine, self._tables).check(bound)
+        await Passages(self.engine, self._tables).check(self._embedders)
 
     @property
     def _store_limit_bytes(self) -> int | None:
         return None if self._blobs is None else self._blobs.limit_bytes
 
     async def _after_load(self) -> Mapping[str, int]:
-        for bound in self._embedders:
-            await Passages(self.engine, self._tables).build_index(bound.fingerprint)
+        await Passages(self.engine, self._tables).build_indexes(self._embedders)
         return await self.counts()
 
     @property
@@ -591,11 +594,9 @@ class Pipeline:
 
     @property
     def _embedder(self) -> Bound:
-        for bound in self._embedders:
-            return bound
-        raise DefinitionError(
-            f"{self.graph.name}: no stage has an embedder; only mode='text' can search"
-        )
+        if self._embedders:
+            return self._embedders[0]
+        raise DefinitionError(f"{self.graph.name}: no stage embeds; only mode='text' can search")
 
     @property
     def _pauses(self) -> Pauses:

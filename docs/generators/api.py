@@ -11,6 +11,7 @@ HANDED_OUT = (
     *("operations", "blocking", "events", "records", "letters", "hooks", "stages"),
     *("failures", "retry", "blobs", "observability.metrics"),
     *("oversight.oversight", "oversight.status", "oversight.probes"),
+    *("oversight.doctor", "oversight.workers"),
 )
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"

@@ -33,6 +33,7 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.DefinitionError, USAGE),
     (errors.SearchRefused, USAGE),
     (errors.PauseRefused, USAGE),
+    (errors.RoleRefused, USAGE),
     (errors.PipelineError, FAILED),
 )
 

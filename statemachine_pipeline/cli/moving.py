@@ -112,7 +112,9 @@ async def requeue(
     return REFUSED if applied.refused else OK
 
 
-async def migrate(target: Target, pairs: Sequence[str], *, dry_run: bool) -> int:
+async def migrate(
+    target: Target, pairs: Sequence[str], app_role: str | None, *, dry_run: bool
+) -> int:
     """Create or update the tables, register the lifecycle, and move documents to new states."""
     states: dict[str, str] = {}
     for pair in pairs:
@@ -120,7 +122,8 @@ async def migrate(target: Target, pairs: Sequence[str], *, dry_run: bool) -> int
         if not (old and equals and new) or states.setdefault(old, new) != new:
             raise UsageError(f"--map wants OLD=NEW, each OLD once; got {', '.join(pairs)}")
     async with opened(target, "migrate") as pipeline:
-        output.line(output.plain(await pipeline.migrate(states, dry_run=dry_run)))
+        said = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
+        output.line(output.plain(said))
     return OK
 
 

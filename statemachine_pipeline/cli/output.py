@@ -23,6 +23,11 @@ _COLOURS = {
     "refused": _BAD,
     "duplicate": _RESTING,
     "cancelled": _RESTING,
+    "ok": _GOOD,
+    "warn": _RESTING,
+    "fail": _BAD,
+    "alive": _GOOD,
+    "silent": _BAD,
 }
 
 

@@ -7,6 +7,7 @@ as statement triggers costs twice as much, and a foreign key to an edge table lo
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 EDGE_CHECK = "transition_edge_is_declared"
 CLOSED_CHECK = "transition_leads_to_no_retired_state"
+
+_FUNCTION = re.compile(r"CREATE FUNCTION \S+\.(\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
+_TRIGGER = re.compile(r"CREATE TRIGGER (\w+) .*? ON \S+\.(\w+)\b", re.DOTALL)
+_EDGE = re.compile(r"'(\w*>\w+>\w+)'")
 
 _REFUSE = """
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -69,6 +74,23 @@ def guard_history(schema: str) -> list[str]:
     """Return the DDL of functions and triggers, for a quoted ``schema``."""
     functions = (_REFUSE, _REFUSE_DELETE, _REFUSE_AHEAD)
     return [ddl.format(schema=schema) for ddl in (*functions, *_TRIGGERS)]
+
+
+def functions(schema: str) -> dict[str, str]:
+    """Return the bodies of the functions that guard history, by name, for a quoted ``schema``."""
+    found = (_FUNCTION.search(ddl) for ddl in guard_history(schema))
+    return {one[1]: one[2] for one in found if one}
+
+
+def triggers() -> list[tuple[str, str]]:
+    """Return the triggers that guard history, each as its table and its name."""
+    found = (_TRIGGER.search(ddl) for ddl in guard_history("smp"))
+    return [(one[2], one[1]) for one in found if one]
+
+
+def edges(definition: str) -> set[str]:
+    """Return the edges that a CHECK, as PostgreSQL prints it, lets through."""
+    return set(_EDGE.findall(definition))
 
 
 def guard_edges(schema: str, codes: Iterable[str], closed: Iterable[str] = ()) -> list[str]:

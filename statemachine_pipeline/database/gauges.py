@@ -152,6 +152,7 @@ def _fill_server(metrics: Metrics, rows: dict[str, Any]) -> None:
     for row in rows["sizes"]:
         metrics.set(instruments.TABLE_BYTES, row.bytes, table=row.name)
         metrics.set(instruments.DEAD_ROWS, row.dead_rows, table=row.name)
+        metrics.set(instruments.LIVE_ROWS, row.live_rows, table=row.name)
     for row in rows["oldest_transaction"]:
         since = row.since or row.now
         metrics.set(instruments.OLDEST_TRANSACTION, backlog.age(row, since))

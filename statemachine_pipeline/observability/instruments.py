@@ -240,6 +240,12 @@ DEAD_ROWS: Final = Metric(
     says="Rows of a table that vacuum has not removed yet, as PostgreSQL estimates them.",
     labels=("table",),
 )
+LIVE_ROWS: Final = Metric(
+    name="smp_table_live_rows",
+    kind="gauge",
+    says="Rows of a table that are not dead, as PostgreSQL estimates them.",
+    labels=("table",),
+)
 OLDEST_TRANSACTION: Final = Metric(
     name="smp_oldest_transaction_age_seconds",
     kind="gauge",
@@ -254,5 +260,6 @@ SCHEMA_VERSION: Final = Metric(
 
 OF_THE_DATABASE: Final = (
     *(DOCUMENTS, OLDEST_READY, OLDEST_CLAIM, DEAD_LETTERS, WORKERS, PROGRESS, PAUSES),
-    *(PROVIDER_CLOSED, WITHDRAWALS, TABLE_BYTES, DEAD_ROWS, OLDEST_TRANSACTION, SCHEMA_VERSION),
+    *(PROVIDER_CLOSED, WITHDRAWALS, TABLE_BYTES, DEAD_ROWS, LIVE_ROWS, OLDEST_TRANSACTION),
+    SCHEMA_VERSION,
 )

@@ -55,5 +55,6 @@ REQUEST_ANSWERED: Final = LogEvent("request.answered", "DEBUG", "A provider answ
 REQUEST_FAILED: Final = LogEvent("request.failed", "INFO", "A request to a provider failed.")
 WITHDRAWAL_FAILED: Final = LogEvent("withdrawal.failed", "WARNING", "A withdrawal is tried again.")
 ERASURE_WAITS: Final = LogEvent("erasure.waits", "WARNING", "Bytes of the deleted are still there.")
+INDEX_MISSING: Final = LogEvent("index.missing", "WARNING", "Only the owner can make an index.")
 
 LOG_EVENTS: Final = tuple(value for value in list(globals().values()) if type(value) is LogEvent)

@@ -6,6 +6,9 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.gauges import Gauges
+from statemachine_pipeline.database.inspection import Inspection
+from statemachine_pipeline.oversight import doctor, workers
+from statemachine_pipeline.oversight.checks.verdicts import Subject
 from statemachine_pipeline.oversight.health import STANDSTILL, Checkup
 from statemachine_pipeline.oversight.probes import HOST, Patience, Probes
 
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.blobs import Blobs
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.oversight.doctor import Finding
     from statemachine_pipeline.oversight.status import Health
+    from statemachine_pipeline.oversight.workers import WorkerStanding
     from statemachine_pipeline.runner.loop import Runner
     from statemachine_pipeline.stages import Stages
 
@@ -44,6 +49,7 @@ class Oversight:
         server: Any,
     ) -> None:
         self._engine, self._t, self._stages, self._ready = engine, t, stages, ready
+        self._blobs = blobs
         self._checkup = Checkup(engine, t, stages, ready, blobs, server)
 
     async def health(self, *, standstill: timedelta = STANDSTILL) -> Health:
@@ -84,3 +90,26 @@ class Oversight:
         Made once for each exporter, of which a fleet needs one.
         """
         return Gauges(self._engine, self._t, self._stages)
+
+    async def doctor(self) -> list[Finding]:
+        """Look for what is wrong or will be: server, tables, rights, hooks, workers, failures.
+
+        Changes nothing and asks no provider; takes a second or two. A check that cannot be made is
+        a finding too, so this raises nothing where the database is away or has no tables.
+
+        Returns:
+            A finding for each check, those that are well among them, in the order of the reference.
+        """
+        subject = Subject(
+            inspection=Inspection(self._engine, self._t),
+            engine=self._engine,
+            t=self._t,
+            stages=self._stages,
+            blobs=self._blobs,
+        )
+        return await doctor.examine(subject)
+
+    async def workers(self) -> list[WorkerStanding]:
+        """Return every worker that is known, the oldest first; who ended well is not any more."""
+        await self._ready()
+        return await workers.standings(self._engine, self._t)

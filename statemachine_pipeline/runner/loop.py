@@ -120,10 +120,9 @@ class Runner:
         self._documents = documents or sum(bound.stage.slots for bound in self._served)
         self._wake, self._fenced = asyncio.Event(), asyncio.Event()
         self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
-        self._looking = asyncio.Lock()
+        self._looking, self._suspects = asyncio.Lock(), False
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
-        self._suspects = False
         self._metrics, self.vitals = metrics, Vitals(metrics, [b.trigger for b in served])
         self._journal, self._outage = Journal(self.vitals), Outage(metrics)
         baseline.begin(metrics, stages.graph, self._served)
@@ -230,7 +229,8 @@ class Runner:
         chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
             with contextlib.suppress(DatabaseUnavailable):
-                await accesses.look()
+                await self._pausing.look(slots)  # before the first walk goes on into what is paused
+                await self._probing.look()
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:

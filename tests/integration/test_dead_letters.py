@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from child_functions import gather_failures
 from fix_pipelines import (
+    BRIEFLY,
     Hooks,
     completed,
     hand,
@@ -29,7 +30,7 @@ from statemachine_pipeline.database import letters
 from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.retry import Backoff, Constant, Exponential, Fibonacci
-from statemachine_pipeline.runner import drive
+from statemachine_pipeline.runner import proposing
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -231,7 +232,7 @@ async def test_a_requeue_takes_each_document_once_while_workers_run(
     async with running(failing):
         done = await failing.operations.requeue(code="no_text", reason="try", by="ann")
         assert len(done.moved) == 7
-        await failing.wait(*scans, timeout=timedelta(seconds=20))
+        await failing.wait(*scans, timeout=BRIEFLY)
     assert len(hooks.finish_parse.claims) == 7
     assert await failing.counts() == {"dead_letter": 7}
 
@@ -296,7 +297,7 @@ async def test_the_wait_of_a_stages_schedule_is_stored(
     expected: float,
 ) -> None:
     """'Durable (run_at), per stage': the delay that was drawn stands in the work row."""
-    monkeypatch.setattr(drive.random, "random", lambda: 0.5)
+    monkeypatch.setattr(proposing.random, "random", lambda: 0.5)
     hooks = Hooks()
     pipeline = pipeline_with(engine, hooks, queue_parse=plain(hooks.queue_parse, backoff=backoff))
     await pipeline.submit(b"text", name="a")

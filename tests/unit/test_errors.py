@@ -24,6 +24,7 @@ from statemachine_pipeline.errors import (
     PipelineError,
     PoolerInTheWay,
     QuestionNotEmbedded,
+    RoleRefused,
     SchemaMissing,
     SearchRefused,
     SourceRefused,
@@ -122,6 +123,10 @@ SENTENCES = [
         "pypdfium2 is not installed; pip install 'statemachine-pipeline[documents]'",
     ),
     (EmbeddedServerError("it did not start"), "it did not start"),
+    (
+        RoleRefused("app", "there is none of this name", "CREATE ROLE it first"),
+        "cannot prepare role 'app': there is none of this name; CREATE ROLE it first",
+    ),
     (
         EmbedderMismatch("mine#1", 256, 384),
         (

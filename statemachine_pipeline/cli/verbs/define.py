@@ -94,6 +94,14 @@ def migrate(
             show_default=False,
         ),
     ] = None,
+    app_role: Annotated[
+        str | None,
+        typer.Option(
+            "--app-role",
+            metavar="ROLE",
+            help="Grant this role what workers and applications need, and nothing more.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
     app: App = None,
     database: Database = None,
@@ -103,4 +111,4 @@ def migrate(
     from statemachine_pipeline.cli import ending, moving
 
     target = target_of(context, app, database, schema)
-    ending.run(moving.migrate(target, states or (), dry_run=dry_run))
+    ending.run(moving.migrate(target, states or (), app_role, dry_run=dry_run))

@@ -131,11 +131,14 @@ def withdrawals(t: Tables) -> Any:
 
 
 def sizes(t: Tables) -> Any:
-    """Tell of each table of the pipeline how large it is, and how much of it is dead."""
+    """Tell of each table of the pipeline how large it is, and how many of its rows are dead."""
     names = sorted(table.name for table in t.metadata.tables.values())
     s = sa.table(
         "pg_stat_user_tables",
-        *(sa.column(name) for name in ("schemaname", "relname", "relid", "n_dead_tup")),
+        *(
+            sa.column(name)
+            for name in ("schemaname", "relname", "relid", "n_dead_tup", "n_live_tup")
+        ),
         schema="pg_catalog",
     )
     return (
@@ -143,6 +146,7 @@ def sizes(t: Tables) -> Any:
             s.c.relname.label("name"),
             sa.func.pg_total_relation_size(s.c.relid).label("bytes"),
             s.c.n_dead_tup.label("dead_rows"),
+            s.c.n_live_tup.label("live_rows"),
         )
         .where(
             s.c.schemaname == sa.literal(t.schema, sa.Text),

@@ -1,0 +1,90 @@
+"""Workers: who lives, who is silent, and whether somebody does what is due."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.database.statements import inspection
+from statemachine_pipeline.database.statements import pauses as pausing
+from statemachine_pipeline.obstacles import TIME
+from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, named, ok, warn
+from statemachine_pipeline.oversight.workers import standings
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from statemachine_pipeline.oversight.checks.verdicts import Subject
+    from statemachine_pipeline.oversight.workers import WorkerStanding
+
+START = "statemachine-pipeline worker"
+
+
+async def _workers(subject: Subject) -> list[WorkerStanding]:
+    return await standings(subject.engine, subject.t)
+
+
+async def workers(subject: Subject) -> Verdict:
+    """Whether every worker gives signs of life.
+
+    Warns of those that are silent for a minute, or were declared dead and still hold claims.
+    """
+    known = await _workers(subject)
+    gone = [one for one in known if one.condition in {"silent", "dead"}]
+    if gone:
+        silent = named([f"{one.name} for {one.silent_seconds:,.0f} s" for one in gone])
+        return warn(
+            f"silent workers: {silent}",
+            f"look for the process and its log; another `{START}` takes over what they held",
+        )
+    draining = sum(1 for one in known if one.condition == "draining")
+    return ok(f"{len(known)} worker(s) live, {draining} of them draining")
+
+
+async def worker_versions(subject: Subject) -> Verdict:
+    """Whether all live workers run one version of the library, and a lifecycle that is known.
+
+    Warns when they do not, as while new code is being rolled out.
+    """
+    alive = [one for one in await _workers(subject) if one.condition in {"alive", "draining"}]
+    versions = sorted({one.version for one in alive})
+    strangers = [one.name for one in alive if one.is_lifecycle_known is False]
+    if strangers:
+        return warn(
+            f"workers run a lifecycle that the database does not know: {named(strangers)}",
+            "stop them, or run `statemachine-pipeline migrate` with their code",
+        )
+    if len(versions) > 1:
+        return warn(
+            f"live workers run {len(versions)} versions: {named(versions)}",
+            "end the roll-out: stop the older ones by SIGTERM, and start the newer",
+        )
+    return ok(f"live workers run version {versions[0]}" if versions else "no worker lives")
+
+
+async def work(subject: Subject) -> Verdict:
+    """Whether somebody does what is due.
+
+    Fails when documents wait at a stage that is not paused and that no live worker serves: how
+    many, where, and since when.
+    """
+    alive = [one for one in await _workers(subject) if one.condition == "alive"]
+    served = {stage for one in alive for stage in one.serves}
+    paused = {
+        row.stage for row in await subject.inspection.rows(pausing.current) if row.tenant is None
+    }
+    due = await subject.inspection.rows(inspection.due)
+    left = [
+        row for row in due if _is_left(set(subject.stages.awaited_at(row.state)), served, paused)
+    ]
+    if left:
+        since = min(row.since for row in left)
+        places = named([f"{row.count:,} in {row.state!r}" for row in left])
+        return fail(
+            f"no live worker serves what is due since {since:{TIME}}: {places}",
+            f"{START}, or look why those that should run do not",
+        )
+    return ok(f"{sum(row.count for row in due):,} document(s) are due, {len(alive)} worker(s) live")
+
+
+def _is_left(awaited: set[Any], served: set[str], paused: set[Any]) -> bool:
+    return bool(awaited - paused) and served.isdisjoint(awaited)
