@@ -34,6 +34,7 @@ STAGE_CRASHED: Final = LogEvent("stage.crashed", "WARNING", "A hook took its chi
 DOCUMENT_ENDED: Final = LogEvent("document.ended", "INFO", "A document came to rest.")
 DEAD_LETTERED: Final = LogEvent("document.dead_lettered", "ERROR", "A document failed for good.")
 CLAIM_LOST: Final = LogEvent("claim.lost", "WARNING", "A write was refused: the claim had passed.")
+RESCUED: Final = LogEvent("document.rescued", "WARNING", "A claim was taken from the dead or late.")
 CLAIMS_RESCUED: Final = LogEvent("claims.rescued", "WARNING", "Claims were taken from the dead.")
 DROPPED: Final = LogEvent("document.dropped", "ERROR", "A defect of the runner ended a walk.")
 UNSETTLED: Final = LogEvent("settle.refused", "ERROR", "PostgreSQL refused even the failure.")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.context import working
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import (
@@ -191,8 +192,9 @@ class Runner:
             worker: int | None = await self._registration.register()
             while worker is not None:
                 self._fenced.clear()
-                if await self._work_as_one(worker, until):
-                    return
+                with working(self._store.schema, worker):
+                    if await self._work_as_one(worker, until):
+                        return
                 worker = await self._registration.register_again(self._stopping)
 
     async def _work_as_one(self, worker: int, until: Until) -> bool:

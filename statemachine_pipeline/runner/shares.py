@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Reject
+from statemachine_pipeline.observability.context import asking
 from statemachine_pipeline.resilience.batches import Text
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ Item = tuple[Attempt, Text]
 
 @contextlib.contextmanager
 def being_asked(part: Iterable[Item]) -> Iterator[None]:
-    """Note that an embedder is asked for these texts."""
-    attempts = {attempt for attempt, _ in part}
+    """Note that an embedder is asked for these texts, in the name of their documents only."""
+    attempts = dict.fromkeys(attempt for attempt, _ in part)
     for attempt in attempts:
         attempt.asked += 1
     try:
-        yield
+        with asking([attempt.claim for attempt in attempts]):
+            yield
     finally:
         for attempt in attempts:
             attempt.asked -= 1
