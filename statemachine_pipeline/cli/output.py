@@ -50,6 +50,11 @@ def speak_as(name: str) -> None:
     _speaker = f"{name}: "
 
 
+def speaker() -> str:
+    """Return what begins a line of this process."""
+    return _speaker
+
+
 def say(text: str) -> None:
     """Tell people something, on stderr."""
     words = _speaker + plain(text)

@@ -100,9 +100,9 @@ class Moving:
                 # In a transaction that somebody lent, there is no second try.
                 is_own = isinstance(self._engine, AsyncEngine)
                 moves, refusals = await _tried(once, DEADLOCK_TRIES if is_own else 1)
-            if not dry_run:
-                telling.moved(trigger, [one for one, _ in moves], by=by, reason=reason)
-            moved += [document.id for document, _ in moves]
+            told = [] if dry_run else [document for document, _ in moves]
+            telling.moved(trigger, told, by=by, reason=reason)
+            moved += [move.id for _, move in moves]
             refused += refusals
         return Applied(
             matched=tuple(sorted(known)), moved=tuple(dict.fromkeys(moved)), refused=tuple(refused)

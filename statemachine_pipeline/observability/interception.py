@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from loguru import Record
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-_CHATTY: Final = ("httpx", "httpcore")
-"""Say at INFO each request that is made, with its whole URL."""
+_CHATTY: Final = ("alembic", "httpx", "httpcore")
+"""Say at INFO what they are doing: the latter two each request, with its whole URL."""
 _LEVELS: Final = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 

@@ -84,6 +84,8 @@ _HARMFUL: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 """Controls, line ends of any kind, marks that hide or reorder text, halves of characters."""
+_NOT_FOR_PEOPLE: Final = {"event_name", "stacktrace", "pipeline", "trace_id", "span_id"}
+"""Said already, or the same on each line of a terminal."""
 _COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31;1", "DEBUG": "2", "TRACE": "2"}
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -131,7 +133,7 @@ def as_text(record: Record, *, coloured: bool = False) -> str:
     values = [
         f"{name[:NAME_CHARS]}={value[:VALUE_CHARS] if isinstance(value, str) else value}"
         for name, value in list(extra.items())[: EXTRAS + len(_FIELDS)]
-        if value is not None and name not in {"event_name", "stacktrace"}
+        if value is not None and name not in _NOT_FOR_PEOPLE
     ]
     known = f" [{' '.join(values)}]" if values else ""
     rows = [f"{head} {_escaped(told + known)}"]

@@ -48,6 +48,7 @@ class Batcher:
     ) -> None:
         self._buffer, self._stage, self._access = buffer, bound.stage, access
         self._trigger, self._metrics = bound.trigger, metrics
+        self._provider = bound.stage.provider.name if bound.stage.provider else None
         self._embedder = bound.stage.hook
         self._limits = bound.stage.request_limits
         self._queue = Queue(self._limits)
@@ -222,7 +223,7 @@ class Batcher:
                 request.drop()
                 return None
             try:
-                with being_asked(part):
+                with being_asked(part, self._provider):
                     values = await self._embedder.embed([text.text for _, text in part])
             except Reject as refused:
                 return refused

@@ -193,8 +193,9 @@ class Runner:
             while worker is not None:
                 self._fenced.clear()
                 with working(self._store.schema, worker):
-                    if await self._work_as_one(worker, until):
-                        return
+                    is_over = await self._work_as_one(worker, until)
+                if is_over:
+                    return
                 worker = await self._registration.register_again(self._stopping)
 
     async def _work_as_one(self, worker: int, until: Until) -> bool:

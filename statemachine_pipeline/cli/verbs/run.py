@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -73,6 +73,27 @@ def worker(
             "--reload", help="For development: start again when Python files below here change."
         ),
     ] = False,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(
+            "--log-format",
+            envvar="SMP_LOG_FORMAT",
+            metavar="text|json",
+            help="How each line of the log is written, on stderr; else SMP_LOG_FORMAT, what the "
+            "app configured, or text.",
+        ),
+    ] = None,
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
+        typer.Option(
+            "--log-level",
+            envvar="SMP_LOG_LEVEL",
+            metavar="LEVEL",
+            case_sensitive=False,
+            help="The lowest that is logged, of DEBUG, INFO, WARNING and ERROR; else "
+            "SMP_LOG_LEVEL, what the app configured, or INFO.",
+        ),
+    ] = None,
     seat: Annotated[int | None, typer.Option("--seat", hidden=True)] = None,
     app: App = None,
     database: Database = None,
@@ -84,9 +105,11 @@ def worker(
     dies; exit code 1 when one dies again and again soon after its start.
     """
     from statemachine_pipeline.cli import ending, worker
+    from statemachine_pipeline.cli.narrating import Narration
 
     target = target_of(context, app, database, schema)
+    narration = Narration(log_format, log_level)
     if workers > 1 or reload:
-        ending.run(worker.lead(target, triggers, drain, workers, reload=reload))
+        ending.run(worker.lead(target, triggers, drain, workers, narration, reload=reload))
     names = None if triggers is None else [one.strip() for one in triggers.split(",")]
-    ending.run(worker.work(target, names, drain, seat))
+    ending.run(worker.work(target, names, drain, seat, narration))
