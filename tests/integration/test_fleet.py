@@ -185,10 +185,10 @@ def test_a_worker_says_what_is_paused(letters: Led) -> None:
     letters.start()
     letters.hears("serves all stages")
     letters.run("pause", "--stage", "file", "--reason", "a \x1b[31mflood", "--for", "1h")
-    letters.hears(" UTC: stage file is paused by cli:")
+    letters.hears("pause.began: stage file is paused by cli:")
     letters.hears(": a \\x1b[31mflood")
     letters.run("resume", "--stage", "file")
-    letters.hears(" UTC: stage file is no longer paused")
+    letters.hears("pause.ended: stage file is no longer paused")
 
 
 def test_workers_of_a_fleet_say_who_speaks(letters: Led) -> None:

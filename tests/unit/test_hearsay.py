@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loguru import logger
 
+from statemachine_pipeline.runner.errands import IS_LINE, LINE_BYTES, Errand
 from statemachine_pipeline.runner.hearsay import retell
-from statemachine_pipeline.runner.wire import Malformed
+from statemachine_pipeline.runner.telling import Teller
+from statemachine_pipeline.runner.wire import LENGTH, Malformed
 
 if TYPE_CHECKING:
     from fix_logs import Log
@@ -80,3 +83,30 @@ def test_nonsense_is_refused(log: Log, content: bytes) -> None:
     with pytest.raises(Malformed):
         retell(content, 4711)
     assert log.texts == []
+
+
+def test_between_calls_a_child_says_nothing(quiet: None) -> None:
+    """A line that a forgotten thread logs would be taken for an answer to nobody."""
+    reading, writing = os.pipe()
+    try:
+        teller = Teller(writing)
+        with teller.during(Errand(level=20)):
+            logger.info("in a call")
+            logger.debug("below the level")
+            logger.bind(**{f"n{i}": "\x00" * 500 for i in range(20)}).info("long")
+        logger.info("after it")
+        with teller.during(Errand()):
+            logger.info("in a call that is not to be told")
+        teller.answer(b"42")
+        sent = []
+        for _ in range(3):
+            (length,) = LENGTH.unpack(os.read(reading, LENGTH.size))
+            sent.append((bool(length & IS_LINE), os.read(reading, length & ~IS_LINE)))
+    finally:
+        os.close(reading)
+        os.close(writing)
+    (_, first), (_, second), last = sent
+    assert json.loads(first)["message"] == "in a call"
+    assert json.loads(second)["message"] == "long"
+    assert max(len(first), len(second)) <= LINE_BYTES
+    assert last == (False, b"42")
