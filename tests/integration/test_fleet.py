@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -203,6 +204,37 @@ def test_workers_of_a_fleet_say_who_speaks(letters: Led) -> None:
             ),
             worker,
         )
+
+
+def test_workers_of_a_fleet_log_as_they_are_told(letters: Led) -> None:
+    """'``--log-format`` and ``--log-level``, through workers of a fleet too'."""
+    letters.run("migrate")
+    letters.run("pause", "--stage", "file", "--reason", "a flood")
+    letters.start("--workers", "2", "--log-format", "json", "--log-level", "warning")
+
+    def logged() -> list[dict[str, Any]]:
+        return [
+            json.loads(one)
+            for one in letters.said.splitlines()
+            if one.startswith("{") and one.endswith("}")
+        ]
+
+    until(lambda: len({line["process.pid"] for line in logged()}) == 2, "a line of each worker")
+    assert {line["event_name"] for line in logged()} == {"pause.began"}
+
+
+def test_an_app_that_configured_its_log_keeps_it(letters: Led) -> None:
+    """Unless the command line, or its environment, says otherwise."""
+    letters.write(
+        "import pathlib\nfrom statemachine_pipeline import configure_logging\n"
+        f"configure_logging(sink=pathlib.Path('own.log'))\n{APP}"
+    )
+    letters.run("migrate")
+    letters.run("pause", "--stage", "file", "--reason", "a flood")
+    letters.start()
+    own = letters.folder / "own.log"
+    until(lambda: own.exists() and "pause.began" in own.read_text(), "a line in own.log")
+    assert "is paused" not in letters.said
 
 
 def test_a_second_signal_stops_all_workers_at_once(
