@@ -6,7 +6,7 @@ Whatever is moved gets a new fence, so that a worker that held the document can 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -88,9 +88,8 @@ class Moving:
             async def once(batch: Mapping[UUID, int] = batch) -> tuple[list[Moved], list[Refusal]]:
                 async with self._engine.begin() as connection:
                     held = await self._held(connection, trigger, batch)
-                    moves, refusals = self._plan(
-                        held, batch, trigger, state=state, by=by, reason=reason
-                    )
+                    asked: Any = {"state": state, "by": by, "reason": reason}
+                    moves, refusals = self._plan(held, batch, trigger, **asked)
                     written = [] if dry_run else moves
                     await holding.move(connection, self._t, self._stages.graph, written)
                 documents = {one.document.id: one.document for one in held}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,8 @@ from statemachine_pipeline.cli.verbs.options import (
     App,
     Database,
     Json,
+    LogFormat,
+    LogLevel,
     Schema,
     Tenant,
     app,
@@ -73,27 +75,8 @@ def worker(
             "--reload", help="For development: start again when Python files below here change."
         ),
     ] = False,
-    log_format: Annotated[
-        Literal["text", "json"] | None,
-        typer.Option(
-            "--log-format",
-            envvar="SMP_LOG_FORMAT",
-            metavar="text|json",
-            help="How each line of the log is written, on stderr; else SMP_LOG_FORMAT, what the "
-            "app configured, or text.",
-        ),
-    ] = None,
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
-        typer.Option(
-            "--log-level",
-            envvar="SMP_LOG_LEVEL",
-            metavar="LEVEL",
-            case_sensitive=False,
-            help="The lowest that is logged, of DEBUG, INFO, WARNING and ERROR; else "
-            "SMP_LOG_LEVEL, what the app configured, or INFO.",
-        ),
-    ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     seat: Annotated[int | None, typer.Option("--seat", hidden=True)] = None,
     app: App = None,
     database: Database = None,
