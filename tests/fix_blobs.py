@@ -19,6 +19,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 KEY, SECRET = "tests", "only-on-loopback"
 STARTED_WITHIN_SECONDS = 60
+STARTS = 3
+"""Between being found and being used, a port may become somebody else's."""
 ONE_TRY = {"max_retries": 0}
 PROGRAM = shutil.which("weed", path=sysconfig.get_path("scripts"))
 _numbers = itertools.count(1)
@@ -83,8 +86,25 @@ def serving(home: Path) -> Iterator[S3Server]:
     keys = [{"accessKey": KEY, "secretKey": SECRET}]
     tester = {"name": "tests", "credentials": keys, "actions": ["Admin"]}
     (home / "s3.json").write_text(json.dumps({"identities": [tester]}))
-    ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
-    grpc = {name: _free_port() for name in ports}
+    log = home / "log"
+    for _ in range(STARTS):
+        running, port = _start(home, log)
+        try:
+            if _answers(port, running):
+                yield S3Server(f"http://127.0.0.1:{port}")
+                return
+        finally:
+            running.kill()
+            running.wait()
+    pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
+
+
+def _start(home: Path, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a server on ports that are free now; return it and the port where it speaks S3."""
+    names = ("master", "volume", "filer", "s3")
+    free = _free_ports(2 * len(names))
+    ports = dict(zip(names, free[: len(names)], strict=True))
+    grpc = dict(zip(names, free[len(names) :], strict=True))
     command = [str(PROGRAM), "server", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
@@ -96,14 +116,8 @@ def serving(home: Path) -> Iterator[S3Server]:
         "-master.volumeSizeLimitMB=64",
     ]
     command += ["-master.telemetry=false"]
-    with (home / "log").open("wb") as log:
-        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)
-        try:
-            _wait_for(ports["s3"], running, home / "log")
-            yield S3Server(f"http://127.0.0.1:{ports['s3']}")
-        finally:
-            running.kill()
-            running.wait()
+    with log.open("wb") as told:
+        return subprocess.Popen(command, stdout=told, stderr=told, cwd=home), ports["s3"]
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -127,17 +141,22 @@ def objects_in(store: Any) -> dict[str, bytes]:
     return {path: bytes(store.get(path).bytes()) for path in found}
 
 
-def _free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:  # all at once, or one might be found twice
+        listeners = [held.enter_context(closing(socket.socket())) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
-def _wait_for(port: int, running: subprocess.Popen[bytes], log: Path) -> None:
+def _answers(port: int, running: subprocess.Popen[bytes]) -> bool:
+    """Wait until bytes can be stored; False when it ended, as where a port was taken meanwhile."""
+    first = S3Server(f"http://127.0.0.1:{port}").store()
     until = time.monotonic() + STARTED_WITHIN_SECONDS
     while time.monotonic() < until and running.poll() is None:
-        with closing(socket.socket()) as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        # It takes connections some time before it has a place for bytes.
+        with contextlib.suppress(BaseError):
+            first.put("first", b"bytes")
+            return True
         time.sleep(0.05)
-    pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
+    return False

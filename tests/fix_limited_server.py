@@ -7,6 +7,7 @@ Requests and tokens a minute, refilled continuously; 429 with Retry-After for wh
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 KINDS = ("requests", "tokens")
+LAST = 5
 LITTLE = 0.15
 """Of a limit; a careful client never takes the last tenth."""
 
@@ -90,10 +92,15 @@ class LimitedServer:
             return any(self._levels[kind] < limit * LITTLE for kind, limit in self.limits.items())
 
     def rate(self, since: float) -> float:
-        """Return the tokens a second that were let through since a time of the monotonic clock."""
-        let = [e for e in self.books if e.at >= since and e.status == 200]
-        # Each stands for the time before it, in which its tokens flowed in.
-        return sum(e.tokens for e in let[1:]) / (let[-1].at - let[0].at)
+        """Return the tokens a second that were let through since a time of the monotonic clock.
+
+        Each request stands for the time before it, in which its tokens flowed in. The last one may
+        have come late from a busy machine, so one of the last few is taken that did not.
+        """
+        first, *let = [e for e in self.books if e.at >= since and e.status == 200]
+        sums = list(itertools.accumulate(e.tokens for e in let))
+        ends = list(zip(sums, let, strict=True))[-LAST:]
+        return max(tokens / (entry.at - first.at) for tokens, entry in ends)
 
     def refused(self, since: float = 0.0) -> list[Entry]:
         """Return what was answered with 429."""

@@ -85,7 +85,7 @@ def _free_port() -> int:
 
 def _wait(url: URL, folder: Path) -> None:
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             psycopg.connect(plain, autocommit=True, prepare_threshold=None).close()

@@ -38,6 +38,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._lines: set[_Line] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._before: list[str] = []
         self._after: list[str] = []
         self._refuses = self._freezes = False
@@ -54,7 +55,6 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
         self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -90,14 +90,19 @@ class Proxy:
 
     async def _end(self) -> None:
         """End what serves connections before its loop does."""
+        self._server.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        await asyncio.sleep(0.01)  # closed transports end in later rounds of the loop
+        # A closed transport ends in a later round of the loop, and not before its peer has read.
+        for writer in self._writers:
+            writer.transport.abort()
+        ends = (writer.wait_closed() for writer in self._writers)
+        await asyncio.gather(*ends, return_exceptions=True)
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def _call(self, function: Callable[[], object]) -> None:
         async def call() -> None:
@@ -106,17 +111,24 @@ class Proxy:
         self._do(call())
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         if self._refuses:
             self.refused += 1
             writer.close()
             return
-        self.opened += 1
         host = self._target.query.get("host") or self._target.host or "localhost"
         port = self._target.query.get("port") or self._target.port or 5432
         if str(host).startswith("/"):
             back = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         else:
             back = await asyncio.open_connection(str(host), int(str(port)))
+        self._writers.append(back[1])
+        if self._refuses:  # since it was let in: it is on no list yet of those that are cut
+            self.refused += 1
+            writer.close()
+            back[1].close()
+            return
+        self.opened += 1
         line = _Line(self, (reader, writer), back)
         self._lines.add(line)
         try:

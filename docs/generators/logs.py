@@ -46,7 +46,7 @@ def _page() -> Iterator[str]:
     yield "Values are texts, numbers, true and false; of anything else the line names the type.\n"
     yield "## Events\n"
     yield "The package's own lines have one of these as `event_name`, always with the same level;"
-    yield "lines of hooks and libraries have none.\n"
+    yield "lines of hooks, of libraries and of the command line's talk have none.\n"
     yield "| event | level | when |"
     yield "|---|---|---|"
     for event in LOG_EVENTS:

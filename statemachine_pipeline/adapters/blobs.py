@@ -7,7 +7,10 @@ of its own, so that no timeout depends on the length of the object.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +26,8 @@ PARTS_AT_ONCE = 4
 BUCKETS = ("s3", "gs", "az")
 ANSWER_WITHIN = timedelta(seconds=60)
 """How long a store that does not answer is asked again, before the caller hears of it."""
+LETS_GO_SECONDS = 0.1
+"""How long the end of a process waits for the threads of obstore."""
 
 
 class ObjectBlobs:
@@ -47,6 +52,7 @@ class ObjectBlobs:
     def __init__(self, store: Any, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self._store = _opened(store) if isinstance(store, str) else _known(store)
+        _end_later()
 
     def __repr__(self) -> str:
         return f"ObjectBlobs({self._store!r})"
@@ -127,6 +133,16 @@ class ObjectBlobs:
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, key)
+
+
+@functools.cache
+def _end_later() -> None:
+    """Let the process end a moment later.
+
+    Threads of obstore let go of Python's objects just after they have answered. An interpreter that
+    ends meanwhile is aborted: github.com/PyO3/pyo3-async-runtimes/issues/40.
+    """
+    atexit.register(time.sleep, LETS_GO_SECONDS)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from loguru import logger
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.observability.logs import configure_logging
 from statemachine_pipeline.observability.noting import PACKAGE
+from statemachine_pipeline.observability.protection import protect
 
 LOGURUS_OWN: Final = 0
 
@@ -40,7 +41,8 @@ def narrate(asked: Narration) -> None:
     """Log on stderr from now on: pauses, outages, what becomes of documents.
 
     An app that has removed loguru's own sink, or called ``configure_logging``, has said where its
-    lines go: unless the command line says otherwise, the package's go there too.
+    lines go: unless the command line says otherwise, the package's go there too. As JSON, what the
+    verb says to people becomes lines of the log, so that stderr holds nothing else.
     """
     if not asked.is_asked:
         try:
@@ -48,8 +50,11 @@ def narrate(asked: Narration) -> None:
         except ValueError:
             logger.enable(PACKAGE)
             return
-    sink: Literal["stderr"] | _Voice = "stderr" if asked.format == "json" else _Voice()
+    is_for_people = asked.format != "json"
+    sink: Literal["stderr"] | _Voice = _Voice() if is_for_people else "stderr"
     configure_logging(format=asked.format or "text", level=asked.level or "INFO", sink=sink)
+    if not is_for_people:
+        output.say_through(logger.patch(protect).info)
 
 
 class _Voice:

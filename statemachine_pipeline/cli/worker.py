@@ -44,8 +44,10 @@ async def work(
 
     if seat is not None:
         output.speak_as(f"worker {seat}")
+    if narration.is_asked:
+        narrate(narration)  # what is said from here on
     async with opened(target, "new") as pipeline:
-        narrate(narration)  # after the app was imported, which may have handlers of its own
+        narrate(narration)  # after the app was imported, which may log in a way of its own
         runner = pipeline.runner(triggers=triggers, drain=timedelta(seconds=drain_seconds))
         with contextlib.ExitStack() as stack:
             # Before it says that it works: who reads that may send a signal at once.
@@ -78,6 +80,8 @@ async def lead(
         reloading.require()
     words, variables = fleet.command(triggers, drain_seconds), fleet.environment(target)
     variables |= narration.variables()
+    if narration.format == "json":
+        narrate(narration)
     led = fleet.Fleet(words, workers, variables, reloads=reload)
     say(f"{workers} worker{'s' * (workers > 1)}; stop with Ctrl-C or SIGTERM")
     with stopping(led.stop) as stops:

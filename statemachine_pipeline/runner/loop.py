@@ -119,8 +119,7 @@ class Runner:
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.slots for bound in self._served)
         self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._aborting = asyncio.Event()
+        self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
         self._fenced = asyncio.Event()
         self._looking = asyncio.Lock()
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
@@ -229,7 +228,8 @@ class Runner:
         chores = [asyncio.create_task(every(*one, ended)) for one in again]
         try:
             with contextlib.suppress(DatabaseUnavailable):
-                await accesses.look()
+                await self._pausing.look(slots)  # before the first walk goes on into what is paused
+                await self._probing.look()
             await until(drive, worker)
             await self._finish_hooks(worker)
         finally:

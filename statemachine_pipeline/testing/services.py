@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import json
 import random
+import socket
 import struct
 import threading
 from collections import Counter, deque
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Vectorise: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 """The longest that a request is kept waiting; then it is answered, so that no test hangs."""
 
 
@@ -135,6 +136,7 @@ class EmbeddingServer:
         self._lock = threading.Lock()
         self._trouble: Trouble | None = None
         self._is_up = True
+        self._kept: socket.socket | None = None
         self._next: deque[Said] = deque()
         self._mangle: Callable[[Any], Any] = lambda answer: answer
         self._open, self._begun, self._left = (threading.Event() for _ in range(3))
@@ -196,9 +198,15 @@ class EmbeddingServer:
         """Refuse connections, and break those that are kept, until ``comes_up``."""
         self._is_up = False
         self._close()
+        if self._kept is None:
+            # Nobody listens at it, and nobody else can take the port meanwhile.
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind(("127.0.0.1", self._server.server_port))
 
     def comes_up(self) -> None:
         """Listen again, at the same address."""
+        self._let_go()
         self._listen(self._server.server_port)
         self._is_up = True
         self._thread.start()
@@ -229,6 +237,12 @@ class EmbeddingServer:
         self.recovers()
         if self._is_up:
             self._close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = None
 
     def _listen(self, port: int) -> None:
         handler = type("Handler", (_Handler,), {"provider": self})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fleet import Fleet
 
 EMBED = "store_embeddings"
+SETTLED = "SELECT count(*) FROM smp.transition WHERE claim_seq = ANY(%s) AND error IS NULL"
 KILL_EVERY_SECONDS = 0.05
 MOST_CHARGED = program.FAILURES * program.INPUTS
 """Attempts of one worker: those in the requests that fail before its breaker opens."""
@@ -88,6 +89,11 @@ class WorkerKilled(_Fault):
     def heal(self, fleet: Fleet) -> None:
         """Start another one."""
         fleet.replace(self._victim)
+        self.tend(fleet)
+
+    def tend(self, fleet: Fleet) -> None:
+        """Wait for no dead limit, which is long."""
+        fleet.bury(self._victim)
 
 
 class WorkerStopped(_Fault):
@@ -99,17 +105,28 @@ class WorkerStopped(_Fault):
     def inject(self, fleet: Fleet) -> None:
         """Stop it until others are at work on what it held."""
         self._victim = _busiest(fleet)
-        self._victim.send_signal(signal.SIGSTOP)
-        time.sleep(0.2)  # what it had sent before is answered
-        self._frozen = fleet.held(self._victim)
+        fleet.until(lambda: self._is_stopped_with_claims(fleet), "a worker is stopped with claims")
         held = "SELECT document_id FROM smp.work WHERE claim_seq = ANY(%s)"
         documents = [document for (document,) in fleet.ask(held, self._frozen)]
-        lost = "SELECT count(*) FROM smp.work WHERE claim_seq = ANY(%s)"
-        fleet.until(lambda: fleet.one(lost, self._frozen) == 0, "what it held is taken from it")
+        fleet.until(lambda: self._is_robbed(fleet), "what it held is taken from it")
+        # By now all that it had sent before was either settled or refused.
+        self._settled = fleet.one(SETTLED, self._frozen)
         again = "SELECT count(*) FROM smp.work WHERE document_id = ANY(%s) AND lane <> 'claimed'"
         fleet.until(
             lambda: fleet.one(again, documents) < max(len(documents), 1), "others go on with it"
         )
+
+    def _is_stopped_with_claims(self, fleet: Fleet) -> bool:
+        self._victim.send_signal(signal.SIGSTOP)
+        self._frozen = fleet.held(self._victim)
+        if not self._frozen:
+            self._victim.send_signal(signal.SIGCONT)
+        return bool(self._frozen)
+
+    def _is_robbed(self, fleet: Fleet) -> bool:
+        fleet.bury(self._victim)
+        lost = "SELECT count(*) FROM smp.work WHERE claim_seq = ANY(%s)"
+        return bool(fleet.one(lost, self._frozen) == 0)
 
     def heal(self, fleet: Fleet) -> None:
         """Let it go on, with claims that are no longer its own."""
@@ -117,8 +134,8 @@ class WorkerStopped(_Fault):
 
     def prove(self, fleet: Fleet) -> None:
         """What it tried to write afterwards is in no history."""
-        late = "SELECT count(*) FROM smp.transition WHERE claim_seq = ANY(%s) AND error IS NULL"
-        proof.demand(fleet.one(late, self._frozen) == 0, "a worker that lost its claim wrote")
+        settled = fleet.one(SETTLED, self._frozen)
+        proof.demand(settled == self._settled, "a worker that lost its claim wrote")
 
 
 class WorkerDrained(_Fault):
@@ -299,7 +316,9 @@ def services(seconds: float) -> dict[str, Callable[[], Fault]]:
             "breaks off", said(200, {**vectors, "padding": "x" * 9_000}, breaks_off=True), seconds
         ),
         # As long as it takes until those who ask have given up at least once.
-        "is-slow": lambda: ServiceIll("is slow", said(503), max(seconds, 2.5), late=True),
+        "is-slow": lambda: ServiceIll(
+            "is slow", said(503), max(seconds, program.GIVEN_UP_SECONDS + 0.5), late=True
+        ),
     }
 
 

@@ -255,6 +255,11 @@ class Fleet:
         )
         return [fence for (fence,) in found]
 
+    def bury(self, worker: subprocess.Popen[bytes]) -> None:
+        """Have a process that was killed or stopped count as dead at once, as ``proof.bury``."""
+        with self.connection() as connection:
+            proof.bury(connection, worker.pid)
+
     def is_whole(self) -> bool:
         """Tell whether each process is exactly one living worker, and nobody else is one."""
         alive = self.ask("SELECT pid FROM smp.worker WHERE dead_at IS NULL ORDER BY pid")

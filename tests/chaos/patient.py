@@ -1,7 +1,7 @@
 """One worker that nobody takes for dead: ``python patient.py URL MODE``.
 
-``MODE`` is ``counted``, as of ``worker.py``, or ``waiting``, where a parse answers only when it is
-asked again. Ends when nothing is left to do.
+``MODE`` is ``counted`` or ``shipped``, as of ``worker.py``, or ``waiting``, where a parse answers
+only when it is asked again. Ends when nothing is left to do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def ask(claim: Claim) -> Done:
 
 def pipeline(url: str, mode: str) -> Pipeline:
     """Return the pipeline of a mode."""
-    if mode == "counted":
+    if mode in {"counted", "shipped"}:
         return worker.pipeline(url, mode)
     parse = Stage(ask, concurrency=20, wait=timedelta(minutes=1), deadline=timedelta(minutes=1))
     hooks = noop.hooks(20) | {"finish_parse": parse}

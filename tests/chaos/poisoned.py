@@ -15,24 +15,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import harm
 import noop
-import worker
+import patient
 
 from statemachine_pipeline import Done, Pipeline, Stage
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from statemachine_pipeline import Claim
 
 POISON = "bench:1"
 BYSTANDERS = 50
 
 
+_in_hand: set[UUID] = set()
+_all_are = asyncio.Event()
+
+
 async def kill(claim: Claim) -> Done:
     """Take the worker down for one document; the others are in hand when it first does."""
+    if not claim.crashes:
+        _in_hand.add(claim.document.id)
+        if len(_in_hand) > BYSTANDERS:
+            _all_are.set()
+        await _all_are.wait()
     if claim.document.source_uri == POISON:
-        await asyncio.sleep(0.0 if claim.crashes else 0.5)
         harm.fault()
     if not claim.crashes:
-        await asyncio.sleep(1.0)
+        await asyncio.Event().wait()
     return Done()
 
 
@@ -46,7 +56,7 @@ def pipeline(url: str) -> Pipeline:
 async def work(url: str) -> None:
     """Be one worker until nothing is left."""
     async with pipeline(url) as own:
-        await own.runner(liveness=worker.LIVENESS).run_until_idle()
+        await own.runner(liveness=patient.LIVENESS).run_until_idle()
 
 
 if __name__ == "__main__":

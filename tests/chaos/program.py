@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 8
 FAILURES, INPUTS = 3, 4
+GIVEN_UP_SECONDS = 5.0
+"""Longer than a service that is well is silent on a loaded machine: it costs attempts."""
 LEDGER = "CREATE TABLE ledger (document uuid, claim_seq bigint)"
 REFUSE, HOARD = "refuse", "hoard"
 _BLOCK_BYTES = 2**26
@@ -127,7 +129,7 @@ def hooks(service: str) -> dict[str, object]:
         dimensions=DIMENSIONS,
         base_url=f"{service}/v1",
         limits=Limits(inputs=INPUTS),
-        timeouts=Timeouts(connect=0.5, read=1.5, total=2.0),
+        timeouts=Timeouts(connect=GIVEN_UP_SECONDS, read=GIVEN_UP_SECONDS, total=GIVEN_UP_SECONDS),
     )
     provider = Provider(
         "embeddings", breaker=Breaker(failures=FAILURES, open_for=timedelta(seconds=0.5))

@@ -64,6 +64,14 @@ ORDER BY names
 """
 
 
+# Not before the server's start: a worker that was not heard of since then costs nobody a crash.
+BURIED = """
+UPDATE smp.worker
+SET beat_at = greatest(pg_postmaster_start_time(), clock_timestamp() - interval '1 hour')
+WHERE pid = ANY(%s) AND dead_at IS NULL
+"""
+
+
 class Broken(AssertionError):
     """A promise does not hold.
 
@@ -86,6 +94,15 @@ def one(connection: psycopg.Connection[Any], sql: str) -> Any:
     """Return the only value of a query."""
     row = connection.execute(sql).fetchone()  # type: ignore[arg-type]
     return row[0] if row else None
+
+
+def bury(connection: psycopg.Connection[Any], *processes: int) -> None:
+    """Have those that were killed or stopped count as dead at once.
+
+    So that the dead limit may be long, and no loaded machine calls anybody dead who is not. Again
+    and again, because what a process had sent before it died may be a beat.
+    """
+    connection.execute(BURIED, [list(processes)])
 
 
 def faults(connection: psycopg.Connection[Any]) -> dict[str, int]:

@@ -112,8 +112,8 @@ def prove_end(fleet: Fleet) -> None:
     proof.demand(not any(codes), "workers that are told to end do so with 0", fleet.said())
     workers = fleet.ask("SELECT id, pid, dead_at FROM smp.worker WHERE dead_at IS NULL")
     proof.demand(not workers, "no worker is left over", workers)
-    fleet.until(lambda: not _backends(fleet), "no connection is left over", 10)
-    fleet.until(lambda: not fleet.strangers(), "no process is left over", 10)
+    fleet.until(lambda: not _backends(fleet), "no connection is left over", 60)
+    fleet.until(lambda: not fleet.strangers(), "no process is left over", 60)
 
 
 def _backends(fleet: Fleet) -> list[Any]:
@@ -170,8 +170,8 @@ def _prove(
     proof.demand(not broken, "nothing stands in the database that should not", broken)
     _histories(fleet, begun)
     _products(fleet, sent)
-    fleet.until(fleet.is_whole, "every process is one living worker again", 30)
-    fleet.until(lambda: not fleet.strangers(), "no process is left over", 10)
+    fleet.until(fleet.is_whole, "every process is one living worker again", 90)
+    fleet.until(lambda: not fleet.strangers(), "no process is left over", 60)
     errors = [
         line for line in fleet.said().splitlines() if "| ERROR" in line or "Traceback" in line
     ]

@@ -73,10 +73,14 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
-def test_a_server_that_crashes_and_comes_back_costs_nothing(own_server: EmbeddedServer) -> None:
+@pytest.mark.timeout(300)
+def test_a_server_that_crashes_and_comes_back_costs_nothing(
+    own_server: EmbeddedServer, gate: Path
+) -> None:
     """An accepted document is never lost, and a stage's effects are written once."""
     _prepare(own_server.url, DOCUMENTS)
-    fleet = [_start(own_server.url, "counted") for _ in range(2)]
+    held = {worker.GATE: str(gate)}
+    fleet = [_start(own_server.url, "counted", **held) for _ in range(2)]
     try:
         with connect(own_server.url) as psql:
             proof.until(lambda: proof.one(psql, PARSED) > 100, 60, "some progress")
@@ -86,12 +90,19 @@ def test_a_server_that_crashes_and_comes_back_costs_nothing(own_server: Embedded
         own_server.start()
         with connect(own_server.url) as psql:
             before = proof.one(psql, PARSED)
-            took = proof.until(lambda: proof.one(psql, PARSED) > before, 30, "work to go on")
+            gate.touch()
+            took = proof.until(lambda: proof.one(psql, PARSED) > before, 60, "work to go on")
         print(f"work went on {took:.1f} s after the server was back")  # noqa: T201
-        assert [proof.end(process) for process in fleet] == [0, 0]
+        assert [proof.end(process, 100) for process in fleet] == [0, 0]
     finally:
         _end(fleet)
     _check(own_server.url, DOCUMENTS)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file for which some documents wait, so that not all are done before anything happens."""
+    return tmp_path / "gate"
 
 
 @pytest.fixture
@@ -111,18 +122,20 @@ def small_disk() -> Iterator[Path]:
         folder.rmdir()
 
 
-def test_a_full_disk_makes_documents_wait_and_loses_none(small_disk: Path) -> None:
+@pytest.mark.timeout(300)
+def test_a_full_disk_makes_documents_wait_and_loses_none(small_disk: Path, gate: Path) -> None:
     """'No document is charged' for it; once there is space again, all complete."""
     with EmbeddedServer(small_disk / "server", throwaway=True) as server:
         if not server.directory.is_relative_to(small_disk):
             pytest.skip(f"the embedded server cannot be put there, but in {server.directory}")
         _prepare(server.url, DOCUMENTS)
         filler = small_disk / "filler"
-        fleet = [_start(server.url, "counted")]
+        fleet = [_start(server.url, "counted", **{worker.GATE: str(gate)})]
         try:
             with connect(server.url) as psql:
                 proof.until(lambda: proof.one(psql, PARSED) > 20, 60, "some progress")
             _fill(filler)
+            gate.touch()
             log = watchdog.log(server.directory)
             full = "No space left on device"
             proof.until(lambda: full in log.read_text(), 30, "the disk to be missed")
@@ -131,7 +144,7 @@ def test_a_full_disk_makes_documents_wait_and_loses_none(small_disk: Path) -> No
             begun = time.monotonic()
             # It may have stopped for want of space for its log of changes.
             server.start()
-            assert proof.end(fleet[0]) == 0
+            assert proof.end(fleet[0], 100) == 0
             print(f"all was done {time.monotonic() - begun:.1f} s after there was space")  # noqa: T201
         finally:
             _end(fleet)
@@ -148,13 +161,14 @@ def _fill(path: Path) -> None:
     assert free < 1 << 16, errno.errorcode[errno.ENOSPC]
 
 
+@pytest.mark.timeout(300)
 def test_workers_whose_clocks_are_ten_minutes_apart_agree(empty_url: str) -> None:
     """'Only the database's clock decides'."""
     library = _faketime()
     _prepare(empty_url, 200)
     fleet = [_start_shifted(empty_url, library, by) for by in ("-5m", "+5m")]
     try:
-        assert [proof.end(process) for process in fleet] == [0, 0]
+        assert [proof.end(process, 100) for process in fleet] == [0, 0]
     finally:
         _end(fleet)
     with connect(empty_url) as psql:

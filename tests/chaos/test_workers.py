@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import noop
+import patient
 import proof
 import pytest
 import worker
@@ -33,30 +36,42 @@ async def _migrate(url: str) -> None:
         await pipeline.migrate()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_each_stage_is_settled_once_though_one_worker_is_killed_and_one_is_stopped(
-    empty_url: str,
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stage's database effects and its transition commit together, once."""
+    gate = tmp_path / "gate"
+    monkeypatch.setenv(worker.GATE, str(gate))
     asyncio.run(_migrate(empty_url))
     with connect(empty_url) as psql:
         psql.execute(worker.COUNTER)
         noop.load(empty_url, DOCUMENTS)
-        fleet = [proof.start(empty_url, "counted") for _ in range(4)]
+        fleet = [_start(empty_url, "counted") for _ in range(4)]
         killed, stopped, *others = fleet
         try:
             proof.until(lambda: proof.one(psql, PROGRESS) > 200, 60, "some progress")
             os.kill(killed.pid, signal.SIGKILL)
-            os.kill(stopped.pid, signal.SIGSTOP)
-            frozen = _claims_when_still(psql, stopped.pid)
+            killed.wait()
+            frozen = _stopped_with_claims(psql, stopped.pid)
+            gate.touch()
+
             alive = "SELECT count(*) FROM smp.worker WHERE dead_at IS NULL"
-            proof.until(lambda: proof.one(psql, alive) <= 2, 60, "two workers to be declared dead")
+
+            def only_two_live() -> bool:
+                proof.bury(psql, killed.pid, stopped.pid)
+                return bool(proof.one(psql, alive) == 2)
+
+            proof.until(only_two_live, 60, "two workers to be declared dead")
             lost = "SELECT count(*) FROM smp.work WHERE claim_seq = ANY(%s)"
             proof.until(
                 lambda: psql.execute(lost, [frozen]).fetchone() == (0,),
                 60,
                 "their claims to be taken",
             )
+            # What it had sent before it was stopped was settled or refused by now.
+            late = "SELECT count(*) FROM smp.transition WHERE claim_seq = ANY(%s) AND error IS NULL"
+            before = psql.execute(late, [frozen]).fetchone()
             os.kill(stopped.pid, signal.SIGCONT)
             assert [proof.end(process, 120) for process in (stopped, *others)] == [0, 0, 0]
         finally:
@@ -74,11 +89,10 @@ def test_each_stage_is_settled_once_though_one_worker_is_killed_and_one_is_stopp
         assert counted == (DOCUMENTS, DOCUMENTS)
         rescued = proof.one(psql, "SELECT count(*) FROM smp.transition WHERE error = 'crashed'")
         assert rescued > 0, "nothing was rescued, so the faults hit nobody"
-        assert frozen, "the stopped worker held nothing"
-        late = "SELECT count(*) FROM smp.transition WHERE claim_seq = ANY(%s) AND error IS NULL"
-        assert psql.execute(late, [frozen]).fetchone() == (0,), "a zombie's write was accepted"
+        assert psql.execute(late, [frozen]).fetchone() == before, "a zombie's write was accepted"
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_worker_changes_nothing_of_what_readers_see(
     empty_url: str, database_url: str, tmp_path: Path
 ) -> None:
@@ -86,13 +100,13 @@ def test_a_killed_worker_changes_nothing_of_what_readers_see(
     files = _write_documents(tmp_path)
     asyncio.run(_submit(database_url, files))
     with connect(database_url) as psql:
-        assert proof.end(proof.start(database_url, "shipped")) == 0
+        assert proof.end(_start(database_url, "shipped"), 100) == 0
         undisturbed = proof.published(psql)
         assert len(undisturbed) >= len(files)
 
     asyncio.run(_submit(empty_url, files))
     with connect(empty_url) as psql:
-        victim, other = proof.start(empty_url, "shipped"), proof.start(empty_url, "shipped")
+        victim, other = _start(empty_url, "shipped"), _start(empty_url, "shipped")
         claimed = "SELECT count(*) FROM smp.work WHERE lane = 'claimed' AND worker = {}"
         mine = f"SELECT min(id) FROM smp.worker WHERE pid = {victim.pid}"
         proof.until(lambda: proof.one(psql, mine) is not None, 30, "the victim to register")
@@ -101,9 +115,35 @@ def test_a_killed_worker_changes_nothing_of_what_readers_see(
         )
         os.kill(victim.pid, signal.SIGKILL)
         victim.wait()
-        assert proof.end(other) == 0
+
+        def other_has_ended() -> bool:
+            proof.bury(psql, victim.pid)
+            return other.poll() is not None
+
+        proof.until(other_has_ended, 100, "the other worker to do all")
+        assert other.returncode == 0
         assert proof.faults(psql) == {}
         assert proof.published(psql) == undisturbed
+
+
+def _start(url: str, mode: str) -> subprocess.Popen[bytes]:
+    """Start a worker that is dead when the test says so, and not when the machine is slow."""
+    return subprocess.Popen([sys.executable, patient.__file__, url, mode], start_new_session=True)
+
+
+def _stopped_with_claims(psql: psycopg.Connection, pid: int) -> list[int]:
+    """Stop a process while it holds claims, and return them."""
+    found: list[int] = []
+
+    def holds() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        found[:] = _claims_when_still(psql, pid)
+        if not found:
+            os.kill(pid, signal.SIGCONT)
+        return bool(found)
+
+    proof.until(holds, 60, "a worker to hold something")
+    return found
 
 
 def _claims_when_still(psql: psycopg.Connection, pid: int) -> list[int]:
@@ -118,7 +158,7 @@ def _claims_when_still(psql: psycopg.Connection, pid: int) -> list[int]:
         seen.append(proof.one(psql, held))
         return len(seen) > 10 and all(one == seen[-1] for one in seen[-10:])
 
-    proof.until(still, 10, "the stopped worker's statements to end")
+    proof.until(still, 60, "the stopped worker's statements to end")
     return seen[-1]
 
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from forking import Forking
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 180
 
@@ -80,16 +82,19 @@ def is_run(block: Block) -> bool:
     return block.language in {"python", "bash"}
 
 
-def run_page(page: Path, folder: Path, extra: Mapping[str, str] | None = None) -> None:
+def run_page(
+    page: Path, folder: Path, forking: Forking, extra: Mapping[str, str] | None = None
+) -> None:
     """Run every block of a page in ``folder``; raise with page and line when one fails."""
     environment = environment_of_a_reader() | dict(extra or {})
+    environment["PATH"] = f"{forking.commands}{os.pathsep}{environment['PATH']}"
     for block in filter(is_run, blocks(page)):
         saved = _SAVED_AS.match(block.body) if block.language == "python" else None
         if saved:
             (folder / saved["name"]).write_text(block.body)
             continue
         where = f"{page.relative_to(ROOT)}:{block.line}"
-        printed = _run(block, folder, environment, where)
+        printed = _run(block, folder, environment, where, forking)
         if block.output is not None and not agrees(block.output, printed):
             raise AssertionError(f"{where} prints\n{printed}\nbut the page says\n{block.output}")
 
@@ -103,20 +108,21 @@ def environment_of_a_reader() -> dict[str, str]:
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"}
 
 
-def _run(block: Block, folder: Path, environment: dict[str, str], where: str) -> str:
-    command = {
-        "python": [sys.executable, "-c", block.body],
-        "bash": ["bash", "-euo", "pipefail", "-c", _SAME_SHELL + block.body],
-    }[block.language]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+def _run(
+    block: Block, folder: Path, environment: dict[str, str], where: str, forking: Forking
+) -> str:
+    if block.language == "python":
+        done = forking.run(block.body, folder, environment)
+    else:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", _SAME_SHELL + block.body],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
     if done.returncode != 0:
         raise AssertionError(
             f"{where} ended with {done.returncode}\n{block.body}\n{done.stdout}\n{done.stderr}"

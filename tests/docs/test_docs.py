@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import ROOT, agrees, blocks, is_run, pages, run_page
+from forking import Forking
+from pages import ROOT, agrees, blocks, environment_of_a_reader, is_run, pages, run_page
+from sqlalchemy.engine import make_url
+
+from statemachine_pipeline.database.embedded import DEFAULT_DIRECTORY, EmbeddedServer
+from statemachine_pipeline.testing.databases import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MOST_LINES = 25
@@ -20,6 +27,8 @@ HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
 NEEDS_DATABASE = "<!-- needs: DATABASE_URL -->"
 
 PAGES = pages()
+FIRST = [ROOT / "docs" / "tutorial" / "first-documents.md"]
+"""Run in a folder that is really empty: each of its commands starts the server, and leaves it."""
 # The README's program is examples/shortest.py, which test_examples runs.
 RUN = [page for page in PAGES[1:] if any(map(is_run, blocks(page)))]
 
@@ -29,18 +38,61 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture(scope="module")
+def forking() -> Iterator[Forking]:
+    """A Python that has imported the package already; every program is still its own process."""
+    with Forking(environment_of_a_reader()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server that pages share: to make and start one takes longer than most of them."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("pages") / "server")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.erase()
+
+
+@pytest.fixture
+def as_new(shared: EmbeddedServer) -> EmbeddedServer:
+    """The shared server, with an empty database ``postgres`` as after its creation."""
+    with connect(make_url(shared.url).set(database="template1")) as psql:
+        psql.execute("DROP DATABASE IF EXISTS postgres WITH (FORCE)")
+        psql.execute("CREATE DATABASE postgres TEMPLATE template0")
+    return shared
+
+
 @pytest.mark.timeout(400)  # the guide to testing runs for half a minute on a machine of its own
 @pytest.mark.parametrize("page", RUN, ids=named)
 def test_every_block_of_a_page_runs_and_prints_what_it_says(
-    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+    page: Path, tmp_path: Path, forking: Forking, request: pytest.FixtureRequest
 ) -> None:
     """STYLE: README, docs and examples run."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     given = {}
     if NEEDS_DATABASE in page.read_text():
         given["DATABASE_URL"] = request.getfixturevalue("empty_url")
+    elif page not in FIRST:
+        server: EmbeddedServer = request.getfixturevalue("as_new")
+        (tmp_path / DEFAULT_DIRECTORY).symlink_to(server.directory)
+        given["SMP_TEST_DATABASE"] = server.url  # for pages about tests of the reader's
 
-    run_page(page, tmp_path, given)
+    run_page(page, tmp_path, forking, given)
+
+
+@pytest.mark.parametrize("page", RUN, ids=named)
+def test_a_page_imports_all_that_it_uses_of_the_package(page: Path) -> None:
+    """``import statemachine_pipeline`` would find modules there that somebody else has imported."""
+    for block in blocks(page):
+        if block.language == "python":
+            plain = [one for one in ast.walk(ast.parse(block.body)) if isinstance(one, ast.Import)]
+            names = [alias.name for one in plain for alias in one.names]
+            assert not [name for name in names if name.startswith("statemachine_pipeline")], named(
+                page
+            )
 
 
 def test_generated_parts_are_current() -> None:

@@ -282,33 +282,14 @@ async def test_what_is_no_document_is_refused_with_the_reason(
     assert psql.execute("SELECT count(*) FROM document").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("kind", DEAD)
-async def test_what_cannot_be_read_is_a_dead_letter_with_the_reason(
-    engine: AsyncEngine, psql: Psql, home: Path, kind: str
-) -> None:
-    """``Reject``: permanent, with code and sentence."""
-    pipeline = Pipeline(engine)
-    document = await _submit(pipeline, home, DEAD[kind])
-    assert await completed(pipeline, document) == ["dead_letter"]
-    await _check_dead(pipeline, psql, document, DEAD[kind])
-
-
-@pytest.mark.parametrize("kind", READ)
-async def test_what_only_looks_bad_is_read_by_its_bytes(
-    engine: AsyncEngine, psql: Psql, home: Path, kind: str
-) -> None:
-    """What is repaired is told, and a name is neither trusted nor opened."""
-    pipeline = Pipeline(engine)
-    document = await _submit(pipeline, home, READ[kind])
-    assert await completed(pipeline, document) == ["complete"]
-    await _check_read(pipeline, psql, document, READ[kind])
-    assert SECRET not in _parsed(psql, document)[0]
-
-
 async def test_bad_documents_leave_a_good_one_alone(
     engine: AsyncEngine, psql: Psql, home: Path
 ) -> None:
-    """All of them at once: each ends by its own reason, and the good one is whole."""
+    """All of them at once: each ends by its own reason, and the good one is whole.
+
+    ``Reject`` is permanent, with code and sentence. What only looks bad is read by its bytes; what
+    is repaired is told, and a name is neither trusted nor opened.
+    """
     pipeline = Pipeline(engine)
     dead = {kind: await _submit(pipeline, home, bad) for kind, bad in DEAD.items()}
     good = (await pipeline.submit(GOOD)).document_id
@@ -331,4 +312,5 @@ async def test_bad_documents_leave_a_good_one_alone(
         await _check_dead(pipeline, psql, document, DEAD[kind])
     for kind, document in read.items():
         await _check_read(pipeline, psql, document, READ[kind])
+        assert SECRET not in _parsed(psql, document)[0]
     assert await pipeline.counts() == {"complete": len(READ) + 1, "dead_letter": len(DEAD)}

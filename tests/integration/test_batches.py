@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import BRIEFLY, HashEmbedder, completed, pipeline_with, running, until
+from fix_pipelines import BRIEFLY, HashEmbedder, completed, leap, pipeline_with, running, until
 from fix_postgres import connect
 
 from statemachine_pipeline import Batch, Breaker, Budget, Provider, Reject, Retry, Stage, report
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
 from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.resilience.access import Access
-from statemachine_pipeline.runner import drive, loop
-from statemachine_pipeline.runner.loop import Liveness
+from statemachine_pipeline.resilience.batches import Line, Queue
+from statemachine_pipeline.runner import drive, embedding, loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Pipeline
-    from statemachine_pipeline.testing import EmbeddingServer
+    from statemachine_pipeline.testing import EmbeddingServer, Said
 
     Psql = psycopg.Connection[Any]
 
@@ -51,6 +51,27 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drive.random, "random", lambda: 0.0)
 
 
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first texts of all documents that ever waited for a request."""
+    found: list[str] = []
+    plain = Queue.add
+
+    def add(self: Queue, line: Line) -> None:
+        plain(self, line)
+        found.append(line.texts[0].text)
+
+    monkeypatch.setattr(Queue, "add", add)
+    return found
+
+
+async def until_waits(waiting: list[str], first: str) -> None:
+    """Return once a document waits for a request whose first text is this."""
+    async with asyncio.timeout(BRIEFLY.total_seconds()):
+        while first not in waiting:  # noqa: ASYNC110 - a list has no event
+            await asyncio.sleep(0.01)
+
+
 class Gated(HashEmbedder):
     """An embedder that answers once it is told to; remembers its requests.
 
@@ -59,12 +80,17 @@ class Gated(HashEmbedder):
         most: Most requests that were under way at the same time.
         cancelled: How many were cancelled.
         bad: What a request may not hold.
+
+    Args:
+        is_open: It answers from the beginning.
+        leaps: Seconds that each request takes, on the clock of the loop.
     """
 
     batch_size = 100
 
-    def __init__(self, *, is_open: bool = True) -> None:
+    def __init__(self, *, is_open: bool = True, leaps: float = 0.0) -> None:
         super().__init__()
+        self._leaps = leaps
         self.asked: list[list[str]] = []
         self.most = self.running = self.cancelled = 0
         self.bad = "poison"
@@ -86,6 +112,8 @@ class Gated(HashEmbedder):
             raise
         finally:
             self.running -= 1
+        if self._leaps:
+            leap(self._leaps)
         if any(self.bad in text for text in texts):
             raise self.refusal()
         return await super().embed(texts)
@@ -111,18 +139,11 @@ class Counting(Gated):
     def __init__(self, tokens: int, *, longest: int = 100, is_open: bool = True) -> None:
         super().__init__(is_open=is_open)
         self.limits, self._longest = Limits(inputs=100, tokens=tokens), longest
-        self._loop, self._counted = asyncio.get_running_loop(), ""
 
     def count_tokens(self, text: str) -> int:
         if len(text) > self._longest:
             raise Reject(f"has {len(text)} characters", "too_long")
-        self._counted = text
-        self._loop.call_soon_threadsafe(self._changed.set)
         return len(text)
-
-    async def counted(self, text: str) -> None:
-        """Return once a text, the last of its document, is handed in."""
-        await self._until(lambda: self._counted == text)
 
 
 async def submit(pipeline: Pipeline, *texts: str, tenant: str = "default") -> UUID:
@@ -216,7 +237,7 @@ async def test_only_so_many_requests_are_under_way(engine: AsyncEngine, requests
 
 
 async def test_a_large_document_does_not_hold_up_another_tenants_small_one(
-    engine: AsyncEngine, psql: Psql
+    engine: AsyncEngine, psql: Psql, waiting: list[str]
 ) -> None:
     """Tenants take turns: three chunks are done while most of forty still wait."""
     embedder = Counting(tokens=1_000, is_open=False)
@@ -226,7 +247,7 @@ async def test_a_large_document_does_not_hold_up_another_tenants_small_one(
     async with running(pipeline):
         await embedder.begun(1)
         small = await submit(pipeline, "small 0", "small 1", "small 2", tenant="b")
-        await embedder.counted("small 2")
+        await until_waits(waiting, "small 0")
         embedder.gate.set()
         await until(psql, "SELECT count(*) = 0 FROM work")
     asked = list(itertools.chain.from_iterable(embedder.asked))
@@ -286,17 +307,21 @@ async def test_no_request_is_larger_than_its_provider_lets_through(engine: Async
     assert [len(texts) for texts in embedder.asked] == [10, 5, 5]
 
 
-async def test_who_waits_for_the_budget_is_not_timed_out(engine: AsyncEngine, psql: Psql) -> None:
+async def test_who_waits_for_the_budget_is_not_timed_out(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The provider was not asked for it yet: its attempt is given back, and so is its turn."""
+    monkeypatch.setattr(embedding, "SHORTEST", LONG)  # so that it is still deferred when we look
     embedder = Counting(tokens=1_000)
     budget = Budget(requests=1, per=timedelta(days=365), hold=timedelta(days=900))
     stage = Stage(
-        embedder, provider=Provider("p", budget=budget), deadline=timedelta(seconds=1), attempts=1
+        embedder, provider=Provider("p", budget=budget), deadline=timedelta(minutes=1), attempts=1
     )
     pipeline = pipeline_with(engine, store_embeddings=stage)
     await submit(pipeline, "one")
     async with running(pipeline):
         await until(psql, "SELECT requests_level < -0.09 FROM budget")
+        leap(61)
         await until(psql, "SELECT lane = 'deferred' AND attempt = 0 FROM work")
     assert embedder.asked == []
     assert psql.execute("SELECT requests_level > 0.89 FROM budget").fetchone() == (True,)
@@ -493,23 +518,30 @@ async def test_a_killed_worker_costs_the_request_that_was_under_way(
         await submit(pipeline, *(f"{tenant} {n}" for n in range(4)), tenant=tenant)
         for tenant in ("a", "b", "c")
     ]
+    answer = service.answer
+
+    def answer_once(*given: Any) -> Said:
+        """Answer the first request; the next ones wait."""
+        if service.asked:
+            service.block()
+        return answer(*given)
+
+    service.answer = answer_once  # type: ignore[method-assign]
     victim = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program, database_url, service.address),
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])},
     )
     await until(psql, "SELECT count(*) >= 4 FROM vector_buffer")
-    service.block()
     await service.begun()
     victim.send_signal(signal.SIGKILL)
     await victim.wait()
     lost = service.asked[-1].texts
     saved = {text for one in service.asked[:-1] for text in one.texts}
+    service.answer = answer  # type: ignore[method-assign]
     service.go_on()
     before = len(service.asked)
-    alive = Liveness(beat=timedelta(seconds=0.1), dead_after=timedelta(seconds=2))
-    resumed = pipeline.runner(liveness=alive).run_until_idle()
-    await asyncio.wait_for(resumed, BRIEFLY.total_seconds())
-    assert [(await pipeline.get(one)).state for one in sent] == ["complete"] * 3
+    psql.execute("UPDATE worker SET beat_at = now() - interval '1 day'")
+    assert await completed(pipeline, *sent) == ["complete"] * 3
     again = {text for one in service.asked[before:] for text in one.texts}
     assert set(lost) <= again
     assert not again & saved
@@ -523,34 +555,37 @@ async def test_a_killed_worker_costs_the_request_that_was_under_way(
 async def test_a_request_that_hangs_ends_with_the_deadline(engine: AsyncEngine) -> None:
     """Its documents are timed out and tried again, and nothing of it is left behind."""
     embedder = Gated(is_open=False)
-    stage = Stage(embedder, concurrency=2, deadline=timedelta(seconds=1), batch=Batch(age=LONG))
+    stage = Stage(embedder, concurrency=2, deadline=timedelta(minutes=1), batch=Batch(age=LONG))
     pipeline = pipeline_with(engine, store_embeddings=stage)
     sent = await several(pipeline, 2)
-    ended = asyncio.create_task(completed(pipeline, *sent))
+    ended = asyncio.create_task(pipeline.runner().run_until_idle())
+    await embedder.begun(1)
+    leap(61)
     await embedder.given_up()
     embedder.gate.set()
-    assert await ended == ["complete"] * 2
+    assert (await ended)["complete"] == 2
     for one in sent:
         errors = [step.error for step in await pipeline.history(one) if step.error]
         assert set(errors) == {"timed_out"}
 
 
-async def test_who_waits_behind_others_is_not_timed_out(engine: AsyncEngine) -> None:
+async def test_who_waits_behind_others_is_not_timed_out(
+    engine: AsyncEngine, waiting: list[str]
+) -> None:
     """Where requests are saved one after the other, waiting for them is no failure."""
-    embedder = Gated()
-    work = embedder.embed
-
-    async def embed(texts: Sequence[str]) -> list[list[float]]:
-        await asyncio.sleep(0.4)
-        return await work(texts)
-
-    embedder.embed = embed  # type: ignore[method-assign]
+    embedder = Gated(is_open=False, leaps=24)
     batch = Batch(inputs=1, requests=1)
-    stage = Stage(embedder, deadline=timedelta(seconds=2), batch=batch, attempts=1)
+    stage = Stage(embedder, deadline=timedelta(minutes=2), batch=batch, attempts=1)
     pipeline = pipeline_with(engine, store_embeddings=stage)
     before = await submit(pipeline, *(f"before {n}" for n in range(6)))
+    running_on = asyncio.create_task(pipeline.runner().run_until_idle())
+    await embedder.begun(1)
     behind = await submit(pipeline, "behind")
-    assert await completed(pipeline, before, behind) == ["complete"] * 2
+    await until_waits(waiting, "behind")
+    embedder.gate.set()
+    await running_on
+    assert [(await pipeline.get(one)).state for one in (before, behind)] == ["complete"] * 2
+    assert embedder.asked == [*([f"before {n}"] for n in range(6)), ["behind"]]
 
 
 async def test_a_runner_that_is_aborted_leaves_no_task_behind(

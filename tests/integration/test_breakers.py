@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pybreaker
 import pytest
-from fix_pipelines import HashEmbedder, Hooks, hand, pipeline_with, running, until
+from fix_pipelines import (
+    BRIEFLY,
+    HashEmbedder,
+    Hooks,
+    hand,
+    leap,
+    pipeline_with,
+    running,
+    until,
+    write,
+)
 from loguru import logger
 from typer.testing import CliRunner
 
@@ -51,6 +61,8 @@ TWICE = Provider("somebody", breaker=Breaker(failures=2, open_for=LONG))
 WAITING = [("uploaded", "queue_parse")]
 """Where documents wait for the provider."""
 DOWN = Retry("somebody failed")
+DUE = "UPDATE asks.breaker SET until = now() - interval '1 second'"
+"""Lets a request try the provider that was down."""
 
 
 class Asking(Lifecycle):
@@ -189,7 +201,7 @@ async def test_no_lock_is_held_while_a_provider_is_asked(fleet: Fleet) -> None:
         async with access.request():
             await both.wait()
 
-    await asyncio.wait_for(asyncio.gather(request(), request()), 20)
+    await asyncio.wait_for(asyncio.gather(request(), request()), BRIEFLY.total_seconds())
 
 
 async def test_a_stop_is_no_failure(fleet: Fleet, psql: psycopg.Connection[Any]) -> None:
@@ -312,37 +324,39 @@ class StatusError(Exception):
         super().__init__(status)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (TimeoutError(), "open"),
-        (ConnectionResetError(), "open"),
-        (StatusError(503), "open"),
-        (StatusError(408), "open"),
-        (StatusError(400), "closed"),
-        (StatusError(429), "closed"),
-        (pybreaker.CircuitBreakerError(), "open"),
-        (ExceptionGroup("both", [ValueError(), ConnectionResetError()]), "open"),
-        (ExceptionGroup("both", [ValueError(), Reject("no")]), "closed"),
-        (psycopg.errors.UniqueViolation(), "closed"),
-        (MemoryError(), "closed"),
-        (HookRaised(symptoms(StatusError(503), NOW), "", ""), "open"),
-        (HookRaised(symptoms(ConnectionResetError(), NOW), "", ""), "open"),
-        (HookRaised(symptoms(ValueError(), NOW), "", ""), "closed"),
-        (ChildTimedOut(1.0), "open"),
-        (ChildCrashed("died"), "closed"),
-    ],
-    ids=repr,
-)
+COUNTED: list[tuple[Exception, str]] = [
+    (TimeoutError(), "open"),
+    (ConnectionResetError(), "open"),
+    (StatusError(503), "open"),
+    (StatusError(408), "open"),
+    (StatusError(400), "closed"),
+    (StatusError(429), "closed"),
+    (pybreaker.CircuitBreakerError(), "open"),
+    (ExceptionGroup("both", [ValueError(), ConnectionResetError()]), "open"),
+    (ExceptionGroup("both", [ValueError(), Reject("no")]), "closed"),
+    (psycopg.errors.UniqueViolation(), "closed"),
+    (MemoryError(), "closed"),
+    (HookRaised(symptoms(StatusError(503), NOW), "", ""), "open"),
+    (HookRaised(symptoms(ConnectionResetError(), NOW), "", ""), "open"),
+    (HookRaised(symptoms(ValueError(), NOW), "", ""), "closed"),
+    (ChildTimedOut(1.0), "open"),
+    (ChildCrashed("died"), "closed"),
+]
+
+
 async def test_timeouts_connections_and_server_errors_count(
-    fleet: Fleet, psql: psycopg.Connection[Any], error: Exception, expected: str
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
 ) -> None:
     """Failures are what may pass by itself, whichever library tells it."""
-    access = await fleet.worker()
+    for number, (error, expected) in enumerate(COUNTED):
+        provider = Provider(f"somebody {number}", breaker=TWICE.breaker)
+        access = await Fleet(engine, provider).worker()
 
-    await fails(access, error, times=2)
+        await fails(access, error, times=2)
 
-    assert state(psql) == expected
+        query = "SELECT state FROM breaker WHERE provider = %s"
+        found = psql.execute(query, [provider.name]).fetchone()
+        assert (error, found) == (error, (expected,))
 
 
 class Busy(Exception):
@@ -374,7 +388,7 @@ async def test_the_rules_of_a_stage_hold_for_its_provider_too(
     await pipeline.migrate()
     await pipeline.submit(b"one")
     async with running(pipeline):
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), BRIEFLY.total_seconds())
         await until(psql, "SELECT count(*) = 0 FROM asks.work WHERE lane IN ('ready', 'claimed')")
     row = psql.execute(
         "SELECT state, coalesce(blocked_until > now(), false) FROM asks.breaker JOIN asks.budget"
@@ -706,15 +720,15 @@ async def test_documents_wait_without_a_charge_and_complete_once_it_is_back(
         assert service.asked == 2
         # Two attempts of the first failures; nobody is charged for the probes that fail.
         for probes in (1, 2):
-            psql.execute("UPDATE asks.breaker SET until = now() - interval '1 second'")
+            await write(psql, DUE)
             await until(psql, "SELECT until > now() FROM asks.breaker")
             await until(psql, "SELECT bool_and(lane <> 'claimed') FROM asks.work")
             assert service.asked == 2 + probes
         assert len(await attempts(psql)) == 2
         service.is_down = False
-        psql.execute("UPDATE asks.breaker SET until = now() - interval '1 second'")
-        psql.execute("UPDATE asks.work SET run_at = now() WHERE lane = 'deferred'")
-        rested = await pipeline.wait(*documents, timeout=timedelta(seconds=20))
+        await write(psql, DUE)
+        await write(psql, "UPDATE asks.work SET run_at = now() WHERE lane = 'deferred'")
+        rested = await pipeline.wait(*documents, timeout=BRIEFLY)
 
     assert {document.state for document in rested} == {"asked"}
     assert len(await attempts(psql)) == 2
@@ -742,9 +756,9 @@ async def test_running_until_idle_waits_for_a_provider_that_is_down(
     assert not done
     assert psql.execute("SELECT last_value FROM asks.claim_seq").fetchone()[0] <= claims + 2  # type: ignore[index]
     service.is_down = False
-    psql.execute("UPDATE asks.breaker SET until = now() - interval '1 second'")
-    psql.execute("UPDATE asks.work SET run_at = now() WHERE lane = 'deferred'")
-    assert await asyncio.wait_for(loading, 20) == {"asked": 2}
+    await write(psql, DUE)
+    await write(psql, "UPDATE asks.work SET run_at = now() WHERE lane = 'deferred'")
+    assert await asyncio.wait_for(loading, BRIEFLY.total_seconds()) == {"asked": 2}
 
 
 async def test_the_breaker_of_an_embedder_stops_no_parsing(
@@ -766,10 +780,19 @@ async def test_the_breaker_of_an_embedder_stops_no_parsing(
 
 
 class Hanging(HashEmbedder):
-    """An embedder whose service never answers."""
+    """An embedder whose service never answers.
+
+    Attributes:
+        begun: It was asked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         self.texts += texts
+        self.begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -780,15 +803,20 @@ async def test_an_embedder_that_hangs_is_down_too_and_its_probe_is_not_charged(
     """The request of many documents is one failure; what tries it later costs nobody an attempt."""
     embedder = Hanging()
     down = Provider("embeddings", breaker=Breaker(failures=1, open_for=LONG))
-    stage = Stage(embedder, provider=down, deadline=timedelta(seconds=1))
+    stage = Stage(embedder, provider=down, deadline=timedelta(minutes=1))
     pipeline = pipeline_with(engine, Hooks(), store_embeddings=stage)
     await pipeline.submit(b"one")
     async with running(pipeline):
+        await asyncio.wait_for(embedder.begun.wait(), BRIEFLY.total_seconds())
+        leap(61)
         await until(psql, "SELECT state = 'open' FROM breaker")
         charged = "SELECT count(*) FROM transition WHERE trigger = 'retry'"
         await until(psql, f"SELECT ({charged}) = 1")
-        psql.execute("UPDATE work SET run_at = now()")
-        psql.execute("UPDATE breaker SET until = now() - interval '1 second'")
+        embedder.begun.clear()
+        await write(psql, "UPDATE work SET run_at = now()")
+        await write(psql, "UPDATE breaker SET until = now() - interval '1 second'")
+        await asyncio.wait_for(embedder.begun.wait(), BRIEFLY.total_seconds())
+        leap(61)
         await until(psql, "SELECT reason LIKE '%%tried it%%' AND until > now() FROM breaker")
         await until(psql, "SELECT bool_and(lane = 'deferred' AND attempt = 1) FROM work")
     assert embedder.texts == ["one", "one"]
@@ -831,10 +859,11 @@ async def test_only_a_document_that_took_a_worker_down_can_try_too(
     document = (await pipeline.submit(b"one")).document_id
     async with running(pipeline):
         await until(psql, "SELECT state = 'open' FROM asks.breaker")
+        await until(psql, "SELECT lane <> 'claimed' FROM asks.work")  # or the failure is to come
         service.is_down = False
-        psql.execute("UPDATE asks.work SET crashes = 1, alone = true, run_at = now()")
-        psql.execute("UPDATE asks.breaker SET until = now() - interval '1 second'")
-        (rested,) = await pipeline.wait(document, timeout=timedelta(seconds=20))
+        await write(psql, "UPDATE asks.work SET crashes = 1, alone = true, run_at = now()")
+        await write(psql, DUE)
+        (rested,) = await pipeline.wait(document, timeout=BRIEFLY)
 
     assert rested.state == "asked"
 

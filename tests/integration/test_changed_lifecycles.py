@@ -196,9 +196,9 @@ async def test_a_worker_of_the_old_lifecycle_that_lives_writes_nothing_more_and_
 
     old = Pipeline(engine, lifecycle=Before, hooks=HOOKS | {"scan": slow}, schema="letters")
     ids = await sent(before, "shared", "old one")
-    beats = Liveness(beat=timedelta(milliseconds=200), dead_after=timedelta(seconds=20))
+    beats = Liveness(beat=timedelta(milliseconds=500), dead_after=timedelta(minutes=5))
     running = asyncio.create_task(old.runner(liveness=beats).run())
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), BRIEFLY.total_seconds())
     await until(psql, "SELECT count(*) = 2 FROM work WHERE lane = 'claimed'")
 
     await letters(engine, After).migrate(STATES)

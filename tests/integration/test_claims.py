@@ -306,12 +306,12 @@ async def test_the_claims_of_a_dead_worker_are_rescued(engine: AsyncEngine, psql
     dead, living = await hand(pipeline), await hand(pipeline)
     (document,) = await _submit(pipeline, 1)
     claim, bound = await dead.claim_one()
-    assert await living.rescue(silent=60) == 0
+    assert await living.rescue(silent=600) == 0
     psql.execute(
-        "UPDATE worker SET beat_at = now() - interval '2 minutes' WHERE id = %s", [dead.worker]
+        "UPDATE worker SET beat_at = now() - interval '20 minutes' WHERE id = %s", [dead.worker]
     )
-    assert await living.rescue(silent=60) == 1
-    assert await living.rescue(silent=60) == 0
+    assert await living.rescue(silent=600) == 1
+    assert await living.rescue(silent=600) == 0
     assert psql.execute(QUEUED, [document]).fetchone() == ("deferred", None, 1, 1)
     *_, last = await pipeline.history(document)
     assert (last.trigger, last.error, last.worker) == ("retry", "crashed", living.worker)
@@ -328,10 +328,10 @@ async def test_a_claim_past_deadline_and_grace_is_rescued(engine: AsyncEngine, p
     claim, bound = await worker.claim_one()
     psql.execute("UPDATE work SET entered_at = now() - interval '10 days'")
     assert await other.rescue(grace=30) == 0
-    psql.execute("UPDATE work SET deadline_at = now() - interval '20 s'")
-    assert await other.rescue(grace=30) == 0
-    psql.execute("UPDATE work SET deadline_at = now() - interval '31 s'")
-    assert await other.rescue(grace=30) == 1
+    psql.execute("UPDATE work SET deadline_at = now() - interval '58 minutes'")
+    assert await other.rescue(grace=3600) == 0
+    psql.execute("UPDATE work SET deadline_at = now() - interval '61 minutes'")
+    assert await other.rescue(grace=3600) == 1
     assert psql.execute(QUEUED, [document]).fetchone() == ("deferred", None, 1, 1)
     *_, last = await pipeline.history(document)
     assert last.reason == f"worker {worker.worker} did not stop at the deadline"
@@ -370,7 +370,7 @@ async def test_a_document_that_kills_its_workers_is_parked(engine: AsyncEngine, 
         assert len(found) == 1
         psql.execute("UPDATE worker SET beat_at = now() - interval '1 day'")
         living = await hand(pipeline)
-        assert await living.rescue(silent=60) == 1
+        assert await living.rescue(silent=600) == 1
         psql.execute("UPDATE work SET run_at = now()")
         await living.store.promote()
     parked = await pipeline.get(document)
@@ -395,7 +395,7 @@ async def test_what_passes_the_stage_where_it_was_lost_is_no_suspect_any_more(
     psql.execute(
         "UPDATE worker SET beat_at = beat_at - interval '1 day' WHERE id = %s", [lost.worker]
     )
-    assert await living.rescue(silent=60) == 1
+    assert await living.rescue(silent=600) == 1
     standing = "SELECT state, crashes, alone FROM work WHERE document_id = %s"
     assert psql.execute(standing, [document]).fetchone() == ("uploaded", 1, True)
     psql.execute("UPDATE work SET run_at = now()")
@@ -450,8 +450,8 @@ async def test_a_heir_that_somebody_holds_keeps_nobody_else_with_a_dead_worker(
     )
     with psql.transaction():
         psql.execute("SELECT FROM document WHERE id = %s FOR UPDATE", [twin])
-        assert await living.rescue(silent=60) == 0
-    assert await living.rescue(silent=60) == 1
+        assert await living.rescue(silent=600) == 0
+    assert await living.rescue(silent=600) == 1
     assert (await pipeline.get(owner)).state == "dead_letter"
     assert (await pipeline.get(twin)).state == "uploaded"
 
@@ -646,8 +646,8 @@ async def test_a_users_open_transaction_delays_only_its_document(
             psql.execute(f"SELECT FROM {table} WHERE {key} = %s FOR UPDATE", [ids[4]])
             hooks.queue_parse.go_on()
             others = [document for document in ids if document != ids[4]]
-            await pipeline.wait(*others, timeout=timedelta(seconds=20))
+            await pipeline.wait(*others, timeout=BRIEFLY)
             assert (await pipeline.get(ids[4])).state == "uploaded"
-        (last,) = await pipeline.wait(ids[4], timeout=timedelta(seconds=20))
+        (last,) = await pipeline.wait(ids[4], timeout=BRIEFLY)
     assert last.state == "complete"
     assert {one.attempt for one in await pipeline.history(ids[4])} <= {None, 1}

@@ -27,16 +27,22 @@ from statemachine_pipeline.cli import app
 from statemachine_pipeline.database.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 100
 
 TINY = """
 import asyncio
+import os
+import signal
 from pathlib import Path
 from statemachine_pipeline import Done, Lifecycle, Pipeline, State
+from statemachine_pipeline.cli import batch
+
+if "STANDSTILL_SECONDS" in os.environ:
+    batch.STANDSTILL_SECONDS = float(os.environ["STANDSTILL_SECONDS"])
 
 class Letters(Lifecycle):
     received = State(initial=True)
@@ -46,7 +52,10 @@ class Letters(Lifecycle):
 async def file(claim):
     if "slow" in claim.document.name:
         Path("began").touch()
-        await asyncio.sleep(0.5 if "finishes" in claim.document.name else 60)
+        while "finishes" not in claim.document.name or not Path("go").exists():
+            await asyncio.sleep(0.01)
+    if "terminates" in claim.document.name:
+        signal.raise_signal(signal.SIGTERM)
     return Done()
 
 pipeline = Pipeline("embedded", lifecycle=Letters, hooks={"file": file}, schema="letters")
@@ -322,7 +331,7 @@ def test_a_requeued_dead_letter_is_taken_up_by_a_worker_that_drains(
         assert worker.stderr is not None
         assert "embedded" in worker.stderr.readline()
         assert "all stages" in worker.stderr.readline()
-        time.sleep(1)  # for a claim; should it not come, ingest below takes it
+        until(lambda: _state(shell, empty) == "dead_letter")
         worker.send_signal(signal.SIGTERM)
         stopped = end(worker)
     assert (stopped.code, stopped.out) == (0, "")
@@ -353,8 +362,7 @@ def test_an_unknown_document_is_not_found_and_a_malformed_id_is_a_slip(shell: Sh
 def test_an_unreachable_database_gives_code_5_and_no_password(shell: Shell) -> None:
     """A closed port is told at once, and the password nowhere."""
     url = "postgres://me:swordfish@127.0.0.1:1/documents"
-    with shell.start("status", DATABASE_URL=url) as process:
-        gone = end(process)
+    gone = shell.run("status", DATABASE_URL=url)
     assert gone.code == 5
     assert "documents on 127.0.0.1:1" in gone.err
     assert "swordfish" not in gone.out + gone.err
@@ -405,9 +413,9 @@ def test_an_interrupted_ingest_gives_its_documents_back(shell: Shell) -> None:
     """First signal drains, second aborts: code 130, and the document is there for the next."""
     arguments = ("--app", "letters:pipeline", "ingest", "slow.txt", "--json")
     with shell.start(*arguments) as process:
-        until(shell.folder / "began")
+        until((shell.folder / "began").exists)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.3)  # two at once may arrive as one
+        heard(process, "finishing what runs")  # two at once may arrive as one
         process.send_signal(signal.SIGINT)
         stopped = end(process)
     assert stopped.code == 130, stopped.err
@@ -420,15 +428,12 @@ def test_an_interrupted_ingest_gives_its_documents_back(shell: Shell) -> None:
 
 def test_an_ingest_says_which_files_it_left_when_it_was_interrupted(shell: Shell) -> None:
     """What was never handed over is on no worker's list; it takes the same command again."""
-    (shell.folder / "began").unlink(missing_ok=True)
     many = shell.folder / "many"
     many.mkdir()
-    (many / "0-slow-finishes.txt").write_text("the first letter takes a moment")
+    (many / "0-terminates.txt").write_text("the first letter ends its worker")
     for number in range(1, 2000):
         (many / f"{number:04}.txt").write_text(f"letter {number}")
     with shell.start("ingest", "many", "--app", "letters:pipeline") as process:
-        until(shell.folder / "began")
-        process.send_signal(signal.SIGTERM)
         stopped = end(process)
     assert stopped.code == 143, stopped.err
     assert len(stopped.out.splitlines()) < 2000
@@ -441,11 +446,10 @@ def test_an_ingest_that_waits_for_a_dead_worker_says_so(shell: Shell) -> None:
     (shell.folder / "slow-killed.txt").write_text("a letter whose worker dies")
     arguments = ("--app", "letters:pipeline", "ingest", "slow-killed.txt", "--json")
     with shell.start(*arguments) as process:
-        until(shell.folder / "began")
+        until((shell.folder / "began").exists)
         process.kill()
-    with shell.start(*arguments) as process:
-        assert process.stderr is not None
-        told = next(line for line in process.stderr if "nothing has moved" in line)
+    with shell.start(*arguments, STANDSTILL_SECONDS="0.5") as process:
+        told = heard(process, "nothing has moved")
         process.send_signal(signal.SIGTERM)
         stopped = end(process)
     (record,) = stopped.records
@@ -479,8 +483,10 @@ def test_a_terminated_ingest_finishes_what_runs(shell: Shell) -> None:
     """SIGTERM lets the hooks that run come to their end, and gives code 143."""
     (shell.folder / "began").unlink(missing_ok=True)
     with shell.start("ingest", "slow-finishes.txt", "--app", "letters:pipeline") as process:
-        until(shell.folder / "began")
+        until((shell.folder / "began").exists)
         process.send_signal(signal.SIGTERM)
+        heard(process, "finishing what runs")
+        (shell.folder / "go").touch()
         stopped = end(process)
     assert stopped.code == 143, stopped.err
     assert "filed" in stopped.out
@@ -499,12 +505,23 @@ def test_a_reader_that_leaves_early_is_no_error(shell: Shell) -> None:
     assert "Traceback" not in told
 
 
-def until(path: Path) -> None:
-    """Wait until a process has made a file."""
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something has happened in another process."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} did not appear"
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+def heard(process: subprocess.Popen[str], words: str) -> str:
+    """Return the first line of what a process tells people that holds these words."""
+    assert process.stderr is not None
+    return next(line for line in process.stderr if words in line)
+
+
+def _state(shell: Shell, document: str) -> str:
+    (shown,) = shell.run("show", document, "--json").records
+    return str(shown["document"]["state"])
 
 
 def test_ingest_follows_what_is_found_in_a_document(shell: Shell) -> None:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from child_functions import gather_failures
 from fix_pipelines import (
+    BRIEFLY,
     Hooks,
     completed,
     hand,
@@ -231,7 +232,7 @@ async def test_a_requeue_takes_each_document_once_while_workers_run(
     async with running(failing):
         done = await failing.operations.requeue(code="no_text", reason="try", by="ann")
         assert len(done.moved) == 7
-        await failing.wait(*scans, timeout=timedelta(seconds=20))
+        await failing.wait(*scans, timeout=BRIEFLY)
     assert len(hooks.finish_parse.claims) == 7
     assert await failing.counts() == {"dead_letter": 7}
 

@@ -80,7 +80,7 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
         with contextlib.suppress(BrokenPipeError):
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def reachable() -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
-def eventually(true: Callable[[], bool], *, seconds: float = 10) -> None:
+def eventually(true: Callable[[], bool], *, seconds: float = 60) -> None:
     """Wait until something is true, and fail when it takes too long."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -305,7 +305,7 @@ def test_a_started_program_does_not_keep_the_server_running(
 ) -> None:
     """A program started by the application does not inherit its hold on the server."""
     user = program(
-        "child = subprocess.Popen(['sleep', '60'], close_fds=False)\nprint(child.pid, flush=True)"
+        "child = subprocess.Popen(['sleep', '600'], close_fds=False)\nprint(child.pid, flush=True)"
     )
     user.read()
     process, child = postmaster(directory), int(user.read())
@@ -319,7 +319,7 @@ def test_a_forked_child_does_not_keep_the_server_running(
 ) -> None:
     """A child made by fork has no hold on the server."""
     user = program(
-        "import time\nchild = os.fork()\nprint(child, flush=True) if child else time.sleep(60)"
+        "import time\nchild = os.fork()\nprint(child, flush=True) if child else time.sleep(600)"
     )
     user.read()
     process = postmaster(directory)
@@ -355,7 +355,7 @@ def test_another_program_may_have_the_id_of_a_crashed_server(server: EmbeddedSer
     owner = recorded.stat().st_uid
     os.kill(postmaster(server.directory), signal.SIGKILL)
     eventually(lambda: not watched(server.directory))
-    other = subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None)
+    other = subprocess.Popen(["sleep", "600"], user=owner if os.geteuid() == 0 else None)
     recorded.write_text(
         recorded.read_text().replace(recorded.read_text().split()[0], str(other.pid), 1)
     )

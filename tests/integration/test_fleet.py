@@ -16,15 +16,19 @@ import psutil
 import pytest
 from fix_postgres import connect
 
+from statemachine_pipeline import Lifecycle, Pipeline, State
 from statemachine_pipeline.cli import fleet
 from statemachine_pipeline.cli.opening import Target
 from statemachine_pipeline.cli.userapp import find_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     import psycopg
+
+    from statemachine_pipeline import Claim
+    from statemachine_pipeline.testing import Databases
 
 PATIENCE_SECONDS = 60
 SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
@@ -40,12 +44,24 @@ class Letters(Lifecycle):
 
 async def file(claim):
     Path("began").touch()
-    await asyncio.sleep(60 if "slow" in claim.document.name else 0.3)
+    await asyncio.sleep(3600 if "slow" in claim.document.name else 0.3)
     return Done(said="SAYING")
 
 pipeline = Pipeline("embedded", lifecycle=Letters, hooks={"file": file})
 """
-WORKERS = "SELECT count(*) = {} FROM smp.worker WHERE dead_at IS NULL"
+
+
+class Letters(Lifecycle):
+    """The lifecycle of that app, for what is done here and not in a process of its own."""
+
+    received = State(initial=True)
+    filed = State(final=True)
+
+    file = received.to(filed)
+
+
+async def file(claim: Claim) -> None:
+    """Stand in for the app's hook, which only workers call."""
 
 
 class Led:
@@ -63,18 +79,6 @@ class Led:
     def write(self, text: str = APP) -> None:
         """Write the app."""
         (self.folder / "letters.py").write_text(text)
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "statemachine_pipeline", *words],
-            cwd=self.folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the parent."""
@@ -96,6 +100,17 @@ class Led:
     def hears(self, text: str, times: int = 1) -> None:
         """Wait until something was said so often."""
         until(lambda: self.said.count(text) >= times, f"{text!r} in {self._log}")
+
+    def both_hear(self, text: str) -> None:
+        """Wait until each of two workers has said something under its own name."""
+        for name in ("worker 1: ", "worker 2: "):
+
+            def is_said(name: str = name) -> bool:
+                return any(
+                    line.startswith(name) and text in line for line in self.said.splitlines()
+                )
+
+            until(is_said, f"{name}{text!r} in {self._log}")
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes of the workers."""
@@ -126,33 +141,38 @@ def led(folder: Path, url: str | None) -> Iterator[Led]:
 
 
 @pytest.fixture
-def letters(tmp_path: Path, empty_url: str) -> Iterator[Led]:
-    """Return a folder with an app that is migrated on a server of its own."""
-    with led(tmp_path, empty_url) as made:
-        migrated = made.run("migrate")
-        assert migrated.returncode == 0, migrated.stderr
+def letters_url(smp_databases: Databases) -> Iterator[str]:
+    """Return the URL of a database that is migrated for the app."""
+    url = smp_databases.make(Letters, hooks={"file": file})
+    yield url
+    smp_databases.drop(url)
+
+
+@pytest.fixture
+def letters(tmp_path: Path, letters_url: str) -> Iterator[Led]:
+    """Return a folder with an app and a database of its own."""
+    with led(tmp_path, letters_url) as made:
         yield made
 
 
 @pytest.fixture
-def looking(empty_url: str) -> Iterator[psycopg.Connection[Any]]:
+def looking(letters_url: str) -> Iterator[psycopg.Connection[Any]]:
     """Return a plain connection to that database."""
-    with connect(empty_url) as connection:
+    with connect(letters_url) as connection:
         yield connection
 
 
-def _submit(letters: Led, name: str) -> None:
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Pipeline]:
+    """Open the app's pipeline here: a process that only hands something over costs seconds."""
+    async with Pipeline(url, lifecycle=Letters, hooks={"file": file}) as pipeline:
+        yield pipeline
+
+
+async def _submit(letters: Led, url: str, name: str) -> None:
     (letters.folder / name).write_text(f"a letter called {name}")
-    code = (
-        "import asyncio\nfrom letters import pipeline as own\nimport os\n"
-        "async def main():\n"
-        "    async with own.at(os.environ['SMP_DATABASE']) as pipeline:\n"
-        f"        await pipeline.submit({name!r})\n"
-        "asyncio.run(main())"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=letters.folder, env=letters._environment, check=True
-    )
+    async with opened(url) as pipeline:
+        await pipeline.submit(letters.folder / name)
 
 
 def _ask(connection: psycopg.Connection[Any], query: str) -> bool:
@@ -181,46 +201,42 @@ def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_pa
         assert not any(one.is_running() for one in everyone)
 
 
-def test_a_worker_says_what_is_paused(letters: Led) -> None:
-    """A library logs nothing by itself, but the verb has nobody else who would say it."""
-    letters.start()
-    letters.hears("serves all stages")
-    letters.run("pause", "--stage", "file", "--reason", "a \x1b[31mflood", "--for", "1h")
-    letters.hears("pause.began: stage file is paused by cli:")
-    letters.hears(": a \\x1b[31mflood")
-    letters.run("resume", "--stage", "file")
-    letters.hears("pause.ended: stage file is no longer paused")
+def test_a_worker_says_what_is_paused(letters: Led, letters_url: str) -> None:
+    """A library logs nothing by itself, but the verb has nobody else who would say it.
 
-
-def test_workers_of_a_fleet_say_who_speaks(letters: Led) -> None:
-    """Their lines come out of one stderr."""
-    letters.run("migrate")
-    letters.run("pause", "--stage", "file", "--reason", "a flood")
+    The lines of a fleet come out of one stderr.
+    """
     letters.start("--workers", "2")
-    for worker in ("worker 1: ", "worker 2: "):
-        until(
-            lambda who=worker: any(  # type: ignore[misc]
-                line.startswith(who) and "is paused" in line for line in letters.said.splitlines()
-            ),
-            worker,
-        )
+    letters.hears("serves all stages", 2)
+
+    async def pause() -> None:
+        async with opened(letters_url) as pipeline:
+            reason = "a \x1b[31mflood"
+            await pipeline.operations.pause(stage="file", reason=reason, by="cli:ann")
+
+    asyncio.run(pause())
+    said = " WARNING pause.began: stage file is paused by cli:ann until somebody resumes it: a "
+    letters.both_hear(f"{said}\\x1b[31mflood")
+
+    async def resume() -> None:
+        async with opened(letters_url) as pipeline:
+            await pipeline.operations.resume(stage="file")
+
+    asyncio.run(resume())
+    letters.both_hear(" INFO pause.ended: stage file is no longer paused")
 
 
-def test_workers_of_a_fleet_log_as_they_are_told(letters: Led) -> None:
-    """'``--log-format`` and ``--log-level``, through workers of a fleet too'."""
-    letters.run("migrate")
-    letters.run("pause", "--stage", "file", "--reason", "a flood")
-    letters.start("--workers", "2", "--log-format", "json", "--log-level", "warning")
-
-    def logged() -> list[dict[str, Any]]:
-        return [
-            json.loads(one)
-            for one in letters.said.splitlines()
-            if one.startswith("{") and one.endswith("}")
-        ]
-
-    until(lambda: len({line["process.pid"] for line in logged()}) == 2, "a line of each worker")
-    assert {line["event_name"] for line in logged()} == {"pause.began"}
+def test_a_fleet_logs_as_it_is_told(letters: Led) -> None:
+    """'``--log-format json``, through workers of a fleet too': then stderr holds nothing else."""
+    parent = letters.start("--workers", "2", "--log-format", "json", "--log-level", "info")
+    letters.hears('"worker.started"', 2)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(PATIENCE_SECONDS) == 0, letters.said
+    lines = [json.loads(line) for line in letters.said.splitlines()]
+    assert len({line["process.pid"] for line in lines}) == 3
+    events = [line.get("event_name") for line in lines]
+    assert events.count("worker.started") == events.count("worker.stopped") == 2
+    assert any(line["body"].startswith("2 workers; stop with") for line in lines)
 
 
 def test_an_app_that_configured_its_log_keeps_it(letters: Led) -> None:
@@ -229,19 +245,17 @@ def test_an_app_that_configured_its_log_keeps_it(letters: Led) -> None:
         "import pathlib\nfrom statemachine_pipeline import configure_logging\n"
         f"configure_logging(sink=pathlib.Path('own.log'))\n{APP}"
     )
-    letters.run("migrate")
-    letters.run("pause", "--stage", "file", "--reason", "a flood")
     letters.start()
     own = letters.folder / "own.log"
-    until(lambda: own.exists() and "pause.began" in own.read_text(), "a line in own.log")
-    assert "is paused" not in letters.said
+    until(lambda: own.exists() and "worker.started" in own.read_text(), "a line in own.log")
+    assert "worker.started" not in letters.said
 
 
 def test_a_second_signal_stops_all_workers_at_once(
-    letters: Led, looking: psycopg.Connection[Any]
+    letters: Led, letters_url: str, looking: psycopg.Connection[Any]
 ) -> None:
     """The first signal drains all, the second gives everything back; code as of one worker."""
-    _submit(letters, "slow.txt")
+    asyncio.run(_submit(letters, letters_url, "slow.txt"))
     parent = letters.start("--workers", "2")
     letters.hears("serves all stages", 2)
     until(lambda: _ask(looking, "SELECT lane = 'claimed' FROM smp.work"), "a claim")
@@ -254,13 +268,13 @@ def test_a_second_signal_stops_all_workers_at_once(
 
 
 def test_workers_drain_when_their_parent_is_killed(
-    letters: Led, looking: psycopg.Connection[Any]
+    letters: Led, letters_url: str, looking: psycopg.Connection[Any]
 ) -> None:
     """A ``kill -9`` of the parent must not leave workers for ever, nor lose what they hold."""
     parent = letters.start("--workers", "2")
     letters.hears("serves all stages", 2)
     workers = letters.workers()
-    _submit(letters, "quick.txt")
+    asyncio.run(_submit(letters, letters_url, "quick.txt"))
     until((letters.folder / "began").exists, "a hook that runs")
     parent.kill()
     parent.wait()
@@ -271,6 +285,12 @@ def test_workers_drain_when_their_parent_is_killed(
     assert _ask(looking, "SELECT count(*) = 0 FROM smp.worker")
 
 
+@pytest.fixture
+def always_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a loaded machine takes to start a program, it ends soon after its start."""
+    monkeypatch.setattr(fleet, "SOON_SECONDS", float("inf"))
+
+
 @pytest.mark.parametrize(
     ("program", "code", "said"),
     [
@@ -279,6 +299,7 @@ def test_workers_drain_when_their_parent_is_killed(
     ],
     ids=["no database", "usage"],
 )
+@pytest.mark.usefixtures("always_soon")
 async def test_a_fleet_gives_up_on_a_worker_that_cannot_live(
     program: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +310,7 @@ async def test_a_fleet_gives_up_on_a_worker_that_cannot_live(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("always_soon")
 async def test_a_worker_that_signals_kill_is_always_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,7 +349,7 @@ def test_workers_are_told_all_that_their_parent_was_told(monkeypatch: pytest.Mon
 
 
 def test_a_change_of_the_app_restarts_its_workers(
-    letters: Led, looking: psycopg.Connection[Any]
+    letters: Led, letters_url: str, looking: psycopg.Connection[Any]
 ) -> None:
     """Drains before it starts again, says what changed, and waits while the app is broken."""
     parent = letters.start("--reload")
@@ -339,7 +361,7 @@ def test_a_change_of_the_app_restarts_its_workers(
     assert "SyntaxError" in letters.said
     letters.write(APP.replace("SAYING", "anew"))
     letters.hears("serves all stages", 2)
-    _submit(letters, "quick.txt")
+    asyncio.run(_submit(letters, letters_url, "quick.txt"))
     anew = "SELECT count(*) > 0 FROM smp.product WHERE reported ->> 'said' = 'anew'"
     until(lambda: _ask(looking, anew), "the new code to run")
     parent.send_signal(signal.SIGTERM)

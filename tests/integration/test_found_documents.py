@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import (
+    BRIEFLY,
     Hooks,
     completed,
     hand,
@@ -22,6 +22,7 @@ from fix_pipelines import (
     until,
     until_blocked,
 )
+from fix_postgres import connect
 
 from statemachine_pipeline import Child, Done, ParsedText, Reject
 from statemachine_pipeline.database.proposal import OwnerChanged, Settled
@@ -31,6 +32,7 @@ from statemachine_pipeline.sources import BLOB_LIMIT_BYTES
 from statemachine_pipeline.stages import ChildLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     import psycopg
@@ -41,7 +43,12 @@ if TYPE_CHECKING:
 
     Psql = psycopg.Connection[Any]
 
-BRIEF = timedelta(seconds=20)
+
+@pytest.fixture
+def onlooker(database_url: str) -> Iterator[Psql]:
+    """Another connection: in a transaction, the list of connections is that of its first look."""
+    with connect(database_url) as connection:
+        yield connection
 
 
 def nest(text: str, *found: tuple[str, Any]) -> dict[str, Any]:
@@ -100,7 +107,7 @@ async def test_children_are_documents_of_their_own(engine: AsyncEngine, psql: Ps
         waiting = psql.execute("SELECT DISTINCT priority FROM work").fetchall()
         hooks.accept_parse.go_on()
         found = await children_of(pipeline, parent)
-        await pipeline.wait(parent, *(one.id for one in found.values()), timeout=BRIEF)
+        await pipeline.wait(parent, *(one.id for one in found.values()), timeout=BRIEFLY)
 
     assert waiting == [(7,)]
     assert list(found) == ["bill", "list"]
@@ -184,7 +191,7 @@ async def test_an_unchanged_child_gets_the_access_list_of_its_revised_parent(
 
 
 async def test_children_appear_with_the_transition_of_their_parent(
-    engine: AsyncEngine, psql: Psql
+    engine: AsyncEngine, psql: Psql, onlooker: Psql
 ) -> None:
     """All in one commit: another connection sees neither before and both after."""
     pipeline = pipeline_with(engine, unpacking())
@@ -196,7 +203,7 @@ async def test_children_appear_with_the_transition_of_their_parent(
     psql.autocommit = False
     psql.execute("LOCK TABLE product IN EXCLUSIVE MODE")  # the last that the settle writes
     settling = asyncio.create_task(worker.settle(proposal))
-    await until_blocked(psql)
+    await until_blocked(onlooker)
     before = (born(psql), (await pipeline.get(parent)).state)
     psql.commit()
     (answer,) = await settling
@@ -207,7 +214,9 @@ async def test_children_appear_with_the_transition_of_their_parent(
     assert (born(psql), (await pipeline.get(parent)).state) == (2, "parse_complete")
 
 
-async def test_a_settle_that_is_cut_off_is_repeated_whole(engine: AsyncEngine, psql: Psql) -> None:
+async def test_a_settle_that_is_cut_off_is_repeated_whole(
+    engine: AsyncEngine, psql: Psql, onlooker: Psql
+) -> None:
     """The connection dies between children and transition: neither is kept, then both once."""
     hooks = unpacking()
     pipeline = pipeline_with(engine, hooks)
@@ -218,7 +227,7 @@ async def test_a_settle_that_is_cut_off_is_repeated_whole(engine: AsyncEngine, p
         await hooks.finish_parse.begun()
         psql.execute("LOCK TABLE product IN EXCLUSIVE MODE")
         hooks.finish_parse.go_on()
-        await until_blocked(psql)
+        await until_blocked(onlooker)
         assert born(psql) == 0
         psql.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -402,7 +411,7 @@ async def test_deleting_a_document_deletes_what_was_found_in_it(
 
 
 async def test_a_lost_child_that_a_person_just_deleted_is_gone_already(
-    engine: AsyncEngine, psql: Psql
+    engine: AsyncEngine, psql: Psql, onlooker: Psql
 ) -> None:
     """Whoever comes second finds nothing left to do, and the settle stands."""
     pipeline = pipeline_with(engine, unpacking())
@@ -417,9 +426,9 @@ async def test_a_lost_child_that_a_person_just_deleted_is_gone_already(
     psql.autocommit = False
     psql.execute("SELECT FROM document WHERE id = %s FOR UPDATE", [child.id])
     deleting = asyncio.create_task(pipeline.apply("delete", child.id, reason="test"))
-    await until_blocked(psql)
+    await until_blocked(onlooker)
     settling = asyncio.create_task(worker.settle(proposal, alone=True))
-    await until_blocked(psql, 2)
+    await until_blocked(onlooker, 2)
     psql.commit()
     psql.autocommit = True
 
@@ -429,7 +438,7 @@ async def test_a_lost_child_that_a_person_just_deleted_is_gone_already(
 
 
 async def test_people_who_move_a_family_and_a_settle_do_not_block_each_other(
-    engine: AsyncEngine, psql: Psql
+    engine: AsyncEngine, psql: Psql, onlooker: Psql
 ) -> None:
     """Everyone locks a parent before its children, whatever their ids."""
     pipeline = pipeline_with(engine, unpacking())
@@ -452,9 +461,9 @@ async def test_people_who_move_a_family_and_a_settle_do_not_block_each_other(
     psql.autocommit = False
     psql.execute("LOCK TABLE parsed_document IN EXCLUSIVE MODE")  # written before the children
     settling = asyncio.create_task(worker.settle(proposal, alone=True))
-    await until_blocked(psql)
+    await until_blocked(onlooker)
     deleting = asyncio.create_task(pipeline.apply("delete", parent, child.id, reason="test"))
-    await until_blocked(psql, 2)
+    await until_blocked(onlooker, 2)
     psql.commit()
     psql.autocommit = True
 

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from fix_postgres import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
+
+    from statemachine_pipeline.testing import Databases
 
 Psql = psycopg.Connection[Any]
 
@@ -28,6 +32,26 @@ _HISTORY = """
                             correlation_id)
     VALUES (%(id)s, %(version)s, 1, 1, %(trigger)s, %(from_state)s, %(to_state)s, 'c')
 """
+
+
+@pytest.fixture(scope="module")
+def superuser(smp_databases: Databases) -> Iterator[Psql]:
+    """A connection to one database for all tests: a new one for each took most of their time."""
+    url = smp_databases.make()
+    with connect(url) as connection:
+        connection.execute("SET search_path TO smp, public")
+        yield connection
+    smp_databases.drop(url)
+
+
+@pytest.fixture
+def psql(superuser: Psql) -> Iterator[Psql]:
+    """That connection; what a test wrote is taken away behind the back of what refuses."""
+    yield superuser
+    superuser.execute(
+        "SET session_replication_role = replica; DELETE FROM document; DELETE FROM transition; "
+        "RESET session_replication_role"
+    )
 
 
 def _birth(psql: Psql, **changes: Any) -> UUID:

@@ -16,6 +16,7 @@ from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.records import Chunk, Chunks
 from statemachine_pipeline.retry import Constant
+from statemachine_pipeline.runner import loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -450,6 +451,12 @@ class Polled(Lifecycle):
     finish = waiting.to(finished)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due is looked for at once."""
+    monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
+
+
 async def _rounds(
     engine: AsyncEngine, lifecycle: type[Lifecycle], *says: Done | Exception
 ) -> tuple[Pipeline, list[int]]:
@@ -482,6 +489,7 @@ async def test_a_stage_that_is_gone_through_again_is_never_hopped_over(
     assert attempts == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_coming_back_to_a_stage_begins_its_attempts_anew(engine: AsyncEngine) -> None:
     """Attempts are those of one stay."""
     pipeline, attempts = await _rounds(

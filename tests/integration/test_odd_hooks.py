@@ -53,13 +53,18 @@ async def _hashless(claim: Claim) -> Done:
     return Done(Hashless())
 
 
-async def _pipeline(engine: AsyncEngine, hook: Callable[[Claim], Any]) -> Pipeline:
+one_step = pytest.mark.smp_pipeline(
+    lifecycle=OneStepLifecycle, schema="odd", hooks={"finish": _hashless}
+)
+"""Its database is a copy of one that was migrated once."""
+
+
+def _pipeline(engine: AsyncEngine, hook: Callable[[Claim], Any]) -> Pipeline:
     stage = Stage(hook, attempts=1)
-    pipeline = Pipeline(engine, lifecycle=OneStepLifecycle, hooks={"finish": stage}, schema="odd")
-    await pipeline.migrate()
-    return pipeline
+    return Pipeline(engine, lifecycle=OneStepLifecycle, hooks={"finish": stage}, schema="odd")
 
 
+@one_step
 @pytest.mark.parametrize(
     ("hook", "named"),
     [
@@ -76,7 +81,7 @@ async def test_an_odd_hook_fails_its_document_with_a_reason(
     engine: AsyncEngine, hook: Callable[[Claim], Any], named: str
 ) -> None:
     """Whatever a hook raises becomes an outcome."""
-    pipeline = await _pipeline(engine, hook)
+    pipeline = _pipeline(engine, hook)
     sent = await pipeline.submit(b"text", name="a")
 
     assert await pipeline.runner().run_until_idle() == {"dead_letter": 1}
@@ -114,6 +119,7 @@ async def _infinite(claim: Claim) -> Done:
     return Done(ratio=float("inf"))
 
 
+@one_step
 @pytest.mark.parametrize(
     ("hook", "named"),
     [
@@ -131,7 +137,7 @@ async def test_a_hook_that_returns_nonsense_pauses_its_stage(
     named: str,
 ) -> None:
     """A wrong value is the stage's fault: no document is charged."""
-    pipeline = await _pipeline(engine, hook)
+    pipeline = _pipeline(engine, hook)
     sent = await pipeline.submit(b"text", name="a")
     async with pipeline.runner():
         await until(psql, "SELECT last_error IS NOT NULL FROM odd.document")
@@ -158,9 +164,10 @@ async def test_a_chunker_that_returns_nonsense_pauses_its_stage(
     assert (pause.stage, pause.fault) == ("store_chunks", True)
 
 
+@one_step
 async def test_apply_writes_nothing_when_one_of_many_is_unknown(engine: AsyncEngine) -> None:
     """'One of the ids is not there; nothing was written', however many there are."""
-    pipeline = await _pipeline(engine, _hashless)
+    pipeline = _pipeline(engine, _hashless)
     sent = [
         (await pipeline.submit(str(n).encode(), source_uri=f"n:{n}")).document_id for n in range(3)
     ]

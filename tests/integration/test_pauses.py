@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from fix_pipelines import (
     BRIEFLY,
     Hooks,
@@ -17,23 +18,33 @@ from fix_pipelines import (
     pipeline_with,
     running,
     until,
+    until_blocked,
 )
+from fix_postgres import connect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.errors import PauseRefused
 from statemachine_pipeline.hooks import StageFault
+from statemachine_pipeline.runner import loop
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from statemachine_pipeline.testing import Databases
 
     Psql = psycopg.Connection[Any]
 
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due, and what is paused, is looked for at once."""
+    monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
 
 
 async def _claimed(pipeline: Pipeline) -> set[tuple[str, str]]:
@@ -107,12 +118,28 @@ async def test_a_pause_ends_by_itself(
     assert made.until == end
     again = await pipeline.operations.pause(**place, reason="two bills", for_=2 * HOUR)
     assert again.until is not None
-    assert again.until - again.since == pytest.approx(2 * HOUR, abs=timedelta(seconds=1))
+    assert again.until - again.since == pytest.approx(2 * HOUR, abs=timedelta(minutes=1))
     assert await pipeline.operations.pauses() == [again]
     psql.execute("UPDATE pause SET until = now()")
     assert await pipeline.operations.pauses() == []
     assert await _claimed(pipeline) == ALL
     assert await pipeline.operations.resume(**place) == []
+
+
+@pytest.fixture(scope="module")
+def unpaused_url(smp_databases: Databases) -> Iterator[str]:
+    """The URL of a database that is shared by tests which leave nothing in it."""
+    url = smp_databases.make()
+    yield url
+    smp_databases.drop(url)
+
+
+@pytest.fixture
+def unpaused(unpaused_url: str) -> Iterator[Psql]:
+    """A connection to it."""
+    with connect(unpaused_url) as connection:
+        connection.execute("SET search_path TO smp, public")
+        yield connection
 
 
 @pytest.mark.parametrize(
@@ -144,14 +171,14 @@ async def test_a_pause_ends_by_itself(
     ],
 )
 async def test_a_pause_that_means_nothing_is_refused(
-    engine: AsyncEngine, psql: Psql, asked: dict[str, Any], found: str
+    unpaused_url: str, unpaused: Psql, asked: dict[str, Any], found: str
 ) -> None:
     """'Bad input gets an error that names what was asked, what was found, what to do'."""
-    pipeline = pipeline_with(engine)
+    pipeline = pipeline_with(create_async_engine(unpaused_url, poolclass=sa.NullPool))
     with pytest.raises(PauseRefused) as refused:
         await pipeline.operations.pause(**({"reason": "why"} | asked))
     assert found in str(refused.value)
-    assert psql.execute("SELECT count(*) FROM pause").fetchone() == (0,)
+    assert unpaused.execute("SELECT count(*) FROM pause").fetchone() == (0,)
 
 
 async def test_only_a_stage_that_is_known_can_be_resumed(engine: AsyncEngine) -> None:
@@ -182,14 +209,15 @@ async def test_a_pipeline_without_the_hooks_knows_the_stages(
     ],
     ids=["of nothing", "fault without an end", "stage twice", "tenant twice"],
 )
-def test_postgresql_refuses_pauses_that_mean_nothing(psql: Psql, rows: list[Any]) -> None:
+def test_postgresql_refuses_pauses_that_mean_nothing(unpaused: Psql, rows: list[Any]) -> None:
     """'What must hold is enforced in the database'."""
     insert = "INSERT INTO pause (stage, tenant, fault, reason, by) VALUES (%s, %s, %s, 'why', 'me')"
     *before, last = rows
-    for row in before:
-        psql.execute(insert, row)
-    with pytest.raises(psycopg.errors.IntegrityError):
-        psql.execute(insert, last)
+    with unpaused.transaction(force_rollback=True):
+        for row in before:
+            unpaused.execute(insert, row)
+        with pytest.raises(psycopg.errors.IntegrityError):
+            unpaused.execute(insert, last)
 
 
 async def test_a_fault_and_a_person_pause_side_by_side(engine: AsyncEngine, psql: Psql) -> None:
@@ -229,6 +257,7 @@ async def test_a_fault_long_ago_is_not_told_as_when_the_stage_was_paused(
     assert (await pauses.fault("finish_parse", "no key", HOUR)).since > first.since
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_resuming_after_a_stage_fault_takes_its_documents_up_at_once(
     engine: AsyncEngine, psql: Psql
 ) -> None:
@@ -275,6 +304,34 @@ async def test_slots_know_what_is_paused_for_whom(engine: AsyncEngine) -> None:
         await pipeline.operations.resume(**place)  # type: ignore[arg-type]
 
 
+async def test_a_worker_knows_the_pauses_before_its_first_claim(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """No walk goes on into what was paused before the worker came, however slow its chores are."""
+    pipeline = pipeline_with(engine)
+    later = await pipeline.submit(b"later", not_before=datetime.now(UTC) + HOUR)
+    sent = await pipeline.submit(b"text")
+    await pipeline.operations.pause(stage="finish_parse", reason="bills")
+    psql.execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END $$; "
+        "CREATE TRIGGER wait BEFORE UPDATE ON work FOR EACH ROW "
+        "WHEN (old.lane = 'deferred' AND new.lane = 'ready') EXECUTE FUNCTION wait(); "
+        "UPDATE work SET run_at = now() WHERE lane = 'deferred'; SELECT pg_advisory_lock(1)"
+    )
+    async with running(pipeline):
+        await until_blocked(psql)  # the chore that promotes, and looks at pauses afterwards
+        await until(
+            psql,
+            "SELECT lane <> 'claimed' AND state <> 'uploaded' FROM work WHERE document_id = %s",
+            sent.document_id,
+        )
+        assert path_of(psql, sent.document_id) == ["submit", "queue_parse"]
+        assert path_of(psql, later.document_id) == ["submit"]
+        psql.execute("SELECT pg_advisory_unlock(1)")
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_worker_finishes_its_stage_and_hands_a_paused_tenants_document_back(
     engine: AsyncEngine, psql: Psql
 ) -> None:

@@ -19,23 +19,35 @@ from fix_pipelines import (
 )
 from fix_postgres import connect
 
+from statemachine_pipeline.retry import Constant
+from statemachine_pipeline.runner import loop
 from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     import psycopg
+    import pytest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Claim
 
     Psql = psycopg.Connection[Any]
 
-SILENT = "SELECT count(*) = 0 FROM pg_stat_activity WHERE starts_with(query, 'LISTEN')"
+LISTENERS = """
+    SELECT count(*) = {} FROM pg_stat_activity
+    WHERE datname = current_database() AND starts_with(query, 'LISTEN')
+"""
+
+
+async def _write(psql: Psql, query: str) -> None:
+    """Execute beside the loop: the runner may be in a transaction that only the loop can end."""
+    await asyncio.to_thread(psql.execute, query)  # type: ignore[arg-type]
 
 
 async def test_a_chore_that_has_begun_ends_before_its_runner(
-    engine: AsyncEngine, psql: Psql, database_url: str
+    engine: AsyncEngine, psql: Psql, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off in the middle of a statement, it would leave a connection that nobody closes."""
+    monkeypatch.setattr(loop, "CHORE_SECONDS", 60.0)  # one may pass on a busy machine
     pipeline = pipeline_with(engine)
     sent = await pipeline.submit(b"text")
     await (await hand(pipeline)).claim_one()
@@ -46,16 +58,21 @@ async def test_a_chore_that_has_begun_ends_before_its_runner(
             psql.execute("LOCK TABLE dead_letter IN EXCLUSIVE MODE")  # every settle writes to it
             task = asyncio.create_task(runner.run())
             await until_blocked(other)
+            await until(other, LISTENERS.format(1))
             runner.stop()
-            await until(other, SILENT)
+            await until(other, LISTENERS.format(0))
         await asyncio.wait_for(task, BRIEFLY.total_seconds())
     crashes = psql.execute("SELECT crashes FROM work WHERE document_id = %s", [sent.document_id])
     assert crashes.fetchone() == (1,)
 
 
-async def test_a_chore_that_failed_is_tried_again(engine: AsyncEngine, psql: Psql) -> None:
+async def test_a_chore_that_failed_is_tried_again(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever a rescue raises, the next one is made."""
-    pipeline = pipeline_with(engine)
+    monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
+    at_once = Constant(base=timedelta(0))
+    pipeline = pipeline_with(engine, queue_parse=plain(accept, backoff=at_once))
     sent = await pipeline.submit(b"text")
     await (await hand(pipeline)).claim_one()
     psql.execute(
@@ -65,9 +82,9 @@ async def test_a_chore_that_failed_is_tried_again(engine: AsyncEngine, psql: Psq
     )
     psql.execute("UPDATE worker SET beat_at = now() - interval '1 hour'")
     beat = timedelta(seconds=0.1)
-    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 20)):
+    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 600)):
         await until(psql, "SELECT is_called FROM refused")
-        psql.execute("DROP TRIGGER refuse ON worker")
+        await _write(psql, "DROP TRIGGER refuse ON worker")
         (done,) = await pipeline.wait(sent.document_id, timeout=BRIEFLY)
     assert done.state == "complete"
 
@@ -94,9 +111,10 @@ async def test_an_attempt_that_outlives_its_claim_does_not_hide_the_next(
     for trigger in ("cancel", "requeue"):
         await pipeline.apply(trigger, sent.document_id, reason="test")
     await asyncio.wait_for(begun[1].wait(), BRIEFLY.total_seconds())
+    first, _ = runner._driving
     ends[0].set()
-    await until(psql, "SELECT count(*) = 1 FROM work WHERE lane = 'claimed'")
-    await asyncio.sleep(0)
+    await asyncio.wait_for(first, BRIEFLY.total_seconds())
+    assert psql.execute("SELECT lane FROM work").fetchall() == [("claimed",)]
     runner.stop()
     await until(psql, "SELECT draining FROM worker")
     ends[1].set()
@@ -105,9 +123,10 @@ async def test_an_attempt_that_outlives_its_claim_does_not_hide_the_next(
 
 
 async def test_a_fenced_worker_waits_until_it_can_register_again(
-    engine: AsyncEngine, psql: Psql
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that is away for longer than the dead limit ends no worker."""
+    monkeypatch.setattr(loop, "POLL_SECONDS_LAST", 0.1)  # what it waits for, growing, in between
     pipeline = pipeline_with(engine)
     psql.execute(
         "CREATE SEQUENCE refused; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -115,14 +134,15 @@ async def test_a_fenced_worker_waits_until_it_can_register_again(
         "RAISE 'starting up' USING ERRCODE = 'cannot_connect_now'; END $$"
     )
     beat = timedelta(seconds=0.1)
-    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 100)):
+    async with running(pipeline, liveness=Liveness(beat=beat, dead_after=beat * 600)):
         await until(psql, "SELECT count(*) = 1 FROM worker")
-        psql.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON worker FOR EACH ROW EXECUTE FUNCTION refuse()"
+        await _write(
+            psql,
+            "CREATE TRIGGER refuse BEFORE INSERT ON worker FOR EACH ROW EXECUTE FUNCTION refuse()",
         )
-        psql.execute("UPDATE worker SET dead_at = now()")
+        await _write(psql, "UPDATE worker SET dead_at = now()")
         await until(psql, "SELECT is_called FROM refused")
-        psql.execute("DROP TRIGGER refuse ON worker")
+        await _write(psql, "DROP TRIGGER refuse ON worker")
         sent = await pipeline.submit(b"text")
         (done,) = await pipeline.wait(sent.document_id, timeout=BRIEFLY)
     assert done.state == "complete"

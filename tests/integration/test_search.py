@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from fix_pipelines import Hooks, completed, pipeline_with
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline.errors import (
     DefinitionError,
@@ -19,7 +21,7 @@ from statemachine_pipeline.errors import (
 from statemachine_pipeline.records import Chunk, Chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from uuid import UUID
 
     import psycopg
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline import Claim, Pipeline
     from statemachine_pipeline.records import Hit
+    from statemachine_pipeline.testing import Databases
 
     Psql = psycopg.Connection[Any]
 
@@ -223,12 +226,27 @@ async def test_metadata_says_what_is_found(
         assert set(names(hits)) == expected, mode
 
 
+@pytest.fixture(scope="module")
+def shelf(smp_databases: Databases) -> Iterator[str]:
+    """The URL of a database with four documents, three with metadata, which is only read."""
+
+    async def fill() -> None:
+        engine = create_async_engine(url)
+        await published(clocked(engine), LIBRARY, **KEPT)
+        await engine.dispose()
+
+    url = smp_databases.make()
+    asyncio.run(fill())
+    yield url
+    smp_databases.drop(url)
+
+
 @pytest.fixture
-async def library(engine: AsyncEngine) -> Pipeline:
-    """Four documents, three with metadata."""
-    pipeline = clocked(engine)
-    await published(pipeline, LIBRARY, **KEPT)
-    return pipeline
+async def library(shelf: str) -> AsyncIterator[Pipeline]:
+    """A pipeline to search them with."""
+    engine = create_async_engine(shelf)
+    yield clocked(engine)
+    await engine.dispose()
 
 
 async def test_a_value_that_no_row_can_have_is_refused(library: Pipeline) -> None:
@@ -283,8 +301,10 @@ async def test_an_access_list_is_changed_without_new_bytes(engine: AsyncEngine, 
     assert psql.execute("SELECT count(*) FROM work").fetchone() == (0,)
 
 
-async def test_what_cannot_be_described_stays_as_it_is(library: Pipeline) -> None:
+async def test_what_cannot_be_described_stays_as_it_is(engine: AsyncEngine) -> None:
     """A value that is no JSON, a document that is not there, and a deleted one are refused."""
+    library = clocked(engine)
+    await published(library, {"old": LIBRARY["old"]}, old=KEPT["old"])
     found = await library.documents(limit=1)
     one, describe = found[0], library.operations.describe
     with pytest.raises(SourceRefused, match="no JSON that can be stored"):

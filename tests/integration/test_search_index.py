@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from fix_pipelines import Hooks, completed, pipeline_with
+from fix_pipelines import Hooks, completed, pipeline_with, until
 from fix_postgres import connect
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 T = tables("smp")
 QUESTION = "word7"
+ALONE = """
+    SELECT count(*) = 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+"""
 
 # Ten passages a document. Every passage has the word of its document, and "rare" in one of 500.
 _LOAD = """
@@ -235,7 +239,9 @@ async def test_transitions_leave_the_indexes_of_documents_alone(
         for number in range(20)
     ]
     assert set(await completed(pipeline, *(one.document_id for one in sent))) == {"complete"}
-    await engine.dispose()  # so that its connections tell what they did
+    await engine.dispose()
+    # What connections did is told as they end, which is after whoever closed them goes on.
+    await until(psql, ALONE)
 
     psql.execute("SELECT pg_stat_force_next_flush()")
     updates, heap_only = psql.execute(

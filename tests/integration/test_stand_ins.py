@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import child_functions
 import httpx
-from fix_pipelines import Hooks, completed, pipeline_with
+from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with
 
 from statemachine_pipeline import ParsedText, Source, Stage, first_of
 from statemachine_pipeline.adapters.parsers import DocumentParser
@@ -37,7 +37,7 @@ class Remote:
         self.url = url
 
     def parse(self, source: Source) -> ParsedText:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=BRIEFLY.total_seconds()) as client:
             answer = client.post(self.url, content=source.read())
         answer.raise_for_status()
         return ParsedText(answer.text)

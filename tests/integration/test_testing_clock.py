@@ -17,6 +17,7 @@ from statemachine_pipeline import (
     by_hand,
     failpoints,
 )
+from statemachine_pipeline.retry import Constant
 from statemachine_pipeline.testing import Clock, drain
 from statemachine_pipeline.testing.clock import MOVED
 
@@ -122,11 +123,13 @@ async def test_draining_jumps_over_backoff(
     """'Run until every document rests ... without sleeping through waits'."""
     hooks = Hooks()
     hooks.finish_parse.raises(*[OSError("unplugged")] * 4)
-    pipeline = pipeline_with(engine, hooks)
+    hourly = Constant(base=timedelta(hours=1), jitter="none")  # a draw might be due at once
+    slow = plain(hooks.finish_parse, backoff=hourly)
+    pipeline = pipeline_with(engine, hooks, finish_parse=slow)
     document = await one(pipeline)
     assert await drain(pipeline, clock=smp_clock) == {"complete": 1}
     assert path_of(psql, document)[2:7] == ["retry"] * 4 + ["finish_parse"]
-    assert smp_clock.passed > timedelta(0)
+    assert smp_clock.passed > timedelta(hours=3, minutes=50)
 
 
 async def test_draining_polls_until_a_service_has_answered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,7 @@ async def test_a_pause_is_told_where_documents_stand_before_its_stage(
     ("silent", "change", "said"),
     [
         (None, "", "no worker is alive"),
-        (340, "", "no worker is alive: the last sign of life was 340 s ago"),
+        (340, "", r"no worker is alive: the last sign of life was 3[4-9]\d s ago"),
         (340, "UPDATE worker SET dead_at = now()", "no worker is alive"),
         (0, "UPDATE worker SET draining = true", "no live worker takes queue_parse"),
         (
@@ -124,7 +125,7 @@ async def test_a_document_that_nobody_will_take_says_so(
     if change:
         psql.execute(change.encode())
     found = await pipeline.explain(document)
-    assert found.sentence.partition("; ")[2] == (said or "")
+    assert re.fullmatch(said or "", found.sentence.partition("; ")[2])
     assert found.obstacles.serving == (1 if said is None else 0)
     assert found.waits_for == ("worker",)
 

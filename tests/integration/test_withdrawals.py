@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ import sqlalchemy as sa
 from fix_pipelines import BRIEFLY, Hooks, completed, hand, pipeline_with, running, until
 from typer.testing import CliRunner
 
+from statemachine_pipeline import Stage
 from statemachine_pipeline.cli import app
 from statemachine_pipeline.errors import StaleClaim
+from statemachine_pipeline.retry import Constant
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "external_store.py"
 DUE_NOW = "UPDATE smp.placement SET run_at = clock_timestamp() WHERE run_at IS NOT NULL"
+HOURLY = Constant(base=timedelta(hours=1), jitter="none")
+"""A withdrawal that failed is due again when the test says so, not when a draw does."""
 
 
 def _example() -> Any:
@@ -71,10 +76,15 @@ async def store(tmp_path: Path) -> Store:
     return made
 
 
+def publishing(engine: AsyncEngine, publisher: object) -> Pipeline:
+    """Return a pipeline with this publisher."""
+    return pipeline_with(engine, finalize=Stage(publisher, backoff=HOURLY))
+
+
 @pytest.fixture
 def pipeline(engine: AsyncEngine, store: Store) -> Pipeline:
     """Return a pipeline that publishes there."""
-    return pipeline_with(engine, finalize=store.publisher)
+    return publishing(engine, store.publisher)
 
 
 async def _submit(pipeline: Pipeline, text: str, name: str = "a") -> UUID:
@@ -169,7 +179,7 @@ class DiesAfterPublishing:
 async def _publish_and_die(engine: AsyncEngine, store: Store, text: str) -> UUID:
     """Publish a document by a runner that ends between publish and settle."""
     dying = DiesAfterPublishing(store.publisher)
-    pipeline = pipeline_with(engine, finalize=dying)
+    pipeline = publishing(engine, dying)
     document = await _submit(pipeline, text)
     runner = pipeline.runner()
     running = asyncio.create_task(runner.run())
@@ -215,7 +225,6 @@ async def test_a_document_that_comes_back_is_published_after_it_went(
     await _delete(pipeline, document)
     await completed(pipeline)
     store.come_back()
-    psql.execute("UPDATE smp.placement SET run_at = clock_timestamp() + interval '1 hour'")
     await _submit(pipeline, "second")
     async with running(pipeline):
         waiting = "SELECT count(*) = 1 FROM smp.work WHERE lane = 'deferred' AND attempt = 0"
@@ -296,7 +305,7 @@ class Elsewhere:
 
 
 async def _deleted(engine: AsyncEngine, publisher: Elsewhere) -> Pipeline:
-    pipeline = pipeline_with(engine, finalize=publisher)
+    pipeline = publishing(engine, publisher)
     document = await _submit(pipeline, "text")
     await completed(pipeline, document)
     await _delete(pipeline, document)

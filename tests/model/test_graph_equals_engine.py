@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statemachine import State
 from statemachine.exceptions import TransitionNotAllowed
@@ -29,12 +30,12 @@ from statemachine_pipeline.lifecycle import (
 from statemachine_pipeline.records import Facts
 
 if TYPE_CHECKING:
-    from random import Random
-
     from statemachine_pipeline.graph import Graph
 
 COMPARISONS = 1500
-"""Of one lifecycle; each example makes one for every state and trigger."""
+"""Of one lifecycle; all facts make one for every state and trigger."""
+SEEDS = 100
+"""Of facts that a wrong table is tried on: the same in every run, since one in twelve shows it."""
 
 
 def is_clean(facts: Facts) -> bool:
@@ -161,14 +162,10 @@ def disagreements(cls: type[Lifecycle], graph: Graph, facts: Facts) -> list[str]
 
 @pytest.mark.parametrize("cls", LIFECYCLES)
 def test_engine_and_table_agree_on_every_step(cls: type[Lifecycle]) -> None:
-    """'A differential property test drives both with random triggers and facts' finds nothing."""
-
-    @settings(max_examples=COMPARISONS // len(asks(cls.graph)))
-    @given(facts=all_facts)
-    def agree(facts: Facts) -> None:
-        assert disagreements(cls, cls.graph, facts) == []
-
-    agree()
+    """'A differential test drives both with all triggers and random facts' finds nothing."""
+    for seed in range(COMPARISONS // len(asks(cls.graph))):
+        facts = facts_of(Random(seed))
+        assert disagreements(cls, cls.graph, facts) == [], facts
 
 
 @pytest.mark.parametrize("cls", LIFECYCLES)
@@ -225,18 +222,7 @@ def with_guard_turned_round(graph: Graph, number: int) -> Graph:
 
 def is_found(cls: type[Lifecycle], wrong: Graph) -> bool:
     """Run the property on a wrong table; tell whether it fails."""
-
-    @settings(max_examples=100, phases=[Phase.generate])
-    @given(facts=all_facts)
-    def agree(facts: Facts) -> None:
-        if disagreements(cls, wrong, facts):
-            raise LookupError
-
-    try:
-        agree()
-    except LookupError:
-        return True
-    return False
+    return any(disagreements(cls, wrong, facts_of(Random(seed))) for seed in range(SEEDS))
 
 
 @pytest.mark.parametrize("trigger", ["accept_parse", "cancel", "finalize"])

@@ -27,6 +27,7 @@ from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.errors import DefinitionError
 from statemachine_pipeline.testing import Fault, lifecycle_machine
 from statemachine_pipeline.testing.machines.stories import left_out
+from statemachine_pipeline.testing.machines.times import silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -380,6 +381,23 @@ def test_rules_of_ones_own_take_part() -> None:
     error, told = run(NosyMachine, examples=1)
     assert error is None, told
     assert seen
+
+
+def test_an_example_may_take_its_time() -> None:
+    """'Time passes at once' and only where it should: a busy machine takes no hand for dead."""
+    with ReviewMachine.replay() as state:
+        state.submit()
+        bench = state.proof.bench
+
+        async def busy() -> None:
+            async with bench.autocommit.connect() as connection:
+                for hand in state.world.hands:
+                    await silence(connection, bench.tables, hand.worker, timedelta(hours=1))
+
+        for fault in (Fault.CRASH_BEFORE, Fault.ZOMBIE, Fault.CLOCK_JUMP):
+            state.run(busy())
+            state.disturb(document=0, fault=fault.value)
+        assert sum(state.proof.faults.values()) == 3
 
 
 def test_every_fault_leaves_all_in_order() -> None:

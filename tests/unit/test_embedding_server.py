@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,10 @@ def test_half_a_body_breaks_off(service: EmbeddingServer, client: httpx.Client) 
 def test_a_slow_answer_outlasts_patience(service: EmbeddingServer, client: httpx.Client) -> None:
     """'Nobody gets it before the trouble has passed'."""
     service.ails(Trouble(Said(503), late=True))
+    # To connect may take longer: only the answer is late.
+    client.timeout = httpx.Timeout(20, read=0.05)
     with pytest.raises(httpx.ReadTimeout):
-        client.post("/v1/embeddings", json={"model": "any", "input": ["one"]}, timeout=0.05)
+        embed(client, "one")
 
 
 def test_dimensions_may_be_wrong(service: EmbeddingServer, client: httpx.Client) -> None:
@@ -99,6 +102,8 @@ def test_it_goes_down_and_comes_up(service: EmbeddingServer, client: httpx.Clien
     service.goes_down()
     with pytest.raises(httpx.TransportError):
         embed(client, "one")
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", client.base_url.port))
     service.comes_up()
     assert embed(client, "one").status_code == 200
 

@@ -81,13 +81,12 @@ def raised(cause: BaseException, error: BaseException) -> BaseException:
 
 def refused() -> BaseException:
     """Return what urllib raises for a port at which nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    with pytest.raises(OSError, match="refused") as caught:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            f"http://127.0.0.1:{port}"
-        )
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    # Held all the while, or another process might listen there.
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        with pytest.raises(OSError, match="refused") as caught:
+            direct.open(f"http://127.0.0.1:{mute.getsockname()[1]}")
     return caught.value
 
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 FIRST_SECONDS = 60.0
 """Real time that the first run may take."""
-LEAST_SECONDS, PATIENCE = 10.0, 20.0
-"""Real time after which a process is taken to hang: so many times the first run's, or the least."""
+LEAST_SECONDS, PATIENCE = 30.0, 20.0
+"""Real time after which a process is taken to hang: so many times the first run's, or the least,
+which a machine that others keep busy may need for what took a moment before."""
 WAITS_SECONDS = 0.2
 """How often what waits for its time is made due, by the fast clock."""
 

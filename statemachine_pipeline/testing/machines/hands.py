@@ -53,8 +53,9 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 """Documents that a claim takes at most."""
 PATIENCE, MONTH = timedelta(seconds=30), timedelta(days=30)
-SILENT, GRACE = timedelta(minutes=1), timedelta(seconds=30)
-"""When hands take a worker for dead, and how far past its deadline a claim may be."""
+SILENT = GRACE = timedelta(days=1)
+"""When hands take a worker for dead, and how far past its deadline a claim may be: longer than any
+example takes, since hands never beat, and less than what passes at once; see ``times``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
