@@ -38,6 +38,7 @@ RESCUED: Final = LogEvent("document.rescued", "WARNING", "A claim was taken from
 CLAIMS_RESCUED: Final = LogEvent("claims.rescued", "WARNING", "Claims were taken from the dead.")
 DROPPED: Final = LogEvent("document.dropped", "ERROR", "A defect of the runner ended a walk.")
 UNSETTLED: Final = LogEvent("settle.refused", "ERROR", "PostgreSQL refused even the failure.")
+MIGRATED: Final = LogEvent("schema.migrated", "INFO", "The tables are those of this lifecycle.")
 WORKER_STARTED: Final = LogEvent("worker.started", "INFO", "A worker has its number.")
 WORKER_FENCED: Final = LogEvent("worker.fenced", "ERROR", "A worker counts as dead, and stops.")
 WORKER_STOPPED: Final = LogEvent("worker.stopped", "INFO", "A worker has given back what it held.")

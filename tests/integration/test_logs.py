@@ -209,35 +209,41 @@ async def test_nonsense_is_no_traceparent(
     assert (await pipeline.get(sent.document_id)).traceparent == PARENT
 
 
-async def test_requests_name_the_documents_they_are_for_and_no_other(
-    engine: AsyncEngine, log: Log, service: EmbeddingServer
+@pytest.mark.parametrize(
+    ("traces", "sent"),
+    [((PARENT, PARENT, PARENT), PARENT), ((PARENT, OTHER, None), None), ((None,) * 3, None)],
+    ids=["one trace", "several", "none"],
+)
+async def test_requests_name_the_documents_they_are_for(
+    engine: AsyncEngine,
+    log: Log,
+    service: EmbeddingServer,
+    traces: tuple[str | None, ...],
+    sent: str | None,
 ) -> None:
-    """'Headers are of the documents asked for and of no other'; a trace only if all share it."""
+    """'``X-Correlation-ID``, and ``traceparent`` only if all texts belong to one trace'."""
     embedder = OpenAIEmbedder("m", dimensions=8, base_url=f"{service.address}/v1")
+    # A request goes out once as many wait as there are slots: all three in one.
+    batch = Batch(age=timedelta(seconds=60), requests=1)
     pipeline = pipeline_with(
         engine,
-        store_embeddings=Stage(
-            embedder, batch=Batch(age=timedelta(0)), provider=Provider("local"), concurrency=4
-        ),
+        store_embeddings=Stage(embedder, batch=batch, provider=Provider("local"), concurrency=3),
     )
-    given = {"a": PARENT, "b": PARENT, "c": OTHER, "d": None}
-    for name, parent in given.items():
-        await pipeline.submit(
-            f"text {name}".encode(), correlation_id=f"corr-{name}", traceparent=parent
-        )
+    for name, parent in zip("abc", traces, strict=True):
+        await pipeline.submit(name.encode(), correlation_id=f"corr-{name}", traceparent=parent)
     await completed(pipeline)
-    seen: set[str] = set()
-    for asked in service.asked:
-        headers = {name.lower(): value for name, value in asked.headers.items()}
-        names = {f"corr-{text.removeprefix('text ')}" for text in asked.body["input"]}
-        assert set(headers["x-correlation-id"].split(",")) == names
-        traces = {given[name.removeprefix("corr-")] for name in names}
-        assert headers.get("traceparent") == (traces.pop() if len(traces) == 1 else None)
-        seen |= names
-    assert seen == {f"corr-{name}" for name in given}
-    for line in log.of("request.answered"):
-        assert (line["stage"], line["provider"]) == ("store_embeddings", "local")
-        assert len(line["correlation_id"].split(",")) == line["texts"]
+    (asked,) = service.asked
+    headers = {name.lower(): value for name, value in asked.headers.items()}
+    assert sorted(headers["x-correlation-id"].split(",")) == ["corr-a", "corr-b", "corr-c"]
+    assert headers.get("traceparent") == sent
+    (line,) = log.of("request.answered")
+    assert sorted(line["correlation_id"].split(",")) == ["corr-a", "corr-b", "corr-c"]
+    told = {name: line.get(name) for name in ("stage", "provider", "documents", "texts", "tenant")}
+    expected = {"stage": "store_embeddings", "provider": "local", "documents": 3, "texts": 3}
+    assert told == expected | {"tenant": "default"}
+    # Of several documents it names none: not even the one that happened to be the last to come.
+    assert {"document_id", "attempt"} & set(line) == set()
+    assert line.get("trace_id") == (TRACE if sent else None)
 
 
 async def test_a_request_is_in_the_name_of_nobody_else(engine: AsyncEngine, log: Log) -> None:
