@@ -252,7 +252,7 @@ class Runner:
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
-        told = {"worker_id": self.worker}  # this thread has no context
+        told: Any = {"worker_id": self.worker}  # this thread has no context
         note(log_events.WORKER_FENCED, "worker {} counts as dead", self.worker, **told)
         loop.call_soon_threadsafe(self._fenced.set)
         loop.call_soon_threadsafe(self._wake.set)
