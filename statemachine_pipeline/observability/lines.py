@@ -152,7 +152,8 @@ def as_text(record: Record, *, coloured: bool = False) -> str:
 def _stack(record: Record) -> str:
     """Return where the exception of a line was raised, if it tells of one."""
     found = record["exception"]
-    told: Any = record["extra"].get("stacktrace") if found is None else str(found.value)
+    error = None if found is None else found.value
+    told: Any = record["extra"].get("stacktrace") if error is None else str(error)
     return told[:STACK_CHARS] if isinstance(told, str) else ""
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO, get_args
 
 from loguru import logger
 
@@ -57,7 +57,7 @@ def configure_logging(
 
     Until it is called the package says nothing. Called again it replaces what it did before, so
     that no line comes twice. loguru's own sink, which shows the values of variables, is removed;
-    sinks and handlers that the application added stay, and the package tells them nothing else.
+    sinks and handlers that the application added stay, and are told the package's lines too.
 
     What the standard library's ``logging`` is told comes along under its own name: the root logger
     gets a handler and this level.
@@ -124,7 +124,7 @@ def _number(level: str) -> int:
     try:
         return logger.level(level).no
     except (ValueError, TypeError):
-        known = ", ".join(Level.__args__)  # type: ignore[attr-defined]
+        known = ", ".join(get_args(Level))
         raise ValueError(f"level={level!r} is none of {known}") from None
 
 

@@ -157,6 +157,14 @@ def test_exceptions_are_told_by_type_and_frames(log: Log) -> None:
     assert log.lines[-1]["body"] == "lost: ours may be told"
 
 
+def test_an_exception_that_is_none_is_no_stack(log: Log) -> None:
+    """``logger.exception`` is called outside of handlers too."""
+    logger.exception("no exception")
+    logging.getLogger("lib").error("none either", exc_info=True)  # noqa: LOG014
+    assert all("exception.stacktrace" not in line for line in log.lines)
+    assert len(log.lines) == 2
+
+
 def test_sinks_of_the_application_are_told_no_more(log: Log) -> None:
     """'BEFORE any sink': the package's lines and the standard library's, wherever they go."""
     error, own = failed(), io.StringIO()
