@@ -48,6 +48,7 @@ def quiet() -> Iterator[None]:
     logger.remove()
     yield
     logs._forget()
+    logs._standing.is_left = False
     logger.remove()
     logger.disable(PACKAGE)
     root.handlers[:] = [one for one in handlers if one is not interception._ours]

@@ -41,6 +41,7 @@ class _Standing:
     handler: int | None = None
     file: _File | None = None
     level: int | None = None
+    is_left: bool = False
 
 
 _standing: Final = _Standing()
@@ -65,6 +66,8 @@ def configure_logging(
     On every line secrets are masked by their shape, exceptions are types and frames without what
     they say, and control characters are escaped. The fields are in docs/reference/logs.md.
 
+    In a child process of a stage nothing happens: its worker writes its lines.
+
     Args:
         format: ``json``, a flat object on each line; or ``text`` for people, coloured on a terminal
             unless ``NO_COLOR`` is set.
@@ -80,6 +83,8 @@ def configure_logging(
     number = _number(level)
     if format not in {"json", "text"}:
         raise ValueError(f"format={format!r} is neither 'json' nor 'text'")
+    if _standing.is_left:
+        return
     file = _File(sink) if isinstance(sink, Path) else None
     stream = file or _stream(sink)
     if alone:
@@ -94,6 +99,15 @@ def configure_logging(
     _standing.handler, _standing.file, _standing.level = handler, file, number
     intercept(number)
     logger.enable(PACKAGE)
+
+
+def leave_to_worker() -> None:
+    """Write nothing in this process, whatever is configured: a child's lines are its worker's.
+
+    A child imports the module of its hook, and that may configure the log for the application.
+    """
+    _forget()
+    _standing.is_left = True
 
 
 def level_asked() -> int | None:

@@ -64,15 +64,18 @@ class Teller:
         from loguru import logger
 
         from statemachine_pipeline.observability.interception import intercept
+        from statemachine_pipeline.observability.logs import leave_to_worker
+        from statemachine_pipeline.observability.noting import PACKAGE
 
-        for handler in (0, self._handler):
-            with contextlib.suppress(ValueError, TypeError):
-                logger.remove(handler)
+        leave_to_worker()
+        if self._handler is not None:
+            with contextlib.suppress(ValueError):  # the hook removed it
+                logger.remove(self._handler)
         self._level = level
         self._handler = logger.add(
             self._tell, level=level, format=lambda _: "", diagnose=False, backtrace=False
         )
-        logger.enable("statemachine_pipeline")
+        logger.enable(PACKAGE)
         intercept(level)
 
     def _tell(self, message: Message) -> None:

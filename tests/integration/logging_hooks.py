@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from pathlib import Path
 
 from loguru import logger
 
-from statemachine_pipeline import ParsedText, Source, correlation_headers
+from statemachine_pipeline import ParsedText, Source, configure_logging, correlation_headers
 from statemachine_pipeline.runner import telling
 from statemachine_pipeline.runner.errands import IS_LINE
 from statemachine_pipeline.runner.wire import LENGTH
@@ -54,6 +55,12 @@ def _pipe() -> int:
 
     (teller,) = (one for one in gc.get_objects() if isinstance(one, telling.Teller))
     return teller._answers
+
+
+def configure_anew(path: str) -> None:
+    """Do what the module of an application does, which a child imports."""
+    configure_logging(sink=Path(path))
+    logger.info("once")
 
 
 def log_and_die() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import Hooks, Told, completed, hand, pipeline_with, running, split, until
-from logging_hooks import SECRET, Parser, chatter, forge, log_and_die, log_in_a_fork
+from logging_hooks import SECRET, Parser, chatter, configure_anew, forge, log_and_die, log_in_a_fork
 from loguru import logger
 
 from statemachine_pipeline import Provider, Stage, correlation_headers
@@ -22,6 +22,8 @@ from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.children import ChildCrashed, Children
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import psycopg
     from fix_logs import Log
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -305,6 +307,17 @@ async def test_a_chatty_child_is_cut_short(log: Log) -> None:
         assert await children.call(chatter, 1, timeout_seconds=60) == 1
     lines = [line["body"] for line in log.by("logging_hooks")]
     assert lines == [f"line {number}" for number in range(1_000)] + ["line 0"]
+
+
+async def test_an_application_that_is_imported_by_a_child_configures_nothing(
+    log: Log, tmp_path: Path
+) -> None:
+    """Its lines would come twice: by the child, and by the worker."""
+    own = tmp_path / "own.log"
+    async with Children(1) as children:
+        await children.call(configure_anew, str(own), timeout_seconds=60)
+    assert [line["body"] for line in log.by("logging_hooks")] == ["once"]
+    assert not own.exists()
 
 
 async def test_what_a_child_said_before_it_died_is_told(log: Log) -> None:
