@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.cli import collector, fleet, narrating, output, reloading
+from statemachine_pipeline.cli import collector, fleet, output, reloading
 from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 async def work(
-    target: Target, triggers: Sequence[str] | None, drain_seconds: float, seat: int | None
+    target: Target,
+    triggers: Sequence[str] | None,
+    drain_seconds: float,
+    seat: int | None,
+    narration: Narration,
 ) -> int:
     """Run until SIGINT or SIGTERM.
 
@@ -30,6 +35,7 @@ async def work(
         drain_seconds: Time for hooks to finish.
         seat: Number among the workers of one parent, whose end is the same as a first SIGTERM;
             None for a worker without one.
+        narration: How it logs.
 
     Returns:
         0 after a drain, which is how a worker's life ends; 130 or 143 after a second signal.
@@ -38,8 +44,10 @@ async def work(
 
     if seat is not None:
         output.speak_as(f"worker {seat}")
+    if narration.is_asked:
+        narrate(narration)  # what is said from here on
     async with opened(target, "new") as pipeline:
-        narrating.narrate()  # after the app was imported, which may have handlers of its own
+        narrate(narration)  # after the app was imported, which may log in a way of its own
         runner = pipeline.runner(triggers=triggers, drain=timedelta(seconds=drain_seconds))
         with contextlib.ExitStack() as stack:
             # Before it says that it works: who reads that may send a signal at once.
@@ -55,7 +63,13 @@ async def work(
 
 
 async def lead(
-    target: Target, triggers: str | None, drain_seconds: float, workers: int, *, reload: bool
+    target: Target,
+    triggers: str | None,
+    drain_seconds: float,
+    workers: int,
+    narration: Narration,
+    *,
+    reload: bool,
 ) -> int:
     """Keep worker processes running until SIGINT or SIGTERM.
 
@@ -65,6 +79,9 @@ async def lead(
     if reload:
         reloading.require()
     words, variables = fleet.command(triggers, drain_seconds), fleet.environment(target)
+    variables |= narration.variables()
+    if narration.format == "json":
+        narrate(narration)
     led = fleet.Fleet(words, workers, variables, reloads=reload)
     say(f"{workers} worker{'s' * (workers > 1)}; stop with Ctrl-C or SIGTERM")
     with stopping(led.stop) as stops:

@@ -108,8 +108,8 @@ class Settlement:
 
     async def rescue(
         self, connection: AsyncConnection, proposals: Sequence[Proposal], worker: int
-    ) -> int:
-        """Write what becomes of locked claims that ended without a word; return of how many.
+    ) -> list[Proposal]:
+        """Write what becomes of locked claims that ended without a word; return those written.
 
         What parks a document hands its keys on. One whose heir somebody holds is left to the next
         rescue, so that nobody's open transaction keeps the others with a dead worker.
@@ -119,7 +119,6 @@ class Settlement:
         if others:
             await self.write_in(connection, others, worker)
         await _limit_waiting(connection, BATCH_LOCK_TIMEOUT_SECONDS)
-        count = len(others)
         for one in parked:
             try:
                 async with connection.begin_nested():
@@ -128,8 +127,8 @@ class Settlement:
                 if not may_pass(error) or error.connection_invalidated:
                     raise
                 continue
-            count += 1
-        return count
+            others.append(one)
+        return others
 
     async def _write_with_products(
         self,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.database import telling
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.context import of
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.observability.log_events import LogEvent
     from statemachine_pipeline.observability.metrics import Metrics
+    from statemachine_pipeline.records import Document
     from statemachine_pipeline.stages import Bound
 
 _ENDINGS: dict[type[Outcome], tuple[str, LogEvent]] = {
@@ -47,8 +50,9 @@ class Journal:
                 log_events.CLAIMED,
                 "claimed for {}",
                 bound.trigger,
-                document_id=str(claim.document.id),
-                correlation_id=claim.document.correlation_id,
+                **of(claim.document),
+                stage=claim.stage,
+                attempt=claim.attempt,
             )
 
     def started(self, claim: Claim, bound: Bound) -> None:
@@ -65,7 +69,7 @@ class Journal:
         if proposal.bound is not None and proposal.outcome is not None:
             self._attempted(proposal.bound, proposal.outcome, decision, proposal.run_seconds or 0.0)
         if decision.lane is None and decision.steps:
-            self._ended(decision)
+            self._ended(proposal.claim.document, decision)
 
     def _attempted(
         self, bound: Bound, outcome: Outcome, decision: Decision, run_seconds: float
@@ -83,19 +87,12 @@ class Journal:
         told |= {"error_code": code, "error_type": getattr(outcome, "error_type", None)}
         note(event, "{} was not earned: {}", stage, outcome.reason, **told)
 
-    def _ended(self, decision: Decision) -> None:
+    def _ended(self, document: Document, decision: Decision) -> None:
         self._metrics.add(instruments.ENDED, state=decision.state)
-        parked = decision.parked
-        if parked is None:
-            note(log_events.DOCUMENT_ENDED, "it is {}", decision.state, state=decision.state)
+        if decision.parked is not None:
+            telling.dead_lettered(document, decision.state, decision.parked)
             return
-        note(
-            log_events.DEAD_LETTERED,
-            "it failed for good at {} after {} attempts: {}",
-            *(parked.stage, parked.attempts, parked.failed.reason),
-            state=decision.state,
-            error_code=parked.failed.code,
-        )
+        note(log_events.DOCUMENT_ENDED, "it is {}", decision.state, state=decision.state)
 
     def lost(self, claim: Claim) -> None:
         """Tell that a write was refused by the claim's fence."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.context import working
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.chores import (
@@ -190,7 +191,9 @@ class Runner:
             worker: int | None = await self._registration.register()
             while worker is not None:
                 self._fenced.clear()
-                if await self._work_as_one(worker, until):
+                with working(self._store.schema, worker):
+                    is_over = await self._work_as_one(worker, until)
+                if is_over:
                     return
                 worker = await self._registration.register_again(self._stopping)
 
@@ -249,7 +252,8 @@ class Runner:
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
-        note(log_events.WORKER_FENCED, "worker {} counts as dead and stops", self.worker)
+        told: Any = {"worker_id": self.worker}  # this thread has no context
+        note(log_events.WORKER_FENCED, "worker {} counts as dead", self.worker, **told)
         loop.call_soon_threadsafe(self._fenced.set)
         loop.call_soon_threadsafe(self._wake.set)
 

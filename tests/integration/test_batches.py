@@ -21,7 +21,7 @@ from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
 from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.resilience.access import Access
 from statemachine_pipeline.resilience.batches import Line, Queue
-from statemachine_pipeline.runner import embedding, loop
+from statemachine_pipeline.runner import embedding, loop, proposing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

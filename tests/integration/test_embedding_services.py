@@ -23,7 +23,7 @@ from statemachine_pipeline.database.statements.search import nearest
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
 from statemachine_pipeline.records import chunk_id
-from statemachine_pipeline.runner import loop
+from statemachine_pipeline.runner import loop, proposing
 from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.testing import EmbeddingServer, Said, drawn
 

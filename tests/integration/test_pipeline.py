@@ -29,7 +29,7 @@ from statemachine_pipeline import Lifecycle, Pipeline, by_hand
 from statemachine_pipeline.errors import DocumentNotFound, PipelineError
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, StageFault, Wait
 from statemachine_pipeline.records import Facts, ParsedText
-from statemachine_pipeline.runner import chores, loop
+from statemachine_pipeline.runner import chores, loop, proposing
 
 if TYPE_CHECKING:
     import psycopg

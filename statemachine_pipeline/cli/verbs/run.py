@@ -11,6 +11,8 @@ from statemachine_pipeline.cli.verbs.options import (
     App,
     Database,
     Json,
+    LogFormat,
+    LogLevel,
     Schema,
     Tenant,
     app,
@@ -73,6 +75,8 @@ def worker(
             "--reload", help="For development: start again when Python files below here change."
         ),
     ] = False,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     seat: Annotated[int | None, typer.Option("--seat", hidden=True)] = None,
     app: App = None,
     database: Database = None,
@@ -84,9 +88,11 @@ def worker(
     dies; exit code 1 when one dies again and again soon after its start.
     """
     from statemachine_pipeline.cli import ending, worker
+    from statemachine_pipeline.cli.narrating import Narration
 
     target = target_of(context, app, database, schema)
+    narration = Narration(log_format, log_level)
     if workers > 1 or reload:
-        ending.run(worker.lead(target, triggers, drain, workers, reload=reload))
+        ending.run(worker.lead(target, triggers, drain, workers, narration, reload=reload))
     names = None if triggers is None else [one.strip() for one in triggers.split(",")]
-    ending.run(worker.work(target, names, drain, seat))
+    ending.run(worker.work(target, names, drain, seat, narration))
