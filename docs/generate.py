@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generators import api, doctor, errors, failures, lint, metrics, settings, tables
+from generators import api, doctor, errors, failures, lint, logs, metrics, settings, tables
 
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
@@ -207,6 +207,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/errors.md": errors.page(NOTE),
         ROOT / "docs/reference/failures.md": failures.page(NOTE),
         ROOT / "docs/reference/lint.md": lint.page(NOTE),
+        ROOT / "docs/reference/logs.md": logs.page(NOTE),
         ROOT / "docs/reference/metrics.md": metrics.page(NOTE),
         ROOT / "docs/reference/settings.md": settings.page(NOTE),
         ROOT / "docs/reference/tables.md": tables.page(NOTE),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
-from statemachine_pipeline.adapters.questions import embed_question
 from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.blobs import Blobs
 from statemachine_pipeline.blocking import Blocking
@@ -25,9 +24,7 @@ from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.providers import Providers
-from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
-from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.database.tables import tables
@@ -47,6 +44,7 @@ from statemachine_pipeline.oversight.oversight import Oversight
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.loop import Runner
+from statemachine_pipeline.searching import Searching
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -67,7 +65,7 @@ if TYPE_CHECKING:
         Submitted,
         Transition,
     )
-    from statemachine_pipeline.stages import Bound, Stages
+    from statemachine_pipeline.stages import Stages
 
 EMBEDDED = "embedded"
 RUNS_ON = "psycopg"
@@ -267,7 +265,7 @@ class Pipeline:
             self.engine, self.schema, self.stages, states, app_role, dry_run=dry_run
         )
         if not dry_run:
-            await Passages(self.engine, self._tables).build_indexes(self._embedders)
+            await self._searching.build_indexes()
         return said
 
     async def submit(
@@ -281,6 +279,7 @@ class Pipeline:
         priority: int = 0,
         not_before: datetime | None = None,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
         session: Session | None = None,
     ) -> Submitted:
         """Hand over a document; the same source again is recognised.
@@ -294,13 +293,16 @@ class Pipeline:
             metadata: JSON values to keep beside it; on the document in claims and hits too.
             priority: Smaller is taken first among its tenant's, at every stage; -32768 to 32767.
             not_before: No worker takes it before this time, which has a time zone.
-            correlation_id: On every history row; made up when None.
+            correlation_id: On every history row, line of the log and request to a provider; made up
+                when None.
+            traceparent: W3C trace context in which it is submitted, as the header came: on lines
+                of the log as ``trace_id``, and on requests to providers.
             session: A session or connection of yours: the document, bytes included, commits or
                 vanishes with it. With ``blobs`` the upload comes first: submit, then do the rest.
 
         Raises:
-            SourceRefused: It cannot be read or stored, or its source is a child's; nothing was
-                written.
+            SourceRefused: It cannot be read or stored, its source is a child's, or ``traceparent``
+                is none; nothing was written.
             PipelineError: Database or object store cannot be used; no document was written.
         """
         incoming = Incoming(
@@ -311,6 +313,7 @@ class Pipeline:
             priority=priority,
             not_before=not_before,
             correlation_id=correlation_id,
+            traceparent=traceparent,
         )
         submission = await asyncio.to_thread(prepare, incoming, tenant, self._store_limit_bytes)
         connection = await connection_of(session)
@@ -479,21 +482,8 @@ class Pipeline:
         """
         check_search(text, limit, mode)
         scope = Scope(tenant=tenant, where=where or {}, groups=groups, documents=documents)
-        near = None
         await self._ready()
-        if mode != "text":
-            bound = self._embedder
-            vector = await embed_question(bound, text)
-            near = Near(vector=vector, embedder=bound.fingerprint)
-        hits = await Passages(self.engine, self._tables).search(
-            scope,
-            near=near,
-            text=None if mode == "vector" else text,
-            limit=limit if rerank is None else max(limit, CANDIDATES),
-        )
-        if rerank is None or not hits:
-            return hits
-        return reordered(hits, await rerank(text, hits))[:limit]
+        return await self._searching.search(text, scope, limit=limit, mode=mode, rerank=rerank)
 
     def runner(
         self,
@@ -578,25 +568,19 @@ class Pipeline:
         """
         self._checked = False
         await self._ready()
-        await Passages(self.engine, self._tables).check(self._embedders)
+        await self._searching.check()
 
     @property
     def _store_limit_bytes(self) -> int | None:
         return None if self._blobs is None else self._blobs.limit_bytes
 
     async def _after_load(self) -> Mapping[str, int]:
-        await Passages(self.engine, self._tables).build_indexes(self._embedders)
+        await self._searching.build_indexes()
         return await self.counts()
 
     @property
-    def _embedders(self) -> list[Bound]:
-        return [bound for bound in self.stages if bound.stage.kind == "embedder"]
-
-    @property
-    def _embedder(self) -> Bound:
-        if self._embedders:
-            return self._embedders[0]
-        raise DefinitionError(f"{self.graph.name}: no stage embeds; only mode='text' can search")
+    def _searching(self) -> Searching:
+        return Searching(self.engine, self._tables, self.stages)
 
     @property
     def _pauses(self) -> Pauses:

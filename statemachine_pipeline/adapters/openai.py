@@ -21,6 +21,7 @@ from statemachine_pipeline.adapters.connections import Connections
 from statemachine_pipeline.adapters.embedding_apis import APIS
 from statemachine_pipeline.batching import Limits, estimated_tokens
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault
+from statemachine_pipeline.observability.outbound import correlation_headers
 from statemachine_pipeline.providers import report
 from statemachine_pipeline.waits import asked_wait
 
@@ -81,6 +82,8 @@ class OpenAIEmbedder:
       that is to blame. For a single text only if the service takes a harmless word meanwhile; if it
       refuses that too, the stage is at fault.
     * A text is never cut short in silence: one that is over the model's limit is rejected.
+
+    Each request says for which documents it is made: ``X-Correlation-ID`` and ``traceparent``.
 
     It keeps its connections as long as it is entered (``async with``), which a runner does; it may
     be entered more than once.
@@ -279,8 +282,9 @@ class OpenAIEmbedder:
             raise Retry(f"{place} could not be reached, or broke off: {name}") from None
 
     def _headers(self) -> dict[str, str]:
+        headers = correlation_headers()
         if self._key_name is None:
-            return {}
+            return headers
         key = os.environ.get(self._key_name, "").strip()
         if not key:
             raise StageFault(
@@ -290,7 +294,7 @@ class OpenAIEmbedder:
         if not (key.isascii() and key.isprintable()):
             # httpx would quote it in its complaint.
             raise StageFault(f"{self._key_name} holds characters that no key has")
-        return {"Authorization": f"Bearer {key}"}
+        return headers | {"Authorization": f"Bearer {key}"}
 
     def _signal(self, response: httpx.Response) -> Exception:
         """Return what an answer other than 200 means."""

@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.cli import collector, fleet, narrating, output, reloading
+from statemachine_pipeline.cli import collector, fleet, output, reloading
 from statemachine_pipeline.cli.ending import OK, Failed
+from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
 
@@ -30,11 +31,13 @@ class Asked:
         triggers: Of the stages to serve, as they were written; None for all.
         drain_seconds: Time for hooks to finish.
         probes: Address and port of the first worker's probes, if it is to have any.
+        narration: How it logs.
     """
 
     triggers: str | None
     drain_seconds: float
     probes: tuple[str, int] | None
+    narration: Narration
 
     @property
     def words(self) -> list[str]:
@@ -69,8 +72,10 @@ async def work(target: Target, asked: Asked, seat: int | None) -> int:
 
     if seat is not None:
         output.speak_as(f"worker {seat}")
+    if asked.narration.is_asked:
+        narrate(asked.narration)  # what is said from here on
     async with opened(target, "new") as pipeline:
-        narrating.narrate()  # after the app was imported, which may have handlers of its own
+        narrate(asked.narration)  # after the app was imported, which may log in a way of its own
         drain = timedelta(seconds=asked.drain_seconds)
         runner = pipeline.runner(triggers=asked.names, drain=drain)
         async with contextlib.AsyncExitStack() as stack:
@@ -113,6 +118,9 @@ async def lead(target: Target, asked: Asked, workers: int, *, reload: bool) -> i
     if reload:
         reloading.require()
     words, variables = fleet.command(asked.words), fleet.environment(target)
+    variables |= asked.narration.variables()
+    if asked.narration.format == "json":
+        narrate(asked.narration)
     led = fleet.Fleet(words, workers, variables, reloads=reload)
     say(f"{workers} worker{'s' * (workers > 1)}; stop with Ctrl-C or SIGTERM")
     with stopping(led.stop) as stops:

@@ -11,6 +11,7 @@ from statemachine_pipeline import sources
 from statemachine_pipeline.database.documents import Submission
 from statemachine_pipeline.errors import SourceRefused
 from statemachine_pipeline.records import Incoming, Refused, document_id
+from statemachine_pipeline.traces import traceparent_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +47,7 @@ def prepare(incoming: Incoming, tenant: str, store_limit_bytes: int | None = Non
         size_bytes=content.size_bytes,
         content_sha256=content.sha256,
         correlation_id=incoming.correlation_id or uuid.uuid4().hex,
+        traceparent=incoming.traceparent,
         content=content.data,
         path=content.path,
         metadata=incoming.metadata or {},
@@ -67,6 +69,8 @@ def _problems(incoming: Incoming, tenant: str) -> Iterator[tuple[str, str]]:
         yield refused, "use a name of printable characters"
     if not _is_storable(incoming.correlation_id or ""):
         yield "its correlation_id holds characters that cannot be stored", "use printable ones"
+    if incoming.traceparent is not None and (no := traceparent_problem(incoming.traceparent)):
+        yield f"its traceparent is none: {no}", "pass on the header as it came, or None"
     problem = json_problem(incoming.metadata)
     if problem:
         yield f"its metadata is no JSON that can be stored: {problem}", "use JSON values"

@@ -34,6 +34,8 @@ from statemachine_pipeline.errors import (
     LifecycleRetired,
     SchemaMissing,
 )
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -153,8 +155,12 @@ async def bring(
     with answering("migrating"):
         async with engine.begin() as connection:
             said, plan = await connection.run_sync(begin)
-    moved = "" if dry_run else plan.said(await plan.move(engine))
-    return f"{said}; {moved}" if moved else said
+    if dry_run:
+        return said
+    moved = plan.said(await plan.move(engine))
+    done = f"{said}; {moved}" if moved else said
+    note(log_events.MIGRATED, "{}", done, pipeline=schema)
+    return done
 
 
 def planned(

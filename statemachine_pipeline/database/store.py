@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
+from statemachine_pipeline.database import telling
 from statemachine_pipeline.database.blocked import waiting_for_locks, was_blocked
 from statemachine_pipeline.database.keys import take_keys
 from statemachine_pipeline.database.mapping import answering, to_document, took_too_long
@@ -58,6 +59,7 @@ class Store:
         patience: How long locks outlast a worker that was frozen in a transaction.
 
     Attributes:
+        schema: The PostgreSQL schema.
         vectors: What embedders read and save.
     """
 
@@ -74,6 +76,7 @@ class Store:
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settlement = Settlement(engine, t, stages, patience)
         self._patience = {"patience": milliseconds(patience)}
+        self.schema = t.schema
         self.vectors = VectorBuffer(engine, t, patience)
         self._claims: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         self._round = -1
@@ -264,6 +267,7 @@ class Store:
                 given = {"silent": silent.total_seconds()}
                 await connection.execute(workers.declare_dead(self._t), given)
             rescued = await self._rescue(worker, grace)
+            telling.rescued(rescued)
             async with self._autocommit.connect() as connection:
                 await connection.execute(workers.bury(self._t))
         return rescued

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from statemachine_pipeline.errors import PipelineError
+from statemachine_pipeline.observability.protection import protect
+from statemachine_pipeline.redaction import type_name
+
 if TYPE_CHECKING:
     from statemachine_pipeline.observability.log_events import LogEvent
 
 PACKAGE: Final = "statemachine_pipeline"
 
 logger.disable(PACKAGE)
+
+_logger = logger.patch(protect).opt(depth=1)
 
 
 def note(
@@ -26,11 +32,17 @@ def note(
     Args:
         event: Which one; it knows its level.
         message: For people, with a ``{}`` for each of ``values``. Never text of a document.
-        *values: What stands in the message.
+        *values: What stands in the message; of an exception that is not the package's, its type.
         error: Shown as types and frames, never as what it says.
         **fields: Beside those of the attempt that is being made, if one is.
     """
-    bound = logger.bind(event_name=event.name, **fields)
+    bound = _logger.bind(event_name=event.name, **fields)
     if error is not None:
-        bound = bound.opt(exception=error)
-    bound.log(event.level, message, *values)
+        bound = bound.opt(depth=1, exception=error)
+    bound.log(event.level, message, *map(_sayable, values))
+
+
+def _sayable(value: object) -> object:
+    if isinstance(value, BaseException) and not isinstance(value, PipelineError):
+        return type_name(type(value))
+    return value

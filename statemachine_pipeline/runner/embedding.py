@@ -7,6 +7,7 @@ answered is saved at once for all its documents.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class Batcher:
     ) -> None:
         self._buffer, self._stage, self._access = buffer, bound.stage, access
         self._trigger, self._metrics = bound.trigger, metrics
+        self._provider = bound.stage.provider.name if bound.stage.provider else None
         self._embedder = bound.stage.hook
         self._limits = bound.stage.request_limits
         self._queue = Queue(self._limits)
@@ -55,6 +57,8 @@ class Batcher:
         self._requests: dict[asyncio.Task[None], frozenset[Attempt]] = {}
         self._saves: dict[asyncio.Task[None], frozenset[Attempt]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # That of whoever made it: requests are for several documents, and begun by any.
+        self._context = contextvars.copy_context()
 
     async def close(self) -> None:
         """Send nothing more, and give up what is under way."""
@@ -165,7 +169,7 @@ class Batcher:
         attempts = frozenset(attempt for attempt, _ in items)
         for attempt in attempts:
             attempt.requests += 1
-        task = asyncio.create_task(self._work_off(items))
+        task = asyncio.create_task(self._work_off(items), context=self._context.copy())
         self._requests[task] = attempts
         task.add_done_callback(self._ended)
 
@@ -221,7 +225,7 @@ class Batcher:
                 return None
             self._count_request(part)
             try:
-                with being_asked(part):
+                with being_asked(part, self._provider):
                     values = await self._embedder.embed([text.text for _, text in part])
             except Reject as refused:
                 return refused
@@ -299,7 +303,8 @@ class Batcher:
 
     def _save_apart(self, attempt: Attempt, claim: Claim, kept: Vectors) -> None:
         attempt.requests += 1
-        task = asyncio.create_task(self._saved_apart(attempt, claim, kept))
+        saving = self._saved_apart(attempt, claim, kept)
+        task = asyncio.create_task(saving, context=self._context.copy())
         self._saves[task] = frozenset({attempt})
         task.add_done_callback(self._saves.pop)
 

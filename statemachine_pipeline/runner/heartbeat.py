@@ -11,9 +11,11 @@ import dataclasses
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +129,9 @@ class Heartbeat:
         """Fence the worker, unless it was told to end or is fenced."""
         with self._fence:
             if not self._stop.is_set():
+                self._vitals.turn("fenced")
+                told: Any = {"worker_id": self._worker}  # this thread has no context
+                note(log_events.WORKER_FENCED, "worker {} counts as dead", self._worker, **told)
                 self._on_fenced()
             self._stop.set()
 

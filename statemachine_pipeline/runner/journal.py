@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.database import telling
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.observability import instruments, log_events
-from statemachine_pipeline.observability.context import attempting, walking
+from statemachine_pipeline.observability.context import of
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.decide import Decision
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.observability.log_events import LogEvent
+    from statemachine_pipeline.records import Document
     from statemachine_pipeline.runner.vitals import Vitals
     from statemachine_pipeline.stages import Bound
 
@@ -48,8 +50,9 @@ class Journal:
                 log_events.CLAIMED,
                 "claimed for {}",
                 bound.trigger,
-                document_id=str(claim.document.id),
-                correlation_id=claim.document.correlation_id,
+                **of(claim.document),
+                stage=claim.stage,
+                attempt=claim.attempt,
             )
 
     def started(self, claim: Claim, bound: Bound) -> None:
@@ -71,7 +74,7 @@ class Journal:
             self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
             self._attempted(stage, proposal.outcome, decision, duration_s=round(run_seconds, 6))
         if decision.lane is None and decision.steps:
-            self._ended(decision)
+            self._ended(proposal.claim.document, decision)
 
     def _attempted(
         self, stage: str, outcome: Outcome, decision: Decision, **fields: object
@@ -86,19 +89,12 @@ class Journal:
         told |= {"error_code": code, "error_type": getattr(outcome, "error_type", None)}
         note(event, "{} was not earned: {}", stage, outcome.reason, **told)
 
-    def _ended(self, decision: Decision) -> None:
+    def _ended(self, document: Document, decision: Decision) -> None:
         self._metrics.add(instruments.ENDED, state=decision.state)
-        parked = decision.parked
-        if parked is None:
-            note(log_events.DOCUMENT_ENDED, "it is {}", decision.state, state=decision.state)
+        if decision.parked is not None:
+            telling.dead_lettered(document, decision.state, decision.parked)
             return
-        note(
-            log_events.DEAD_LETTERED,
-            "it failed for good at {} after {} attempts: {}",
-            *(parked.stage, parked.attempts, parked.failed.reason),
-            state=decision.state,
-            error_code=parked.failed.code,
-        )
+        note(log_events.DOCUMENT_ENDED, "it is {}", decision.state, state=decision.state)
 
     def lost(self, claim: Claim) -> None:
         """Tell that a write was refused by the claim's fence."""
@@ -106,13 +102,16 @@ class Journal:
         note(log_events.CLAIM_LOST, "the claim had passed to somebody else; nothing was written")
 
     def rescued(self, rescued: Sequence[tuple[Proposal, Settled]]) -> None:
-        """Tell that claims were taken over from workers that died or are late."""
+        """Count claims that were taken over from workers that died or are late.
+
+        Of an attempt of another worker nobody knows how long it ran; the store told of each.
+        """
         self._metrics.add(instruments.RESCUED, len(rescued))
         note(log_events.CLAIMS_RESCUED, "{} claims were rescued", len(rescued))
         for proposal, settled in rescued:
-            # Of the attempt of another worker nobody knows how long it ran.
-            with walking(proposal.claim), attempting(proposal.claim):
-                if proposal.outcome is not None:
-                    self._attempted(proposal.claim.stage, proposal.outcome, settled.decision)
-                if settled.decision.lane is None:
-                    self._ended(settled.decision)
+            stage, decision = proposal.claim.stage, settled.decision
+            if isinstance(proposal.outcome, Crashed | Postponed):
+                name, code = _ENDINGS[type(proposal.outcome)][0], proposal.outcome.code
+                self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
+            if decision.lane is None:
+                self._metrics.add(instruments.ENDED, state=decision.state)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.context import working
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.resilience.access import Accesses
-from statemachine_pipeline.runner import baseline
+from statemachine_pipeline.runner import baseline, vitals
 from statemachine_pipeline.runner.chores import (
     CHORE_SECONDS,
     all_ended,
@@ -39,7 +40,6 @@ from statemachine_pipeline.runner.probing import Probing
 from statemachine_pipeline.runner.registration import Registration
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
-from statemachine_pipeline.runner.vitals import Vitals
 from statemachine_pipeline.runner.wake import listen
 from statemachine_pipeline.runner.withdrawing import Withdrawing
 
@@ -123,7 +123,7 @@ class Runner:
         self._looking, self._suspects = asyncio.Lock(), False
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
-        self._metrics, self.vitals = metrics, Vitals(metrics, [b.trigger for b in served])
+        self._metrics, self.vitals = metrics, vitals.Vitals(metrics, [b.trigger for b in served])
         self._journal, self._outage = Journal(self.vitals), Outage(metrics)
         baseline.begin(metrics, stages.graph, self._served)
         self._registration = Registration(prepare, workers, stages, self._served, self._outage)
@@ -191,7 +191,9 @@ class Runner:
             worker: int | None = await self._registration.register()
             while worker is not None:
                 self._fenced.clear()
-                if await self._work_as_one(worker, until):
+                with working(self._store.schema, worker):
+                    is_over = await self._work_as_one(worker, until)
+                if is_over:
                     return
                 self.vitals.turn("registering")
                 worker = await self._registration.register_again(self._stopping)
@@ -253,8 +255,6 @@ class Runner:
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop this worker; called from the heartbeat's thread."""
-        self.vitals.turn("fenced")
-        note(log_events.WORKER_FENCED, "worker {} counts as dead and stops", self.worker)
         loop.call_soon_threadsafe(self._fenced.set)
         loop.call_soon_threadsafe(self._wake.set)
 

@@ -92,6 +92,7 @@ class Performer:
             sizes[stage.process_limits] += stage.slots
         self._children = {limits: Children(size, limits) for limits, size in sizes.items()}
         self._batchers: dict[str, Batcher] = {}
+        self._context = contextvars.copy_context()  # in which no document is at work
 
     async def close(self) -> None:
         """End requests and children; threads end with their hooks, which cannot be stopped."""
@@ -190,8 +191,8 @@ class Performer:
     def _batcher(self, bound: Bound) -> Batcher:
         if bound.trigger not in self._batchers:
             access = self._accesses.of(bound.stage.provider)
-            self._batchers[bound.trigger] = Batcher(
-                self._store.vectors, bound, access, self._metrics
+            self._batchers[bound.trigger] = self._context.run(
+                Batcher, self._store.vectors, bound, access, self._metrics
             )
         return self._batchers[bound.trigger]
 

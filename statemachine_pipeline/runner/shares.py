@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Reject
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.context import asking
+from statemachine_pipeline.observability.noting import note
+from statemachine_pipeline.redaction import type_name
 from statemachine_pipeline.resilience.batches import Text
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.resilience.batches import Line
@@ -50,16 +55,35 @@ Item = tuple[Attempt, Text]
 
 
 @contextlib.contextmanager
-def being_asked(part: Iterable[Item]) -> Iterator[None]:
-    """Note that an embedder is asked for these texts."""
-    attempts = {attempt for attempt, _ in part}
+def being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
+    """Note that an embedder is asked for these texts, in the name of their documents only."""
+    attempts = dict.fromkeys(attempt for attempt, _ in part)
+    told = {"provider": provider, "texts": len(part)}
     for attempt in attempts:
         attempt.asked += 1
     try:
-        yield
+        with asking([attempt.claim for attempt in attempts]), _telling(told):
+            yield
     finally:
         for attempt in attempts:
             attempt.asked -= 1
+
+
+@contextlib.contextmanager
+def _telling(told: dict[str, Any]) -> Iterator[None]:
+    began = time.monotonic()
+
+    def took() -> dict[str, Any]:
+        return told | {"duration_s": round(time.monotonic() - began, 6)}
+
+    try:
+        yield
+    except Exception as error:
+        # Not what it says: a service quotes what it was sent.
+        name = type_name(type(error))
+        note(log_events.REQUEST_FAILED, "a request failed: {}", name, error_type=name, **took())
+        raise
+    note(log_events.REQUEST_ANSWERED, "{} texts are embedded", told["texts"], **took())
 
 
 def reduce(part: list[Item]) -> bool:

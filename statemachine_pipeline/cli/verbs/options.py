@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import typer
@@ -69,6 +69,27 @@ FailedSince = Annotated[
 Until = Annotated[datetime | None, typer.Option("--until", help="Local time.", show_default=False)]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="ID", show_default=False)]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
+LogFormat = Annotated[
+    Literal["text", "json"] | None,
+    typer.Option(
+        "--log-format",
+        envvar="SMP_LOG_FORMAT",
+        metavar="text|json",
+        help="How a line of the log is written, on stderr; else SMP_LOG_FORMAT, what the app "
+        "configured, or text.",
+    ),
+]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
+    typer.Option(
+        "--log-level",
+        envvar="SMP_LOG_LEVEL",
+        metavar="LEVEL",
+        case_sensitive=False,
+        help="The lowest that is logged, of DEBUG, INFO, WARNING and ERROR; else SMP_LOG_LEVEL, "
+        "what the app configured, or INFO.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 

@@ -11,6 +11,8 @@ from statemachine_pipeline.cli.verbs.options import (
     App,
     Database,
     Json,
+    LogFormat,
+    LogLevel,
     Schema,
     Tenant,
     app,
@@ -18,6 +20,20 @@ from statemachine_pipeline.cli.verbs.options import (
 )
 
 LAST_PORT = 65535
+ProbePort = Annotated[
+    int | None,
+    typer.Option(
+        "--probe-port",
+        min=1,
+        max=LAST_PORT,
+        metavar="N",
+        help="Serve /livez, /readyz, /startupz and /metrics; of several workers the first "
+        "takes this port, the others those after it.",
+    ),
+]
+ProbeHost = Annotated[
+    str, typer.Option("--probe-host", metavar="ADDRESS", help="Address of the probe port.")
+]
 
 
 def _path(given: str) -> Path:
@@ -75,20 +91,10 @@ def worker(
             "--reload", help="For development: start again when Python files below here change."
         ),
     ] = False,
-    probe_port: Annotated[
-        int | None,
-        typer.Option(
-            "--probe-port",
-            min=1,
-            max=LAST_PORT,
-            metavar="N",
-            help="Serve /livez, /readyz, /startupz and /metrics; of several workers the first "
-            "takes this port, the others those after it.",
-        ),
-    ] = None,
-    probe_host: Annotated[
-        str, typer.Option("--probe-host", metavar="ADDRESS", help="Address of the probe port.")
-    ] = "127.0.0.1",
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    probe_port: ProbePort = None,
+    probe_host: ProbeHost = "127.0.0.1",
     seat: Annotated[int | None, typer.Option("--seat", hidden=True)] = None,
     app: App = None,
     database: Database = None,
@@ -100,12 +106,18 @@ def worker(
     dies; exit code 1 when one dies again and again soon after its start.
     """
     from statemachine_pipeline.cli import ending, worker
+    from statemachine_pipeline.cli.narrating import Narration
 
     target = target_of(context, app, database, schema)
     if probe_port is not None and probe_port + workers - 1 > LAST_PORT:
         raise typer.BadParameter(f"--probe-port {probe_port} leaves no port for {workers} workers")
     probes = None if probe_port is None else (probe_host, probe_port)
-    asked = worker.Asked(triggers=triggers, drain_seconds=drain, probes=probes)
+    asked = worker.Asked(
+        triggers=triggers,
+        drain_seconds=drain,
+        probes=probes,
+        narration=Narration(log_format, log_level),
+    )
     if workers > 1 or reload:
         ending.run(worker.lead(target, asked, workers, reload=reload))
     ending.run(worker.work(target, asked, seat))

@@ -38,18 +38,9 @@ MOVES = {
     "by": sa.Text,
     "reason": sa.Text,
 }
-_GIVEN = (
-    "id",
-    "tenant",
-    "source_uri",
-    "name",
-    "size_bytes",
-    "path",
-    "content_sha256",
-    "correlation_id",
-    "parent_id",
-    "depth",
-)
+_REPLACED = ("name", "size_bytes", "path", "content_sha256", "correlation_id", "traceparent")
+"""What new bytes bring with them."""
+_GIVEN = ("id", "tenant", "source_uri", *_REPLACED, "parent_id", "depth")
 
 
 def submit(t: Tables) -> Any:
@@ -244,12 +235,11 @@ def move(t: Tables) -> Any:
 
 def replace_content(t: Tables) -> Any:
     """Give a locked document its new bytes; the restart that follows reads them."""
-    names = ("name", "size_bytes", "path", "content_sha256", "correlation_id")
     return (
         sa.update(t.document)
         .where(t.document.c.id == sa.bindparam("document", type_=ID))
         .values(
-            **{n: sa.bindparam(n, type_=t.document.c[n].type) for n in names},
+            **{n: sa.bindparam(n, type_=t.document.c[n].type) for n in _REPLACED},
             metadata=sa.bindparam("metadata", type_=JSONB),
             generation=t.document.c.generation + 1,
         )
