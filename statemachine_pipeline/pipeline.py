@@ -25,9 +25,11 @@ from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.providers import Providers
+from statemachine_pipeline.database.pruning import Pruning
 from statemachine_pipeline.database.ranking import reordered
 from statemachine_pipeline.database.reader import ContentReader
 from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
+from statemachine_pipeline.database.sessions import connection_of
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.database.tables import tables
@@ -43,7 +45,7 @@ from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesU
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.observability.metrics import Metrics
-from statemachine_pipeline.operations import Operations, connection_of
+from statemachine_pipeline.operations import Operations
 from statemachine_pipeline.oversight.oversight import Oversight
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.heartbeat import Liveness
@@ -56,9 +58,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.sessions import Session
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.hooks import Rerank
-    from statemachine_pipeline.operations import Session
     from statemachine_pipeline.records import (
         Applied,
         Document,
@@ -219,19 +221,19 @@ class Pipeline:
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, dead letters, events, pauses."""
-        feed = Feed(self.engine, self._tables, self.graph)
-        describing = Describing(self.engine, self._tables)
+        engine, t, stages = self.engine, self._tables, self.stages
         return Operations(
             self._documents(),
-            describing,
-            feed,
-            DeadLetters(self.engine, self._tables, self.stages),
+            Describing(engine, t),
+            Feed(engine, t, self.graph),
+            DeadLetters(engine, t, stages),
             self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
-            Providers(self.engine, self._tables),
-            Oversight(self.engine, self._tables, self.stages, self._ready),
+            Providers(engine, t),
+            Oversight(engine, t, stages, self._ready),
+            Pruning(engine, t, stages.graph),
         )
 
     @property

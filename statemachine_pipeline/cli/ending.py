@@ -30,6 +30,7 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.EmbeddedServerError, UNREACHABLE),
     (errors.DocumentNotFound, NOT_FOUND),
     (errors.TransitionRefused, REFUSED),
+    (errors.PruneRefused, REFUSED),
     (errors.DefinitionError, USAGE),
     (errors.SearchRefused, USAGE),
     (errors.PauseRefused, USAGE),
