@@ -239,8 +239,8 @@ class Pipeline:
     @property
     def withdrawals(self) -> Withdrawals:
         """Documents that still have to go from stores outside the database."""
-        reader = ContentReader(self.engine, self._tables)
-        return Withdrawals(self.engine, self._tables, reader)
+        engine, t = self.engine, self._tables
+        return Withdrawals(engine, t, ContentReader(engine, t))
 
     async def migrate(
         self, states: Mapping[str, str] = migrations.NO_STATES, *, dry_run: bool = False

@@ -71,10 +71,7 @@ class Pruning:
             while waiting and (limit is None or len(gone) < limit):
                 most = BATCH if limit is None else min(BATCH, limit - len(gone))
                 batch, waiting = waiting[:most], waiting[most:]
-                async with self._engine.begin() as connection:
-                    removed = await self._decide(connection, given | {"ids": batch}, gone, left)
-                    for statement in () if dry_run else pruning.remove(self._t):
-                        await connection.execute(statement, {"ids": removed})
+                await self._batch(given | {"ids": batch}, gone, left, dry_run=dry_run)
         return Pruned(pruned=tuple(gone), left=tuple(left))
 
     def _asked(self, states: Collection[str]) -> frozenset[str]:
@@ -98,6 +95,14 @@ class Pruning:
     async def _resting(self, given: dict[str, Any]) -> list[UUID]:
         async with self._engine.connect() as connection:
             return list((await connection.execute(pruning.resting(self._t), given)).scalars())
+
+    async def _batch(
+        self, given: dict[str, Any], gone: dict[UUID, None], left: list[Left], *, dry_run: bool
+    ) -> None:
+        async with self._engine.begin() as connection:
+            free = await self._decide(connection, given, gone, left)
+            for statement in () if dry_run else pruning.remove(self._t):
+                await connection.execute(statement, {"ids": free})
 
     async def _decide(
         self,
