@@ -241,6 +241,13 @@ def upgrade() -> None:
         comment="History: one row per edge taken, never changed; a path of the graph",
     )
     op.create_index(op.f("transition_xact_idx"), "transition", ["xact"], unique=False)
+    op.create_index(
+        "transition_spent_idx",
+        "transition",
+        ["at"],
+        unique=False,
+        postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+    )
     op.create_table(
         "worker",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -662,6 +669,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("crashes", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("alone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), server_default=sa.text("'0'"), nullable=False),
         sa.Column("worker", sa.BigInteger(), nullable=True),
         sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -773,6 +781,11 @@ def downgrade() -> None:
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")
+    op.drop_index(
+        "transition_spent_idx",
+        table_name="transition",
+        postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+    )
     op.drop_index(op.f("transition_xact_idx"), table_name="transition")
     op.drop_table("transition")
     op.drop_table("restore")

@@ -181,7 +181,7 @@ def move(t: Tables) -> Any:
     )
     told = insert(t.transition).from_select(
         ["document_id", "version", "life", "generation", "trigger", "from_state", "to_state"]
-        + ["hop", "by", "reason", "correlation_id"],
+        + ["hop", "tokens", "by", "reason", "correlation_id"],
         sa.select(
             step.c.id,
             moved.c.base + step.c.offset,
@@ -192,10 +192,13 @@ def move(t: Tables) -> Any:
             step.c.from_state,
             step.c.to_state,
             step.c.hop,
+            sa.case((step.c.offset == 1, sa.func.nullif(w.c.tokens, 0))),
             step.c.by,
             step.c.reason,
             moved.c.correlation_id,
-        ).join(moved, moved.c.id == step.c.id),
+        )
+        .join(moved, moved.c.id == step.c.id)
+        .outerjoin(w, w.c.document_id == moved.c.id),
     )
     queued = insert(w).from_select(
         ["document_id", "tenant", "state", "lane"],
@@ -211,6 +214,7 @@ def move(t: Tables) -> Any:
             "claim_seq": t.claim_seq.next_value(),
             "attempt": 0,
             "crashes": 0,
+            "tokens": 0,
             "alone": False,
             "worker": None,
             "deadline_at": None,
