@@ -190,8 +190,9 @@ def _exit_codes() -> Iterator[str]:
     yield f"| {ending.FAILED} | a document ended badly, or something else could not be done |"
     yield f"| {ending.USAGE} | the command cannot work as it was given |"
     yield f"| {ending.NOT_FOUND} | there is no such document |"
-    yield f"| {ending.REFUSED} | a document may not take the trigger |"
+    yield f"| {ending.REFUSED} | a document may not take the trigger, or a role may not prune |"
     yield f"| {ending.UNREACHABLE} | the database did not answer |"
+    yield f"| {ending.TIMED_OUT} | `wait`: time ran out |"
     yield f"| {ending.SIGNALLED} + *n* | ended by signal *n* |"
 
 

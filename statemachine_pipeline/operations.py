@@ -255,7 +255,9 @@ class Operations:
             REQUEUE, documents, state=None, tenant=None, by=by, reason=reason, dry_run=dry_run
         )
 
-    async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
+    async def sweep(
+        self, *, older_than: timedelta = timedelta(hours=24), dry_run: bool = False
+    ) -> int:
         """Erase objects that no document refers to, and return how many.
 
         They are what rolled-back transactions, revisions and crashes leave behind in the object
@@ -264,6 +266,7 @@ class Operations:
 
         Args:
             older_than: Only those whose bytes nobody submitted for so long.
+            dry_run: Only count them.
 
         Raises:
             PipelineError: This pipeline has no object store, or it did not answer.
@@ -271,7 +274,7 @@ class Operations:
         await self._ready()
         if self._objects is None:
             raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
-        return await self._objects.sweep(older_than)
+        return await self._objects.sweep(older_than, dry_run=dry_run)
 
     async def prune(
         self,

@@ -796,7 +796,13 @@ def downgrade() -> None:
     op.drop_table("breaker")
     op.drop_table("lifecycle")
     op.drop_table("embedder")
-    for function in ("refuse_change", "refuse_delete_of_kept_history", "refuse_history_ahead"):
+    for function in (
+        "refuse_change",
+        "refuse_delete_of_kept_history",
+        "refuse_delete_of_part_of_history",
+        "refuse_history_left_behind",
+        "refuse_history_ahead",
+    ):
         op.execute(f"DROP FUNCTION {function}")
     op.execute(sa.schema.DropSequence(sa.Sequence("claim_seq")))
 
