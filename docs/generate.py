@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generators import api, errors, failures, lint, settings, tables
+from generators import api, errors, failures, lint, settings, shapes, tables
 
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
@@ -206,6 +206,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/testing.md": api.testing_page(NOTE),
         ROOT / "docs/reference/errors.md": errors.page(NOTE),
         ROOT / "docs/reference/failures.md": failures.page(NOTE),
+        ROOT / "docs/reference/json.md": shapes.page(NOTE),
         ROOT / "docs/reference/lint.md": lint.page(NOTE),
         ROOT / "docs/reference/settings.md": settings.page(NOTE),
         ROOT / "docs/reference/tables.md": tables.page(NOTE),

@@ -131,7 +131,7 @@ async def explain(target: Target, document: UUID, *, as_json: bool) -> int:
     async with opened(target, "stored") as pipeline:
         found = await pipeline.explain(document)
     if as_json:
-        output.emit(_explained(found) | {"document": _brief(found.document)})
+        output.emit({"document": found.document} | _explained(found))
     else:
         output.line(output.plain(found.sentence))
     return OK
