@@ -183,8 +183,8 @@ def page(note: str) -> str:
 
 def _page() -> Iterator[str]:
     yield "# JSON\n"
-    yield "With `--json` a verb prints one object a line on stdout, in ASCII, and talks on stderr as"
-    yield "without it. `worker` prints no data, so it has no such option.\n"
+    yield "With `--json` a verb prints one object a line on stdout, in ASCII, and talks on stderr"
+    yield "as without it. `worker` prints no data, so it has no such option.\n"
     yield "Fields keep their names and meanings between releases; new ones may come, in any place."
     yield "A field that goes, or means something else, is a breaking change and stands in the"
     yield "changelog. `time` is text in ISO 8601 with an offset, `id` a UUID as text; `map of X` is"

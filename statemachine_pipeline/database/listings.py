@@ -99,13 +99,10 @@ class Listings:
             DocumentNotFound: There is no document ``after``.
         """
         given = which.parameters(self._stages) | {"after": after, "limit": page_limit(limit)}
-        with answering("reading documents"):
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(listings.matching(self._t), given)).all()
-                if not rows and after is not None:
-                    known = await connection.execute(documents.several(self._t), {"ids": [after]})
-                    if known.first() is None:
-                        raise DocumentNotFound(after)
+        rows = await self._read(listings.matching(self._t), given)
+        several = documents.several(self._t)
+        if not rows and after is not None and not await self._read(several, {"ids": [after]}):
+            raise DocumentNotFound(after)
         return [to_document(row) for row in rows]
 
     async def groups(self, which: Which, by: GroupKey) -> Groups:
@@ -113,8 +110,11 @@ class Listings:
         states = ((state, self._stages.awaited_at(state)) for state in self._stages.graph.states)
         served = leading((state, awaited[0]) for state, awaited in states if awaited)
         given = which.parameters(self._stages) | served | {"most": MOST_COUNTED + 1}
-        with answering("counting documents"):
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(listings.groups(self._t, by=by), given)).all()
+        rows = await self._read(listings.groups(self._t, by=by), given)
         found = tuple(Group(key=row.key, count=row._mapping["count"]) for row in rows)
         return Groups(groups=found, is_capped=sum(one.count for one in found) > MOST_COUNTED)
+
+    async def _read(self, statement: Any, values: dict[str, Any]) -> Any:
+        with answering("reading documents"):
+            async with self._engine.connect() as connection:
+                return (await connection.execute(statement, values)).all()

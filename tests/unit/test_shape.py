@@ -45,7 +45,7 @@ LONG_MODULES = {
     "database/tables.py": (670, "all tables of the schema"),
     "decide.py": (515, "one arrow of the flow with its values"),
     "graph.py": (455, "the compiled table and the compiler that fills it"),
-    "operations.py": (413, "fourteen documented methods"),
+    "operations.py": (416, "fourteen documented methods"),
     "pipeline.py": (614, "ten documented methods"),
     "runner/loop.py": (384, "one runner: what it makes, what it claims, how it ends"),
     "runner/wire.py": (375, "both directions of one protocol"),
@@ -56,7 +56,7 @@ LONG_MODULES = {
 FUNCTION_LINES = 55
 LONG_FUNCTIONS = {
     "database/tables.py:_document": (57, "one table with its indexes"),
-    "database/tables.py:_work": (56, "one table with its indexes"),
+    "database/tables.py:_work": (58, "one table with its indexes"),
     "database/statements/claims.py:claim": (61, "one statement with its parameters"),
     "database/statements/documents.py:move": (95, "one statement with its comments"),
     "decide.py:_rest": (60, "one walk, whose every stop is a case of the design"),

@@ -47,6 +47,18 @@ def groups(t: Tables, *, by: str) -> Any:
     )
 
 
+def counts(t: Tables) -> Any:
+    """Count documents by state, of ``tenant`` if one is given."""
+    d = t.document
+    tenant = sa.bindparam("tenant", type_=sa.Text)
+    return (
+        sa.select(d.c.state, sa.func.count().label("count"))
+        .where(sa.or_(tenant.is_(None), d.c.tenant == tenant))
+        .group_by(d.c.state)
+        .order_by(d.c.state)
+    )
+
+
 def _which(t: Tables) -> list[Any]:
     columns = {"state": t.document.c.state, "tenant": t.document.c.tenant}
     given = {name: sa.bindparam(name, type_=sa.Text) for name in columns}
