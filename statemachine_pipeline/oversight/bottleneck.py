@@ -61,7 +61,7 @@ def _said(load: StageLoad, limit: Limit, why: str) -> Bottleneck:
 
 def _due(load: StageLoad) -> str:
     are = "is" if load.ready == 1 else "are"
-    return f"{load.ready:,} {are} ready, the oldest for {load.due_seconds or 0.0:,.0f} s"
+    return f"{load.ready:,} {are} ready, the oldest for {load.due_seconds or 0.0:,.1f} s"
 
 
 def _limit(load: StageLoad) -> tuple[Limit, str]:

@@ -50,13 +50,13 @@ def test_what_limits_a_stage_is_named(changes: dict[str, Any], limit: str, why: 
     """'no worker serves it, paused, provider down, budget used up, all slots busy, hook slow'."""
     found = bottleneck([load("parse"), load(**WAITS | changes)])
     assert (found.stage, found.limit) == ("embed", limit)
-    assert found.sentence.startswith(f"embed: 3 are ready, the oldest for 61 s: {why}")
+    assert found.sentence.startswith(f"embed: 3 are ready, the oldest for 61.4 s: {why}")
 
 
 def test_the_slowest_stage_is_where_one_has_been_due_for_longest() -> None:
     """However many are ready elsewhere."""
     found = bottleneck([load("parse", ready=900, due_seconds=2.0), load(ready=1, due_seconds=3.0)])
-    assert found.sentence.startswith("embed: 1 is ready, the oldest for 3 s")
+    assert found.sentence.startswith("embed: 1 is ready, the oldest for 3.0 s")
 
 
 def test_where_nothing_is_due_work_under_way_is_named() -> None:
