@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline import DocumentLifecycle
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
+from statemachine_pipeline.database import pruning
 from statemachine_pipeline.errors import DocumentNotFound, PruneRefused
 from statemachine_pipeline.hooks import Done, Reject
 from statemachine_pipeline.records import Child, ParsedText
@@ -162,8 +163,12 @@ async def test_whom_others_rest_on_is_left(engine: AsyncEngine, psql: Psql) -> N
     assert (await pipeline.operations.prune(older_than=AT_ONCE)).pruned == (second,)
 
 
-async def test_parents_go_after_what_was_found_in_them(engine: AsyncEngine) -> None:
+@pytest.mark.parametrize("batch", [1, 500])
+async def test_parents_go_after_what_was_found_in_them(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
     """'parents with living children' are left, and a whole family goes in one call."""
+    monkeypatch.setattr(pruning, "BATCH", batch)
     pipeline = pipeline_with(engine, fussily())
     (parent,) = await sent(pipeline, "a letter with @one @two")
     assert await completed(pipeline, parent) == ["complete"]
