@@ -55,6 +55,6 @@ def _row(load: StageLoad) -> tuple[object, ...]:
         "-" if load.slots is None else load.slots,
         load.workers,
         "-" if load.due_seconds is None else f"{load.due_seconds:,.1f} s",
-        f"{load.per_second:.1f}",
+        f"{load.per_second:.2f}",
         "-" if load.run_seconds is None else f"{load.run_seconds:.2f}",
     )
