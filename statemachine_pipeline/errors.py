@@ -76,6 +76,13 @@ class PauseRefused(PipelineError):
         super().__init__(f"cannot pause or resume: {found}; {advice}")
 
 
+class PruneRefused(PipelineError):
+    """Documents cannot be removed as it was asked for; nothing was."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"cannot prune: {found}; {advice}")
+
+
 class DocumentNotFound(PipelineError):
     """No document has this id."""
 

@@ -24,7 +24,9 @@ from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.providers import Providers
+from statemachine_pipeline.database.pruning import Pruning
 from statemachine_pipeline.database.reader import ContentReader
+from statemachine_pipeline.database.sessions import connection_of
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.database.tables import tables
@@ -39,7 +41,8 @@ from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesU
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.observability.metrics import Metrics
-from statemachine_pipeline.operations import Operations, connection_of
+from statemachine_pipeline.operations import Operations
+from statemachine_pipeline.oversight.health import Checkup
 from statemachine_pipeline.oversight.oversight import Oversight
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.heartbeat import Liveness
@@ -53,9 +56,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.sessions import Session
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.hooks import Rerank
-    from statemachine_pipeline.operations import Session
     from statemachine_pipeline.records import (
         Applied,
         Document,
@@ -216,24 +219,27 @@ class Pipeline:
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, dead letters, events, pauses."""
-        at = self.engine, self._tables, self.stages
+        engine, t, stages = at = self.engine, self._tables, self.stages
+        checkup = Checkup(*at, self._ready_to_run, self._blobs, self._server)
         return Operations(
             self._documents(),
-            Describing(self.engine, self._tables),
-            Feed(self.engine, self._tables, self.graph),
-            DeadLetters(*at),
+            Describing(engine, t),
+            Feed(engine, t, self.graph),
+            DeadLetters(engine, t, stages),
             self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
-            Providers(self.engine, self._tables),
-            Oversight(*at, self._ready_to_run, self._blobs, self._server),
+            Providers(engine, t),
+            Oversight(engine, t, stages, self._ready, self._blobs, checkup),
+            Pruning(engine, t, stages.graph),
         )
 
     @property
     def withdrawals(self) -> Withdrawals:
         """Documents that still have to go from stores outside the database."""
-        return Withdrawals(self.engine, self._tables, ContentReader(self.engine, self._tables))
+        engine, t = self.engine, self._tables
+        return Withdrawals(engine, t, ContentReader(engine, t))
 
     async def migrate(
         self,

@@ -190,6 +190,8 @@ class Transition:
         worker: Id of the worker that settled it; None for people and for ``submit``.
         by: Who asked, when no worker did.
         run_seconds: How long the hook ran.
+        tokens: What requests of this attempt, and of those given back before it, were charged for,
+            as the provider counted them, else as estimated; None for nothing.
         error: Code of the failure, for ``retry`` and ``fail``.
     """
 
@@ -210,6 +212,7 @@ class Transition:
     run_seconds: float | None
     error: str | None
     at: datetime
+    tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,6 +241,13 @@ def upgrade() -> None:
         comment="History: one row per edge taken, never changed; a path of the graph",
     )
     op.create_index(op.f("transition_xact_idx"), "transition", ["xact"], unique=False)
+    op.create_index(
+        "transition_spent_idx",
+        "transition",
+        ["at"],
+        unique=False,
+        postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+    )
     op.create_table(
         "worker",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -662,6 +669,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("crashes", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("alone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), server_default=sa.text("'0'"), nullable=False),
         sa.Column("worker", sa.BigInteger(), nullable=True),
         sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -773,6 +781,11 @@ def downgrade() -> None:
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")
+    op.drop_index(
+        "transition_spent_idx",
+        table_name="transition",
+        postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+    )
     op.drop_index(op.f("transition_xact_idx"), table_name="transition")
     op.drop_table("transition")
     op.drop_table("restore")
@@ -783,7 +796,13 @@ def downgrade() -> None:
     op.drop_table("breaker")
     op.drop_table("lifecycle")
     op.drop_table("embedder")
-    for function in ("refuse_change", "refuse_delete_of_kept_history", "refuse_history_ahead"):
+    for function in (
+        "refuse_change",
+        "refuse_delete_of_kept_history",
+        "refuse_delete_of_part_of_history",
+        "refuse_history_left_behind",
+        "refuse_history_ahead",
+    ):
         op.execute(f"DROP FUNCTION {function}")
     op.execute(sa.schema.DropSequence(sa.Sequence("claim_seq")))
 

@@ -113,7 +113,7 @@ async def requeue(
 
 
 async def migrate(
-    target: Target, pairs: Sequence[str], app_role: str | None, *, dry_run: bool
+    target: Target, pairs: Sequence[str], app_role: str | None, *, dry_run: bool, as_json: bool
 ) -> int:
     """Create or update the tables, register the lifecycle, and move documents to new states."""
     states: dict[str, str] = {}
@@ -123,15 +123,24 @@ async def migrate(
             raise UsageError(f"--map wants OLD=NEW, each OLD once; got {', '.join(pairs)}")
     async with opened(target, "migrate") as pipeline:
         said = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
+        schema = pipeline.schema
+    if as_json:
+        output.emit({"schema": schema, "dry_run": dry_run, "said": said})
+    else:
         output.line(output.plain(said))
     return OK
 
 
-async def sweep(target: Target, hours: float) -> int:
+async def sweep(target: Target, hours: float, *, dry_run: bool, as_json: bool) -> int:
     """Erase objects that no document refers to and nobody submitted for ``hours``."""
+    age = timedelta(hours=hours)
     async with opened(target, "stored") as pipeline:
-        erased = await pipeline.operations.sweep(older_than=timedelta(hours=hours))
-    output.line(f"erased {output.counted(erased, 'object')}")
+        erased = await pipeline.operations.sweep(older_than=age, dry_run=dry_run)
+    if as_json:
+        output.emit({"dry_run": dry_run, "erased": erased})
+    else:
+        would = "would erase" if dry_run else "erased"
+        output.line(f"{would} {output.counted(erased, 'object')}")
     return OK
 
 

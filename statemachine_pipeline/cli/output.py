@@ -81,6 +81,11 @@ def line(text: str = "") -> None:
     print(text)  # noqa: T201
 
 
+def raw(text: str) -> None:
+    """Write what a terminal shall obey, and nothing else."""
+    print(text, end="")  # noqa: T201
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun.
 

@@ -14,7 +14,8 @@ from statemachine_pipeline.records import Incoming, Refused, document_id
 from statemachine_pipeline.traces import traceparent_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 BATCH = 500
 """Most documents in one statement."""
@@ -23,6 +24,17 @@ BATCH_BYTES = 32 * 1024 * 1024
 
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _PRIORITIES = range(-(2**15), 2**15)
+
+
+def each(items: Iterable[Incoming | str | Path | bytes]) -> Iterator[Incoming]:
+    """Return what was handed over, each with what was said of it.
+
+    Raises:
+        TypeError: It is one document, and not several.
+    """
+    if isinstance(items, str | bytes):
+        raise TypeError("submit_many wants several documents; for one there is submit")
+    return (one if isinstance(one, Incoming) else Incoming(one) for one in items)
 
 
 def prepare(incoming: Incoming, tenant: str, store_limit_bytes: int | None = None) -> Submission:

@@ -39,6 +39,30 @@ BEGIN
 END $$
 """
 
+_REFUSE_PART = """
+CREATE FUNCTION {schema}.refuse_delete_of_part_of_history() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM {schema}.transition WHERE document_id IN (SELECT document_id FROM gone)
+    ) THEN
+        RAISE EXCEPTION 'DELETE on transition: a history goes whole, in one statement, or not'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+_REFUSE_LEFT_BEHIND = """
+CREATE FUNCTION {schema}.refuse_history_left_behind() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {schema}.transition WHERE document_id = OLD.id) THEN
+        RAISE EXCEPTION 'DELETE on document: its history goes in the same transaction'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
 _REFUSE_AHEAD = """
 CREATE FUNCTION {schema}.refuse_history_ahead() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -65,6 +89,12 @@ _TRIGGERS = (
        EXECUTE FUNCTION {schema}.refuse_change('history is never thrown away whole')""",
     """CREATE TRIGGER history_goes_after_its_document BEFORE DELETE ON {schema}.transition
        FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_delete_of_kept_history()""",
+    """CREATE TRIGGER history_goes_whole AFTER DELETE ON {schema}.transition
+       REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
+       EXECUTE FUNCTION {schema}.refuse_delete_of_part_of_history()""",
+    """CREATE CONSTRAINT TRIGGER document_goes_with_its_history AFTER DELETE ON {schema}.document
+       DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+       EXECUTE FUNCTION {schema}.refuse_history_left_behind()""",
     """CREATE TRIGGER history_is_not_ahead AFTER INSERT ON {schema}.transition FOR EACH ROW
        EXECUTE FUNCTION {schema}.refuse_history_ahead()""",
 )
@@ -72,7 +102,7 @@ _TRIGGERS = (
 
 def guard_history(schema: str) -> list[str]:
     """Return the DDL of functions and triggers, for a quoted ``schema``."""
-    functions = (_REFUSE, _REFUSE_DELETE, _REFUSE_AHEAD)
+    functions = (_REFUSE, _REFUSE_DELETE, _REFUSE_PART, _REFUSE_LEFT_BEHIND, _REFUSE_AHEAD)
     return [ddl.format(schema=schema) for ddl in (*functions, *_TRIGGERS)]
 
 

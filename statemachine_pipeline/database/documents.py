@@ -19,7 +19,7 @@ from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.objects import hold
 from statemachine_pipeline.database.obstacles import look
-from statemachine_pipeline.database.statements import arrivals, documents, family
+from statemachine_pipeline.database.statements import arrivals, documents, family, listings
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
 from statemachine_pipeline.explain import explain
@@ -349,7 +349,7 @@ class Documents:
 
     async def counts(self, tenant: str | None) -> dict[str, int]:
         """Return how many documents stand in each state that has any."""
-        rows = await self._read(documents.counts(self._t), {"tenant": tenant})
+        rows = await self._read(listings.counts(self._t), {"tenant": tenant})
         return {row.state: row._mapping["count"] for row in rows}
 
     async def _read(self, statement: Any, values: Mapping[str, Any]) -> Any:

@@ -133,13 +133,17 @@ class Objects:
                 "stored; submit before anything else in it, or use READ COMMITTED"
             )
 
-    async def sweep(self, older_than: timedelta) -> int:
+    async def sweep(self, older_than: timedelta, *, dry_run: bool = False) -> int:
         """Erase objects that no document refers to; return how many were found.
 
         Args:
             older_than: Spares bytes that were submitted since; longer than an upload takes.
+            dry_run: Only count them.
         """
         age = {"older_than": older_than.total_seconds()}
+        if dry_run:
+            (loose,) = await self._ask(objects.count_old(self._t), age)
+            return int(loose)
         count, after = 0, ""
         while keys := await self._give_up(objects.lock_old(self._t), age):
             count += len(keys)

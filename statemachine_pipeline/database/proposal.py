@@ -67,6 +67,7 @@ class Proposal:
             counts that the writes returned.
         deadline_seconds: For each state at which the claim may go on, how long it may take there.
         run_seconds: How long the hook ran.
+        tokens: What its requests were charged for.
         outcome: What came of it, for whoever tells of it; the decision is made of it already.
         refused: It stands for an earlier proposal that PostgreSQL refused.
     """
@@ -81,6 +82,7 @@ class Proposal:
     children: tuple[Child, ...] = ()
     deadline_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     run_seconds: float | None = None
+    tokens: int = 0
     outcome: Outcome | None = None
     refused: bool = False
 

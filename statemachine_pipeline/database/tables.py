@@ -217,6 +217,11 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
         sa.Column("prev", sa.Integer, sa.Computed("nullif(version - 1, 0)", persisted=True)),
         # Only ever grows at its right end, and one entry stands for all rows of a transaction.
         sa.Index(None, "xact"),
+        sa.Index(
+            "transition_spent_idx",
+            "at",
+            postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+        ),
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
         sa.CheckConstraint("version >= 1", name="version_starts_at_one"),
         sa.CheckConstraint("(version = 1) = (from_state IS NULL)", name="only_the_first_is_born"),
@@ -248,6 +253,8 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
         sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
         # A document that took a worker down with it is claimed by a worker that holds nothing else.
         sa.Column("alone", sa.Boolean, nullable=False, server_default=sa.false()),
+        # What its attempts since the last transition were charged for.
+        _count("tokens", kind=sa.BigInteger),
         sa.Column("worker", sa.BigInteger),
         _time("deadline_at", nullable=True, default=False),
         sa.CheckConstraint("lane IN ('ready', 'deferred', 'held', 'claimed')", name="lane_known"),

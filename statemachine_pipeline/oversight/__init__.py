@@ -2,3 +2,7 @@
 
 Nothing here changes anything. Each question is a module; ``Oversight`` is where they are asked.
 """
+
+from statemachine_pipeline.database.listings import Which
+
+__all__ = ["Which"]

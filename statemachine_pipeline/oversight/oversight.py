@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from statemachine_pipeline.database.gauges import Gauges
 from statemachine_pipeline.database.inspection import Inspection
-from statemachine_pipeline.oversight import doctor, workers
+from statemachine_pipeline.database.listings import Listings, Which
+from statemachine_pipeline.database.usage import used
+from statemachine_pipeline.oversight import doctor, top, workers
 from statemachine_pipeline.oversight.checks.verdicts import Subject
-from statemachine_pipeline.oversight.health import STANDSTILL, Checkup
+from statemachine_pipeline.oversight.health import STANDSTILL
 from statemachine_pipeline.oversight.probes import HOST, Patience, Probes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from datetime import timedelta
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime, timedelta
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.blobs import Blobs
+    from statemachine_pipeline.database.listings import GroupKey, Groups
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.database.usage import Usage, UsageKey
     from statemachine_pipeline.oversight.doctor import Finding
+    from statemachine_pipeline.oversight.health import Checkup
     from statemachine_pipeline.oversight.status import Health
+    from statemachine_pipeline.oversight.top import Top
     from statemachine_pipeline.oversight.workers import WorkerStanding
+    from statemachine_pipeline.records import Document
     from statemachine_pipeline.runner.loop import Runner
     from statemachine_pipeline.stages import Stages
+
+NO_PRICES: Mapping[str, float] = MappingProxyType({})
+EVERYTHING = Which()
 
 
 class Oversight:
@@ -34,9 +46,9 @@ class Oversight:
         engine: An engine on psycopg 3.
         t: The pipeline's tables.
         stages: The lifecycle and its hooks.
-        ready: Checks the schema, anew at each call.
+        ready: Awaited before the first statement: checks the schema.
         blobs: Where bytes are kept, if not in the database.
-        server: The embedded server, if it is used.
+        checkup: Asks the parts how they do.
     """
 
     def __init__(
@@ -46,11 +58,11 @@ class Oversight:
         stages: Stages,
         ready: Callable[[], Awaitable[None]],
         blobs: Blobs | None,
-        server: Any,
+        checkup: Checkup,
     ) -> None:
         self._engine, self._t, self._stages, self._ready = engine, t, stages, ready
         self._blobs = blobs
-        self._checkup = Checkup(engine, t, stages, ready, blobs, server)
+        self._checkup = checkup
 
     async def health(self, *, standstill: timedelta = STANDSTILL) -> Health:
         """Tell how each part does, and whether documents move; never raises for what it finds.
@@ -113,3 +125,65 @@ class Oversight:
         """Return every worker that is known, the oldest first; who ended well is not any more."""
         await self._ready()
         return await workers.standings(self._engine, self._t)
+
+    async def top(self) -> Top:
+        """Return what waits and runs at each stage now, how fast, and what limits the slowest."""
+        await self._ready()
+        return await top.top(self._engine, self._t, self._stages)
+
+    async def documents(
+        self, which: Which = EVERYTHING, *, after: UUID | None = None, limit: int = 100
+    ) -> list[Document]:
+        """Return documents that match in the order they came; ``after`` the last of a page.
+
+        Raises:
+            DocumentNotFound: There is no document ``after``.
+        """
+        await self._ready()
+        return await Listings(self._engine, self._t, self._stages).page(which, after, limit)
+
+    async def groups(self, by: GroupKey, which: Which = EVERYTHING) -> Groups:
+        """Return how many documents match, by state, stage, tenant or code.
+
+        Of more than 100,000 that match, the newest are counted, and the answer says so.
+        """
+        await self._ready()
+        return await Listings(self._engine, self._t, self._stages).groups(which, by)
+
+    async def usage(
+        self,
+        *,
+        by: UsageKey = "tenant",
+        since: datetime | None = None,
+        tenant: str | None = None,
+        prices: Mapping[str, float] = NO_PRICES,
+        limit: int = 1000,
+    ) -> list[Usage]:
+        """Return the tokens that requests were charged for, the most first.
+
+        What a provider counted for a request is divided among its documents by their estimated
+        tokens, and estimates stand for it where it does not say. Attempts that failed count too.
+        What was charged in an attempt whose end was never written, because its worker died or lost
+        its claim, is in no row.
+
+        Args:
+            by: What they are added up by.
+            since: Of attempts that ended at this time or later; with a time zone.
+            tenant: Only this tenant's.
+            prices: What a million tokens of a stage cost, by its trigger.
+            limit: Most tenants, days, stages or documents.
+
+        Raises:
+            ValueError: A price is for no stage, or ``since`` has no time zone.
+        """
+        await self._ready()
+        return await used(
+            self._engine,
+            self._t,
+            self._stages,
+            by=by,
+            since=since,
+            tenant=tenant,
+            prices=prices,
+            limit=limit,
+        )

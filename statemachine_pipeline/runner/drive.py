@@ -29,6 +29,7 @@ from statemachine_pipeline.runner.chores import end
 from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.outages import backoff_seconds
 from statemachine_pipeline.runner.proposing import Proposer
+from statemachine_pipeline.runner.shares import Bill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,21 +186,22 @@ class Drive:
         return proposal, taken
 
     async def _attempt(self, claim: Claim, bound: Bound) -> tuple[Proposal, frozenset[str]]:
-        started = time.monotonic()
+        started, bill = time.monotonic(), Bill()
         with attempting(claim):
             self._journal.started(claim, bound)
-            outcome = await self._perform(claim, bound)
+            outcome = await self._perform(claim, bound, bill)
         elapsed = time.monotonic() - started
         self._note_closing(bound, outcome)
         facts = await self._proposer.facts_with_key(claim, bound, outcome)
         following = self._stages.after(bound.state) - {bound.state}
         taken = self._slots.take(following, claim.document.tenant)
         try:
-            return self._proposer.propose(claim, bound, outcome, facts, taken, elapsed), taken
+            made = self._proposer.propose(claim, bound, outcome, facts, taken, elapsed)
         except Exception as error:  # noqa: BLE001 - a user's product may fail to tell its hash
             name = type(error).__name__
             outcome = Failed(code=name, reason=f"the hash of its product raised {name}")
-            return self._proposer.propose(claim, bound, outcome, facts, taken, elapsed), taken
+            made = self._proposer.propose(claim, bound, outcome, facts, taken, elapsed)
+        return dataclasses.replace(made, tokens=bill.tokens), taken
 
     def _note_closing(self, bound: Bound, outcome: Outcome) -> None:
         """Let no other walk go on to a stage that was closed just now."""
@@ -209,14 +211,14 @@ class Drive:
             case Postponed(code="provider_closed"):
                 self._slots.shut |= {bound.state}
 
-    async def _perform(self, claim: Claim, bound: Bound) -> Outcome:
+    async def _perform(self, claim: Claim, bound: Bound, bill: Bill) -> Outcome:
         if self._is_ending:
             raise asyncio.CancelledError  # its claim is given back, unspent, by whoever ends it
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a walk is a task
         self._performing.add(task)
         try:
-            return await self._performer.perform(claim, bound)
+            return await self._performer.perform(claim, bound, bill)
         except DatabaseUnavailable as error:
             # Settled like any other, so that it is seen and does not run hot: what did not answer
             # may be slow for this document alone, or a database of the hook's own.
@@ -264,7 +266,7 @@ class Drive:
         again = self._proposer.propose(
             proposal.claim, bound, outcome, facts, frozenset(), proposal.run_seconds or 0.0
         )
-        return await self._settle(again)
+        return await self._settle(dataclasses.replace(again, tokens=proposal.tokens))
 
     async def _failed(self, proposal: Proposal, bound: Bound, error: ProductFailed) -> Proposal:
         outcome = await self._performer.judge(proposal.claim, bound, error.cause)
@@ -277,7 +279,7 @@ class Drive:
             frozenset(),
             proposal.run_seconds or 0.0,
         )
-        return dataclasses.replace(failed, refused=True)
+        return dataclasses.replace(failed, refused=True, tokens=proposal.tokens)
 
     async def _until_known(self, claim: Claim) -> None:
         """Return when the claim is still held, so that the settle can be tried again.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.resilience.access import Access, FreeAccess
+    from statemachine_pipeline.runner.shares import Bill
     from statemachine_pipeline.stages import Bound
 
 LAST_SHARED_ATTEMPT = 2
@@ -68,12 +69,13 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def embed(self, claim: Claim, limit: asyncio.Timeout) -> Done:
+    async def embed(self, claim: Claim, limit: asyncio.Timeout, bill: Bill) -> Done:
         """Embed what has no vector yet; return when all of it is saved.
 
         Args:
             claim: The document's.
             limit: The deadline of the attempt, which starts anew with each request that is saved.
+            bill: Where its share of each request is added.
 
         Raises:
             Reject: One of its texts is to blame, or its vector; the chunk is named.
@@ -82,7 +84,7 @@ class Batcher:
         missing = await self._buffer.missing(claim, self._embedder.dimensions)
         texts = await self._counted(missing)
         if texts:
-            await self._wait(claim, limit, texts)
+            await self._wait(claim, limit, bill, texts)
         return Done(Vectors(embedder=claim.fingerprint, dimensions=self._embedder.dimensions))
 
     async def _counted(self, missing: Sequence[tuple[Any, int, str]]) -> deque[Text]:
@@ -101,7 +103,9 @@ class Batcher:
             counted.append(Text(chunk, index, text, tokens))
         return counted
 
-    async def _wait(self, claim: Claim, limit: asyncio.Timeout, texts: deque[Text]) -> None:
+    async def _wait(
+        self, claim: Claim, limit: asyncio.Timeout, bill: Bill, texts: deque[Text]
+    ) -> None:
         loop = asyncio.get_running_loop()
         line = Line(
             claim.document.tenant,
@@ -109,7 +113,7 @@ class Batcher:
             since=loop.time(),
             alone=claim.attempt > LAST_SHARED_ATTEMPT or claim.crashes > 0,
         )
-        attempt = Attempt(claim, line, limit, loop.create_future(), left=len(texts))
+        attempt = Attempt(claim, bill, line, limit, loop.create_future(), left=len(texts))
         self._attempts[line] = attempt
         try:
             self._queue.add(line)
@@ -223,19 +227,16 @@ class Batcher:
             if not reduce(part):
                 request.drop()
                 return None
-            self._count_request(part)
+            used = self._queue.limits.used(len(part), sum(text.tokens for _, text in part))
+            self._metrics.add(instruments.TEXTS, len(part), stage=self._trigger)
+            self._metrics.observe(instruments.BATCH_FILL, used, stage=self._trigger)
             try:
-                with being_asked(part, self._provider):
+                with being_asked(part, request, self._provider):
                     values = await self._embedder.embed([text.text for _, text in part])
             except Reject as refused:
                 return refused
         await self._keep(part, self._checked(values, len(part)))
         return None
-
-    def _count_request(self, part: Sequence[Item]) -> None:
-        used = self._queue.limits.used(len(part), sum(text.tokens for _, text in part))
-        self._metrics.add(instruments.TEXTS, len(part), stage=self._trigger)
-        self._metrics.observe(instruments.BATCH_FILL, used, stage=self._trigger)
 
     def _checked(self, values: Any, count: int) -> list[list[float]]:
         """Return vectors as lists of the right number and length; all else is the stage's fault."""

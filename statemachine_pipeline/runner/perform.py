@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.limits import ProcessLimits
     from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.resilience.access import Accesses
+    from statemachine_pipeline.runner.shares import Bill
     from statemachine_pipeline.stages import Bound
 
 CALLING = "calling the hook of "
@@ -102,8 +103,10 @@ class Performer:
         for pool in self._children.values():
             await pool.close()
 
-    async def perform(self, claim: Claim, bound: Bound) -> Outcome:
+    async def perform(self, claim: Claim, bound: Bound, bill: Bill) -> Outcome:
         """Run the hook of a claimed stage until it returns, raises or its deadline passes.
+
+        Whatever becomes of it, ``bill`` says what its requests were charged for.
 
         Raises:
             StaleClaim: The claim was lost meanwhile.
@@ -112,7 +115,7 @@ class Performer:
         # Outside ``call_user``, which takes whatever a failpoint raises for the hook's own.
         failpoints.reached(CALLING + bound.trigger, "before")
         try:
-            outcome = await call_user(bound.stage, self._run, claim, bound)
+            outcome = await call_user(bound.stage, self._run, claim, bound, bill)
         finally:
             await claim.reader.forget(claim)
         failpoints.reached(CALLING + bound.trigger, "after")
@@ -144,17 +147,20 @@ class Performer:
             return Failed(code="waited_too_long", reason=f"still waiting after {waited}")
         return outcome
 
-    async def _run(self, claim: Claim, bound: Bound) -> Done:
-        done = await self._performed(claim, bound)
+    async def _run(self, claim: Claim, bound: Bound, bill: Bill) -> Done:
+        done = await self._performed(claim, bound, bill)
         return bounded(done, claim.document, bound.stage.children)
 
-    async def _performed(self, claim: Claim, bound: Bound) -> Done:
+    async def _performed(self, claim: Claim, bound: Bound, bill: Bill) -> Done:
         async with deadline(bound.stage.deadline) as limit:
             if bound.stage.kind == "embedder":
-                return await self._batcher(bound).embed(claim, limit)
+                return await self._batcher(bound).embed(claim, limit, bill)
             access, rules = self._accesses.of(bound.stage.provider), bound.stage.failures
-            async with access.request(is_late=limit.expired, rules=rules):
-                return await self._once(claim, bound)
+            async with access.request(is_late=limit.expired, rules=rules) as request:
+                try:
+                    return await self._once(claim, bound)
+                finally:
+                    bill.tokens += request.tokens or 0
 
     async def _once(self, claim: Claim, bound: Bound) -> Done:
         """Run a hook that is called once for an attempt."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Reject
@@ -17,10 +18,27 @@ from statemachine_pipeline.resilience.batches import Text
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.resilience.batches import Line
+
+
+class Told(Protocol):
+    """What the answers to a request said."""
+
+    tokens: int | None
+
+
+@dataclasses.dataclass(slots=True)
+class Bill:
+    """What one attempt owes.
+
+    Attributes:
+        tokens: What its requests were charged for so far.
+    """
+
+    tokens: int = 0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -28,6 +46,7 @@ class Attempt:
     """One document that waits for its vectors.
 
     Attributes:
+        bill: What its requests are charged for.
         limit: Its deadline, which progress moves.
         over: Set when all is saved, or with what ends the attempt.
         left: Texts that are not saved yet.
@@ -37,6 +56,7 @@ class Attempt:
     """
 
     claim: Claim
+    bill: Bill
     line: Line
     limit: asyncio.Timeout
     over: asyncio.Future[None]
@@ -55,8 +75,30 @@ Item = tuple[Attempt, Text]
 
 
 @contextlib.contextmanager
-def being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
-    """Note that an embedder is asked for these texts, in the name of their documents only."""
+def being_asked(part: Sequence[Item], told: Told, provider: str | None) -> Iterator[None]:
+    """Note that an embedder is asked for these texts, and what their documents owe for it.
+
+    What the provider counted is divided by the estimates, which stand for it where it does not say;
+    a request that was not answered is charged for only if it says so. What is told meanwhile is
+    told of these documents, and of no other.
+    """
+    weights = [text.tokens for _, text in part]
+    try:
+        with _being_asked(part, provider):
+            yield
+    except BaseException:
+        _charge(part, divided(told.tokens or 0, weights))
+        raise
+    _charge(part, weights if told.tokens is None else divided(told.tokens, weights))
+
+
+def _charge(part: Iterable[Item], amounts: Iterable[int]) -> None:
+    for (attempt, _), tokens in zip(part, amounts, strict=True):
+        attempt.bill.tokens += tokens
+
+
+@contextlib.contextmanager
+def _being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
     attempts = dict.fromkeys(attempt for attempt, _ in part)
     told = {"provider": provider, "texts": len(part)}
     for attempt in attempts:
@@ -84,6 +126,18 @@ def _telling(told: dict[str, Any]) -> Iterator[None]:
         note(log_events.REQUEST_FAILED, "a request failed: {}", name, error_type=name, **took())
         raise
     note(log_events.REQUEST_ANSWERED, "{} texts are embedded", told["texts"], **took())
+
+
+def divided(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide a whole number in proportion to weights, so that the parts are whole and add up.
+
+    >>> divided(10, [1, 1, 1]), divided(3, [0, 0]), divided(7, [5, 0])
+    ([3, 4, 3], [2, 1], [7, 0])
+    """
+    known = weights if any(weights) else [1] * len(weights)
+    ends = itertools.accumulate(known, initial=0)
+    rounded = [(2 * total * end + sum(known)) // (2 * sum(known)) for end in ends]
+    return [end - start for start, end in itertools.pairwise(rounded)]
 
 
 def reduce(part: list[Item]) -> bool:

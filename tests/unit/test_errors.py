@@ -23,6 +23,7 @@ from statemachine_pipeline.errors import (
     PauseRefused,
     PipelineError,
     PoolerInTheWay,
+    PruneRefused,
     QuestionNotEmbedded,
     RoleRefused,
     SchemaMissing,
@@ -67,6 +68,10 @@ SENTENCES = [
     (
         PauseRefused("no stage 'parse'", "there are finish_parse, finalize"),
         "cannot pause or resume: no stage 'parse'; there are finish_parse, finalize",
+    ),
+    (
+        PruneRefused("documents in 'cut' are on their way", "prune takes those in cancelled"),
+        "cannot prune: documents in 'cut' are on their way; prune takes those in cancelled",
     ),
     (
         SchemaMissing("smp", "revision none"),

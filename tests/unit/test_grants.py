@@ -9,7 +9,7 @@ from statemachine_pipeline.database.roles import GRANTS
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
 
 SQL = Path(__file__).resolve().parents[1] / "sql"
-OWNERS_OWN = ("successors.", "prune.")
+OWNERS_OWN = ("successors.", "pruning.")
 """Statements of verbs that the owner runs."""
 WRITES = {
     "INSERT": re.compile(r"INSERT INTO smp\.(\w+)"),

@@ -33,6 +33,8 @@ def sweep(
         float,
         typer.Option("--older-than", min=0, metavar="HOURS", help="Spare what came in lately."),
     ] = 24.0,
+    dry_run: DryRun = False,
+    json: Json = False,
     app: App = None,
     database: Database = None,
     schema: Schema = None,
@@ -40,7 +42,8 @@ def sweep(
     """Erase from the object store what no document refers to. Run it once a day."""
     from statemachine_pipeline.cli import ending, moving
 
-    ending.run(moving.sweep(target_of(context, app, database, schema), older_than))
+    target = target_of(context, app, database, schema)
+    ending.run(moving.sweep(target, older_than, dry_run=dry_run, as_json=json))
 
 
 @app.command()
@@ -51,6 +54,7 @@ def graph(
     stored: Annotated[
         bool, typer.Option("--stored", help="The one the database was migrated to.")
     ] = False,
+    json: Json = False,
     app: App = None,
     database: Database = None,
     schema: Schema = None,
@@ -59,7 +63,7 @@ def graph(
     from statemachine_pipeline.cli import ending, looking
 
     target = target_of(context, app, database, schema)
-    ending.run(looking.graph(target, stored=stored, form=form.value))
+    ending.run(looking.graph(target, stored=stored, form=form.value, as_json=json))
 
 
 @app.command()
@@ -103,6 +107,7 @@ def migrate(
         ),
     ] = None,
     dry_run: DryRun = False,
+    json: Json = False,
     app: App = None,
     database: Database = None,
     schema: Schema = None,
@@ -111,4 +116,5 @@ def migrate(
     from statemachine_pipeline.cli import ending, moving
 
     target = target_of(context, app, database, schema)
-    ending.run(moving.migrate(target, states or (), app_role, dry_run=dry_run))
+    work = moving.migrate(target, states or (), app_role, dry_run=dry_run, as_json=json)
+    ending.run(work)

@@ -17,7 +17,6 @@ from statemachine_pipeline.cli.verbs.options import (
     FailedStage,
     Json,
     Schema,
-    State,
     Tenant,
     app,
     target_of,
@@ -62,25 +61,6 @@ def providers(
     from statemachine_pipeline.cli import ending, looking
 
     ending.run(looking.providers(target_of(context, app, database, schema), as_json=json))
-
-
-@app.command("list")
-def list_documents(
-    *,
-    context: typer.Context,
-    state: State = None,
-    tenant: AnyTenant = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Most documents.")] = 100,
-    json: Json = False,
-    app: App = None,
-    database: Database = None,
-    schema: Schema = None,
-) -> None:
-    """List documents in the order they came."""
-    from statemachine_pipeline.cli import ending, looking
-
-    target = target_of(context, app, database, schema)
-    ending.run(looking.listing(target, state=state, tenant=tenant, limit=limit, as_json=json))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 from statemachine_pipeline.cli.verbs.options import (
     App,
     Database,
+    DryRun,
     Json,
     LogFormat,
     LogLevel,
@@ -52,6 +53,7 @@ def ingest(
     context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", parser=_path, show_default=False)],
     tenant: Tenant = "default",
+    dry_run: DryRun = False,
     json: Json = False,
     app: App = None,
     database: Database = None,
@@ -63,9 +65,11 @@ def ingest(
     document, such as an attachment, is followed and told too. Exit code 1 when a document ended
     neither complete nor duplicate, or a path was refused.
     """
-    from statemachine_pipeline.cli import ending, ingest
+    from statemachine_pipeline.cli import ending, ingest, rehearsing
 
     target = target_of(context, app, database, schema)
+    if dry_run:
+        ending.run(rehearsing.rehearse(target, paths, tenant=tenant, as_json=json))
     ending.run(ingest.ingest(target, paths, tenant=tenant, as_json=json))
 
 

@@ -64,6 +64,12 @@ def lock_old(t: Tables) -> Any:
     return _locked(t, _is_old(t)).limit(GIVE_UP_BATCH)
 
 
+def count_old(t: Tables) -> Any:
+    """Count what ``lock_old`` would lock, batch by batch."""
+    o = t.blob_object
+    return sa.select(sa.func.count()).select_from(o).where(_is_old(t), ~o.c.erasing, _is_loose(t))
+
+
 def lock_named(t: Tables) -> Any:
     """Lock those of the objects ``keys`` that nobody refers to, or is about to."""
     return _locked(t, t.blob_object.c.key == _keys())

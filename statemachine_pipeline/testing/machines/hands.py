@@ -36,6 +36,7 @@ from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.journal import Journal
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.proposing import Proposer
+from statemachine_pipeline.runner.shares import Bill
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.runner.vitals import Vitals
 from statemachine_pipeline.testing.machines.charts import chart
@@ -286,7 +287,7 @@ class Hand:
         return await self._tried(claim, bound)
 
     async def _tried(self, claim: Claim, bound: Bound) -> Outcome:
-        outcome = await self._performer.perform(claim, bound)
+        outcome = await self._performer.perform(claim, bound, Bill())
         if isinstance(outcome, Failed):
             told = f"{outcome.reason}: {outcome.detail}" if outcome.detail else outcome.reason
             self._bench.failed[bound.trigger] = told
