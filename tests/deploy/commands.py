@@ -15,20 +15,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "statemachine-pipeline"
 EVERYWHERE = {"--app", "--database", "--schema", "--blobs"}
-COMING = {
-    "doctor": set(),
-    "explain": set(),
-    "exporter": {"--port", "--host"},
-    "health": {"--live", "--ready", "--port"},
-    "list": {"--group", "--stage"},
-    "migrate": {"--app-role"},
-    "prune": {"--older-than", "--dry-run"},
-    "top": set(),
-    "usage": {"--by", "--since"},
-    "worker": {"--probe-port", "--probe-host", "--log-format", "--log-level"},
-    "workers": set(),
-}
-"""Verbs and options that are agreed and not there yet."""
 _COMMAND = re.compile(rf"(?:^|[\s`/]){PROGRAM} (?P<rest>[^`|>#\n]*)", re.MULTILINE)
 
 
@@ -40,7 +26,7 @@ def known() -> dict[str, set[str]]:
         name: {flag for one in verb.params for flag in (*one.opts, *one.secondary_opts)}
         for name, verb in verbs.items()
     }
-    return {name: found.get(name, set()) | COMING.get(name, set()) for name in {*found, *COMING}}
+    return found
 
 
 def commands(text: str) -> Iterator[list[str]]:

