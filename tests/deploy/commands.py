@@ -22,11 +22,10 @@ def known() -> dict[str, set[str]]:
     """Return the options of every verb."""
     group = typer.main.get_command(app)
     verbs = group.commands  # type: ignore[attr-defined]
-    found = {
+    return {
         name: {flag for one in verb.params for flag in (*one.opts, *one.secondary_opts)}
         for name, verb in verbs.items()
     }
-    return found
 
 
 def commands(text: str) -> Iterator[list[str]]:

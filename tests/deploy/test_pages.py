@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from commands import COMING, commands, mistaken
+from commands import commands, mistaken
 from pages import blocks
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def test_mistaken_commands_are_found() -> None:
     assert list(commands("$ statemachine-pipeline show ID | less\nthe statemachine-pipeline.")) == [
         ["show", "ID"]
     ]
-    assert COMING
 
 
 def test_manifests_of_kubernetes_say_what_the_image_does() -> None:
