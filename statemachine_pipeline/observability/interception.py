@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -60,11 +61,16 @@ def _message(record: logging.LogRecord) -> str:
     """Return the message; of an exception among its arguments only the type."""
     arguments = record.args
     if isinstance(arguments, tuple) and any(isinstance(a, BaseException) for a in arguments):
-        shown = (type_name(type(a)) if isinstance(a, BaseException) else a for a in arguments)
-        return str(record.msg) % tuple(shown)
+        return str(record.msg) % tuple(map(_told, arguments))
+    if isinstance(arguments, Mapping):
+        return str(record.msg) % {name: _told(a) for name, a in arguments.items()}
     if isinstance(record.msg, BaseException):
         return type_name(type(record.msg))
     return record.getMessage()
+
+
+def _told(argument: object) -> object:
+    return type_name(type(argument)) if isinstance(argument, BaseException) else argument
 
 
 _ours: Final = Interception()

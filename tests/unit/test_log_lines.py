@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -131,7 +133,8 @@ def test_secrets_are_masked_in_messages_values_and_under_their_names(log: Log) -
     )
     logger.bind(api_key=SECRET, header=f"Authorization: Bearer {SECRET}").info(f"token={SECRET}")
     logging.getLogger("lib").warning("pwd=%s", SECRET, extra={"client_secret": SECRET})
-    assert len(log.lines) == 3
+    logging.getLogger("lib").warning("headers", extra={"Authorization": SECRET})
+    assert len(log.lines) == 4
     assert SECRET not in "".join(log.texts)
     assert log.by("lib")[0]["extra.client_secret"] == redaction.MASK
 
@@ -157,6 +160,41 @@ def test_exceptions_are_told_by_type_and_frames(log: Log) -> None:
     ]
     note(log_events.DATABASE_LOST, "lost: {}", PipelineError("ours may be told"))
     assert log.lines[-1]["body"] == "lost: ours may be told"
+
+
+def test_a_message_that_repeats_its_exception_names_the_type(log: Log) -> None:
+    """'Document text never appears': whoever logs an exception likes to quote it too."""
+    error = failed()
+    logger.opt(exception=error).error(f"it failed: {error}")
+    logging.getLogger("lib").error("future: %s>", repr(error), exc_info=error)
+    logging.getLogger("lib").error("%(why)s", {"why": error})
+    outer = RuntimeError(f"wrapped: {error}")
+    outer.__cause__ = error
+    logger.opt(exception=outer).error(f"{outer} by {error}")
+    assert WORDS not in "".join(log.texts)
+    assert [line["body"] for line in log.lines] == [
+        "it failed: ValueError",
+        "future: ValueError>",
+        "ValueError",
+        "RuntimeError by ValueError",
+    ]
+    logger.opt(exception=KeyError()).error("()")
+    assert log.lines[-1]["body"] == "()"
+
+
+async def test_a_task_that_nobody_awaits_is_told_without_its_words(log: Log) -> None:
+    """Its message shows the whole exception in its message, in which asyncio quotes it."""
+
+    async def fails() -> None:
+        raise failed()
+
+    task = asyncio.create_task(fails())
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+    (line,) = [line for line in log.by("asyncio") if line["severity_text"] == "ERROR"]
+    assert line["body"].startswith("Task exception was never retrieved")
+    assert WORDS not in "".join(log.texts)
 
 
 def test_an_exception_that_is_none_is_no_stack(log: Log) -> None:
