@@ -9,6 +9,8 @@ import json
 import logging
 import subprocess
 import sys
+import threading
+import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,11 +22,12 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from statemachine_pipeline import PipelineError, configure_logging, redaction
-from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability import interception, log_events
 from statemachine_pipeline.observability.lines import ALWAYS, SOMETIMES
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SECRET = "hunter2-plum"
@@ -195,6 +198,40 @@ async def test_a_task_that_nobody_awaits_is_told_without_its_words(log: Log) -> 
     (line,) = [line for line in log.by("asyncio") if line["severity_text"] == "ERROR"]
     assert line["body"].startswith("Task exception was never retrieved")
     assert WORDS not in "".join(log.texts)
+
+
+@pytest.fixture
+def strays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What Python prints by itself is logged."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    interception.catch_strays()
+    yield
+    logging.captureWarnings(False)
+
+
+def test_what_python_would_print_is_a_line_without_its_words(log: Log, strays: None) -> None:
+    """'Document text never appears': nor from a thread of a hook's, which nobody waits for."""
+
+    class Dropped:
+        def __del__(self) -> None:
+            fail()
+
+    thread = threading.Thread(target=fail, name="reader")
+    thread.start()
+    thread.join()
+    Dropped()
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn_explicit(f"password={SECRET}", UserWarning, "hook.py", 1)
+    assert [(line["body"], line.get("error.type")) for line in log.lines[-3:]] == [
+        ("the thread reader ended with an exception", "ValueError"),
+        ("an exception was ignored where it could not be raised", "ValueError"),
+        ("hook.py:1: UserWarning: password=***\n", None),
+    ]
+    assert WORDS not in "".join(log.texts)
+    assert SECRET not in "".join(log.texts)
 
 
 def test_an_exception_that_is_none_is_no_stack(log: Log) -> None:
