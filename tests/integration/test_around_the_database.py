@@ -48,7 +48,7 @@ from statemachine_pipeline.errors import (
 )
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
-from statemachine_pipeline.runner import drive
+from statemachine_pipeline.runner import chores, drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
 from statemachine_pipeline.runner.vitals import Vitals
 
@@ -614,6 +614,16 @@ async def test_a_worker_that_cannot_leave_stops_beating_all_the_same(
         await asyncio.wait_for(run, BRIEFLY.total_seconds())
     assert not [t for t in threading.enumerate() if t.name.endswith(f"-{runner.worker}")]
     assert any("could not leave" in line for line in said)
+
+
+async def test_a_worker_that_gets_no_answer_when_it_leaves_says_so(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen server refuses nothing; what the worker held is as much others' to rescue."""
+    monkeypatch.setattr(chores, "LEAVE_SECONDS", 0.01)
+    await chores.attempt(asyncio.Event().wait, "worker 1 could not leave, and will be rescued")
+    (line,) = log.of("worker.leaving_failed")
+    assert line["body"].endswith("and will be rescued: no answer within 0.01 s")
 
 
 # Poolers, clocks and sessions.
