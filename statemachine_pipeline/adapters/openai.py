@@ -342,10 +342,8 @@ def _counted(answer: Any) -> int | None:
 def _address(base_url: str, path: str) -> httpx.URL:
     url = httpx.URL(base_url.rstrip("/") + path)
     if url.userinfo or url.query or url.fragment:  # before any of it is shown
-        raise ValueError(
-            "base_url must hold no password and nothing after a ? or #; put a key into a variable "
-            "and name it by key_name"
-        )
+        told = "put a key into a variable and name it by key_name"
+        raise ValueError(f"base_url must hold no password and nothing after a ? or #; {told}")
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError(f"base_url must be an address like http://host:port, got {url}")
     return url
