@@ -34,7 +34,7 @@ _NAMES: Final = (
 _VALUE: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"'&,;)}\]]+)"""
 _SCHEMES: Final = r"(?:basic|bearer|digest|token|apikey|negotiate)"
 
-_SECRET_NAME: Final = re.compile(rf"(?i)[\w.-]*?(?:{_NAMES})")
+_SECRET_NAME: Final = re.compile(rf"(?i)[\w.-]*?(?:{_NAMES}|authorization|jwt)")
 
 # Each with words of which one stands, folded, in whatever the pattern matches: most texts have none
 # of them, and to look for these costs a thirtieth.
@@ -155,10 +155,10 @@ def frames(error: BaseException) -> str:
     variables nor lines of source. Frames outside the hook, of this package's runner, are left out.
     Causes and members of a group follow, the exception itself comes first.
     """
-    return "\n".join(line for one in _chain(error) for line in _told(one))
+    return "\n".join(line for one in chain(error) for line in _told(one))
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def chain(error: BaseException) -> list[BaseException]:
     """List an exception, what it was raised from or during, and what it groups."""
     found: list[BaseException] = []
     waiting: list[BaseException] = [error]

@@ -107,7 +107,8 @@ class OpenAIEmbedder:
             default it is the service that finds out which text is too long.
 
     Raises:
-        ValueError: ``base_url`` is no address, or holds a password; a number is not above zero.
+        ValueError: ``base_url`` is no address, or holds a password or a query; a number is not
+            above zero.
 
     Attributes:
         limits: What goes into one request.
@@ -340,8 +341,9 @@ def _counted(answer: Any) -> int | None:
 
 def _address(base_url: str, path: str) -> httpx.URL:
     url = httpx.URL(base_url.rstrip("/") + path)
+    if url.userinfo or url.query or url.fragment:  # before any of it is shown
+        told = "put a key into a variable and name it by key_name"
+        raise ValueError(f"base_url must hold no password and nothing after a ? or #; {told}")
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError(f"base_url must be an address like http://host:port, got {url}")
-    if url.userinfo:
-        raise ValueError("base_url must hold no password; put it into a variable and name it")
     return url

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import threading
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.cli.ending import OK, Failed
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
-from statemachine_pipeline.errors import PipelineError
+from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.oversight.listening import Answer, Listening
 
@@ -25,22 +25,12 @@ OK_PAGE, UNAVAILABLE = 200, 503
 
 async def export(target: Target, host: str, port: int) -> int:
     """Serve `/metrics` until SIGINT or SIGTERM."""
-    from statemachine_pipeline.observability.prometheus import CONTENT_TYPE, exposition
-
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    stopped = asyncio.Event()
     async with opened(target, "stored") as pipeline:
         gauges = pipeline.operations.oversight.gauges()
-
-        def page() -> Answer:
-            try:
-                metrics = _read(gauges, loop)
-            except (PipelineError, TimeoutError, concurrent.futures.TimeoutError) as error:
-                return Answer(UNAVAILABLE, f"{error}\n".encode(), "text/plain; charset=utf-8")
-            text = exposition(metrics, instruments.OF_THE_DATABASE, process=False)
-            return Answer(OK_PAGE, text, CONTENT_TYPE)
-
+        reading = _Reading(gauges, asyncio.get_running_loop())
         try:
-            listening = Listening(host, port, {"/metrics": page})
+            listening = Listening(host, port, {"/metrics": reading.page})
         except OSError as error:
             raise Failed(f"cannot listen at {host} port {port}: {error.strerror}") from error
         try:
@@ -52,10 +42,43 @@ async def export(target: Target, host: str, port: int) -> int:
     return stops.exit_code if len(stops) > 1 else OK
 
 
-def _read(gauges: Gauges, loop: asyncio.AbstractEventLoop) -> Metrics:
-    """Read gauges from another thread than the loop's."""
-    asked = asyncio.run_coroutine_threadsafe(gauges.metrics(), loop)
-    try:
-        return asked.result(ANSWER_SECONDS)
-    finally:
-        asked.cancel()
+class _Reading:
+    """Reads gauges from threads, and says once when that fails and once when it works again.
+
+    Args:
+        gauges: What is read.
+        loop: Where.
+    """
+
+    def __init__(self, gauges: Gauges, loop: asyncio.AbstractEventLoop) -> None:
+        from statemachine_pipeline.observability import prometheus
+
+        self._gauges, self._loop, self._prometheus = gauges, loop, prometheus
+        self._turn, self._fails = threading.Lock(), False
+
+    def page(self) -> Answer:
+        """Return the numbers, or why there are none."""
+        try:
+            metrics = self._read()
+        except PipelineError as error:
+            self._note(f"{error}; /metrics answers 503 meanwhile", fails=True)
+            return Answer(UNAVAILABLE, f"{error}\n".encode(), "text/plain; charset=utf-8")
+        self._note("the database answers again", fails=False)
+        text = self._prometheus.exposition(metrics, instruments.OF_THE_DATABASE, process=False)
+        return Answer(OK_PAGE, text, self._prometheus.CONTENT_TYPE)
+
+    def _note(self, told: str, *, fails: bool) -> None:
+        with self._turn:
+            if fails is not self._fails:
+                say(told)
+            self._fails = fails
+
+    def _read(self) -> Metrics:
+        asked = asyncio.run_coroutine_threadsafe(self._gauges.metrics(), self._loop)
+        try:
+            return asked.result(ANSWER_SECONDS)
+        except TimeoutError:
+            doing, says = "reading gauges", f"nothing came within {ANSWER_SECONDS:g} s"
+            raise DatabaseUnavailable(doing, says) from None
+        finally:
+            asked.cancel()

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from loguru import logger
 
 from statemachine_pipeline.cli import output
+from statemachine_pipeline.observability.interception import catch_strays
 from statemachine_pipeline.observability.logs import configure_logging
 from statemachine_pipeline.observability.noting import PACKAGE
 from statemachine_pipeline.observability.protection import protect
@@ -53,6 +54,7 @@ def narrate(asked: Narration) -> None:
     is_for_people = asked.format != "json"
     sink: Literal["stderr"] | _Voice = _Voice() if is_for_people else "stderr"
     configure_logging(format=asked.format or "text", level=asked.level or "INFO", sink=sink)
+    catch_strays()
     if not is_for_people:
         output.say_through(logger.patch(protect).info)
 

@@ -89,7 +89,7 @@ async def work(target: Target, asked: Asked, seat: int | None) -> int:
             say(f"worker of {pipeline.graph.name} serves {served}; stop it with Ctrl-C or SIGTERM")
             collector.spare()
             await runner.run()
-        say("worker stopped; nothing is held")
+        say("worker stopped")
         return stops.exit_code if len(stops) > 1 else OK
 
 

@@ -1,9 +1,11 @@
-"""Lines of the standard library's ``logging``, brought to loguru under their own names."""
+"""What others log or would print, brought to loguru: the standard library's ``logging`` first."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -60,11 +62,16 @@ def _message(record: logging.LogRecord) -> str:
     """Return the message; of an exception among its arguments only the type."""
     arguments = record.args
     if isinstance(arguments, tuple) and any(isinstance(a, BaseException) for a in arguments):
-        shown = (type_name(type(a)) if isinstance(a, BaseException) else a for a in arguments)
-        return str(record.msg) % tuple(shown)
+        return str(record.msg) % tuple(map(_told, arguments))
+    if isinstance(arguments, Mapping):
+        return str(record.msg) % {name: _told(a) for name, a in arguments.items()}
     if isinstance(record.msg, BaseException):
         return type_name(type(record.msg))
     return record.getMessage()
+
+
+def _told(argument: object) -> object:
+    return type_name(type(argument)) if isinstance(argument, BaseException) else argument
 
 
 _ours: Final = Interception()
@@ -79,3 +86,29 @@ def intercept(level: int) -> None:
     for name in _CHATTY:
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def catch_strays() -> None:
+    """Log what Python would print by itself, with all that an exception says.
+
+    Warnings, and exceptions that end a thread or are raised where nobody can catch them. For a
+    process that is the package's own: an application may have its own way with them.
+    """
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_ended
+    sys.unraisablehook = _unraisable
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        name = ended.thread.name if ended.thread else "unknown"
+        _tell(ended.exc_value, "the thread {} ended with an exception", name)
+
+
+def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    if found.exc_value is not None:
+        _tell(found.exc_value, "an exception was ignored where it could not be raised")
+
+
+def _tell(error: BaseException, message: str, *values: str) -> None:
+    logger.patch(protect).opt(exception=error).error(message, *values)

@@ -44,8 +44,8 @@ def judged(found: Backlog, standstill: timedelta, triggers: Collection[str] | No
             return Component(NAME, "failed", says, _UNSERVED)
     late = [one for one in due if one.due_seconds > standstill.total_seconds()]
     if not late:
-        waits = f"{sum(one.due for one in due):,} documents are due" if due else "nothing is due"
-        return Component(NAME, "ok", f"{waits}; {len(found.members)} workers live")
+        waits = _due(sum(one.due for one in due)) if due else "nothing is due"
+        return Component(NAME, "ok", f"{waits}; {_living(len(found.members))}")
     longest = max(late, key=lambda one: one.due_seconds)
     serving = _serving(found.members, late)
     idle = min(member.idle_seconds for member in serving)
@@ -63,7 +63,15 @@ def _serving(members: Iterable[Member], queues: Iterable[Queue]) -> list[Member]
 
 def _told(queue: Queue) -> str:
     since = _minutes(queue.due_seconds)
-    return f"{queue.due:,} documents are due at {queue.stage}, the first of them for {since}"
+    return f"{_due(queue.due)} at {queue.stage}, the first for {since}"
+
+
+def _due(count: int) -> str:
+    return "1 document is due" if count == 1 else f"{count:,} documents are due"
+
+
+def _living(count: int) -> str:
+    return "1 worker lives" if count == 1 else f"{count:,} workers live"
 
 
 def _minutes(seconds: float) -> str:

@@ -63,7 +63,9 @@ async def attempt(last: Callable[[], Coroutine[Any, Any, object]], trouble: str)
     """Do something last, with a database that may be gone; log what came in its way."""
     task = asyncio.create_task(last())
     await end([task], patience=LEAVE_SECONDS)
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if task.cancelled():
+        note(log_events.LEAVING_FAILED, "{}: no answer within {:g} s", trouble, LEAVE_SECONDS)
+    elif (error := task.exception()) is not None:
         note(log_events.LEAVING_FAILED, "{}: {}", trouble, error)
 
 

@@ -11,10 +11,10 @@ import dataclasses
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability import instruments, log_events
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FENCE_SHARE = 0.8
 """Share of the dead limit without a beat after which a worker no longer trusts its claims."""
 
+_FENCED: Final = "worker {} counts as dead: {}; it writes nothing more, and takes another number"
 LOOKS_PER_BEAT = 5
 END_SECONDS = 2.0
 """How long the end waits for a beat that was broken off; its thread is a daemon."""
@@ -131,15 +132,21 @@ class Heartbeat:
             if not self._stop.is_set():
                 self._vitals.turn("fenced")
                 told: Any = {"worker_id": self._worker}  # this thread has no context
-                note(log_events.WORKER_FENCED, "worker {} counts as dead", self._worker, **told)
+                note(log_events.WORKER_FENCED, _FENCED, self._worker, self._why(), **told)
                 self._on_fenced()
             self._stop.set()
+
+    def _why(self) -> str:
+        if not self._is_late():
+            return "others have taken over what it held"
+        return f"for {time.monotonic() - self._last:.0f} s the database heard nothing of it"
 
     def _answer(self) -> bool | None:
         done = self._vitals.settled, self._vitals.idle_seconds
         try:
             alive = self._pulse.beat(self._worker, *done)
         except DatabaseUnavailable:
+            self._vitals.metrics.add(instruments.DATABASE_ERRORS)
             return None
         if alive:
             self._vitals.beat()

@@ -250,7 +250,7 @@ class Runner:
                 ends.push_async_callback(end, chores, patience=CHORE_SECONDS)
                 ends.push_async_callback(drive.end, list(self._driving))
                 ends.push_async_callback(end, [listening])
-        note(log_events.WORKER_STOPPED, "worker {} holds nothing any more", worker)
+        note(log_events.WORKER_STOPPED, "worker {} has stopped", worker)
         return not self._fenced.is_set()
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:

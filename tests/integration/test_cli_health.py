@@ -127,6 +127,22 @@ def test_the_exporter_serves_what_promtool_accepts(database_url: str) -> None:
         promtool_accepts(text)
 
 
+def test_an_exporter_says_once_that_its_database_is_away(database_url: str) -> None:
+    """'Its page is answered with 503', and whoever looks at its output finds the reason too."""
+    with started("exporter", "--port", "0", url=database_url) as process:
+        port = int(said(process, r"http://127\.0\.0\.1:(\d+)/metrics"))
+        with connect(database_url) as connection:
+            connection.execute("ALTER TABLE smp.pause RENAME TO elsewhere")
+            refused = [get(port, "/metrics") for _ in range(2)]
+            assert [status for status, _ in refused] == [503, 503]
+            told = said(process, "(.*); /metrics answers 503 meanwhile")
+            assert refused[0][1].strip() == told
+            connection.execute("ALTER TABLE smp.elsewhere RENAME TO pause")
+        assert get(port, "/metrics")[0] == 200
+        assert process.stderr is not None
+        assert process.stderr.readline() == "the database answers again\n"
+
+
 def test_an_exec_probe_imports_the_standard_library_alone() -> None:
     """Fast enough for an exec probe: typer alone would take ten times as long."""
     program = (

@@ -197,7 +197,7 @@ def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_pa
         everyone = made.workers()
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(PATIENCE_SECONDS) == 0, made.said
-        assert made.said.count("nothing is held") == 2
+        assert made.said.count("worker stopped") == 2
         assert not any(one.is_running() for one in everyone)
 
 
@@ -356,7 +356,7 @@ def test_a_change_of_the_app_restarts_its_workers(
     letters.hears("serves all stages")
     letters.write("def broken(:\n")
     letters.hears("changed: letters.py; draining, then starting again")
-    letters.hears("nothing is held")
+    letters.hears("worker stopped")
     letters.hears("the next change starts it again")
     assert "SyntaxError" in letters.said
     letters.write(APP.replace("SAYING", "anew"))

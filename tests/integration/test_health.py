@@ -68,7 +68,7 @@ async def test_work_due_with_no_worker_is_red(engine: AsyncEngine) -> None:
     sent = await pipeline.submit(b"text")
     progress = await _part(pipeline, "progress")
     assert progress.status == "failed"
-    assert progress.says.startswith("1 documents are due at queue_parse, the first of them for")
+    assert progress.says.startswith("1 document is due at queue_parse, the first for")
     assert progress.says.endswith("no live worker serves it")
     assert progress.fix.startswith("start a worker")
     assert await completed(pipeline, sent.document_id) == ["complete"]
@@ -136,7 +136,7 @@ async def test_what_nobody_may_claim_is_not_due(engine: AsyncEngine, psql: Psql)
         assert (await _part(looking, "progress")).status == "failed"
         await hand(pipeline)
         psql.execute('UPDATE worker SET serves = \'{"queue_parse": "somebody"}\'')
-        assert (await _part(looking, "progress")).says == "nothing is due; 1 workers live"
+        assert (await _part(looking, "progress")).says == "nothing is due; 1 worker lives"
 
 
 async def test_what_was_deferred_and_is_due_counts_though_nobody_looked(

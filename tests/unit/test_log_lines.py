@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
 import subprocess
 import sys
+import threading
+import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,11 +22,12 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from statemachine_pipeline import PipelineError, configure_logging, redaction
-from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability import interception, log_events
 from statemachine_pipeline.observability.lines import ALWAYS, SOMETIMES
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SECRET = "hunter2-plum"
@@ -131,7 +136,8 @@ def test_secrets_are_masked_in_messages_values_and_under_their_names(log: Log) -
     )
     logger.bind(api_key=SECRET, header=f"Authorization: Bearer {SECRET}").info(f"token={SECRET}")
     logging.getLogger("lib").warning("pwd=%s", SECRET, extra={"client_secret": SECRET})
-    assert len(log.lines) == 3
+    logging.getLogger("lib").warning("headers", extra={"Authorization": SECRET})
+    assert len(log.lines) == 4
     assert SECRET not in "".join(log.texts)
     assert log.by("lib")[0]["extra.client_secret"] == redaction.MASK
 
@@ -157,6 +163,75 @@ def test_exceptions_are_told_by_type_and_frames(log: Log) -> None:
     ]
     note(log_events.DATABASE_LOST, "lost: {}", PipelineError("ours may be told"))
     assert log.lines[-1]["body"] == "lost: ours may be told"
+
+
+def test_a_message_that_repeats_its_exception_names_the_type(log: Log) -> None:
+    """'Document text never appears': whoever logs an exception likes to quote it too."""
+    error = failed()
+    logger.opt(exception=error).error(f"it failed: {error}")
+    logging.getLogger("lib").error("future: %s>", repr(error), exc_info=error)
+    logging.getLogger("lib").error("%(why)s", {"why": error})
+    outer = RuntimeError(f"wrapped: {error}")
+    outer.__cause__ = error
+    logger.opt(exception=outer).error(f"{outer} by {error}")
+    assert WORDS not in "".join(log.texts)
+    assert [line["body"] for line in log.lines] == [
+        "it failed: ValueError",
+        "future: ValueError>",
+        "ValueError",
+        "RuntimeError by ValueError",
+    ]
+    logger.opt(exception=KeyError()).error("()")
+    assert log.lines[-1]["body"] == "()"
+
+
+async def test_a_task_that_nobody_awaits_is_told_without_its_words(log: Log) -> None:
+    """Its message shows the whole exception in its message, in which asyncio quotes it."""
+
+    async def fails() -> None:
+        raise failed()
+
+    task = asyncio.create_task(fails())
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+    (line,) = [line for line in log.by("asyncio") if line["severity_text"] == "ERROR"]
+    assert line["body"].startswith("Task exception was never retrieved")
+    assert WORDS not in "".join(log.texts)
+
+
+@pytest.fixture
+def strays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What Python prints by itself is logged."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    interception.catch_strays()
+    yield
+    logging.captureWarnings(False)
+
+
+def test_what_python_would_print_is_a_line_without_its_words(log: Log, strays: None) -> None:
+    """'Document text never appears': nor from a thread of a hook's, which nobody waits for."""
+
+    class Dropped:
+        def __del__(self) -> None:
+            fail()
+
+    thread = threading.Thread(target=fail, name="reader")
+    thread.start()
+    thread.join()
+    Dropped()
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn_explicit(f"password={SECRET}", UserWarning, "hook.py", 1)
+    assert [(line["body"], line.get("error.type")) for line in log.lines[-3:]] == [
+        ("the thread reader ended with an exception", "ValueError"),
+        ("an exception was ignored where it could not be raised", "ValueError"),
+        ("hook.py:1: UserWarning: password=***\n", None),
+    ]
+    assert WORDS not in "".join(log.texts)
+    assert SECRET not in "".join(log.texts)
 
 
 def test_an_exception_that_is_none_is_no_stack(log: Log) -> None:
