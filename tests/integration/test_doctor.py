@@ -431,6 +431,58 @@ async def test_what_failed_lately_is_told_by_stage_and_code(
     assert (await verdict(pipeline, "dead_letters")).status == "ok"
 
 
+async def test_a_worker_that_was_killed_is_told_while_silent_and_after(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """From its second missed beat on, and for an hour after it was declared dead."""
+    pipeline = pipeline_with(engine)
+    psql.execute("INSERT INTO worker (host, pid, version) VALUES ('a', 1, '1'), ('b', 2, '1')")
+    psql.execute("UPDATE worker SET beat_at = now() - interval '15 seconds' WHERE host = 'a'")
+    assert (await verdict(pipeline, "workers")).status == "ok"
+    psql.execute("UPDATE worker SET beat_at = now() - interval '25 seconds' WHERE host = 'a'")
+    found = await verdict(pipeline, "workers")
+    assert (found.status, "silent: worker 1 (a, pid 1) for 2" in found.message) == ("warn", True)
+    psql.execute("UPDATE worker SET dead_at = '2026-01-01Z' WHERE host = 'a'")
+    found = await verdict(pipeline, "workers")
+    said = "last hour: worker 1 (a, pid 1) at 2026-01-01 00:00:00 UTC; 1 worker(s) live"
+    assert (found.status, said in found.message) == ("warn", True)
+
+
+async def test_a_worker_that_missed_two_beats_may_yet_do_what_is_due(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """A short silence is a warning about the worker; nobody else counts it as dead either."""
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    serves = "INSERT INTO worker (host, pid, version, serves) VALUES ('a', 1, '1', %s)"
+    psql.execute(serves, ['{"queue_parse": null}'])
+    psql.execute("UPDATE worker SET beat_at = now() - interval '25 seconds'")
+    assert (await verdict(pipeline, "work")).status == "ok"
+    psql.execute("UPDATE worker SET beat_at = now() - interval '61 seconds'")
+    assert (await verdict(pipeline, "work")).status == "fail"
+
+
+async def test_crashes_are_told_whatever_else_fails(engine: AsyncEngine, psql: Psql) -> None:
+    """A document that crashed is named while it is tried again, and once it was given up."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks)
+    assert (await verdict(pipeline, "crashes")).status == "ok"
+    hooks.finish_parse.raises(Reject("no text in it", code="scanned"))
+    sent = (await pipeline.submit(b"text")).document_id
+    psql.execute("UPDATE work SET crashes = 1")
+    found = await verdict(pipeline, "crashes")
+    said = f"1 in 'uploaded' to be tried again, as {sent}"
+    assert (found.status, said in found.message) == ("warn", True)
+    await completed(pipeline)
+    assert (await verdict(pipeline, "crashes")).status == "ok"
+    psql.execute("UPDATE dead_letter SET crashes = 3")
+    found = await verdict(pipeline, "crashes")
+    said = f"1 given up at finish_parse (scanned), as {sent}"
+    assert (found.status, said in found.message) == ("warn", True)
+    psql.execute("UPDATE dead_letter SET at = at - interval '2 hours'")
+    assert (await verdict(pipeline, "crashes")).status == "ok"
+
+
 async def test_another_driver_spares_what_only_psycopg_shows(database_url: str) -> None:
     """An application on asyncpg gets every other check."""
     url = make_url(database_url).set(drivername="postgresql+asyncpg")

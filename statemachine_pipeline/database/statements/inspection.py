@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from statemachine_pipeline.database.statements.rows import (
+    ID,
     LANE_CLAIMED,
     LANE_DEFERRED,
     LANE_READY,
@@ -168,6 +169,30 @@ def due(t: Tables) -> Any:
     )
 
 
+def crashing(t: Tables) -> Any:
+    """Count by state the documents that took a process down at the stage before them; name one."""
+    w = t.work.c
+    return (
+        sa.select(w.state, *_some(w.document_id))
+        .where(w.crashes > 0)
+        .group_by(w.state)
+        .order_by(w.state)
+    )
+
+
+def crashed(t: Tables) -> Any:
+    """Count dead letters ``since`` a time that took a process down, by stage and code; name one."""
+    letter = t.dead_letter.c
+    kind = (letter.stage, letter.code)
+    count, example = _some(letter.document_id)
+    return (
+        sa.select(*kind, count, example)
+        .where(letter.at >= sa.bindparam("since", type_=letter.at.type), letter.crashes > 0)
+        .group_by(*kind)
+        .order_by(count.desc(), *kind)
+    )
+
+
 def unknown_states(t: Tables) -> Any:
     """Count documents by those ``states`` in which there are any."""
     d = t.document.c
@@ -199,6 +224,12 @@ def stored_object(t: Tables) -> Any:
         .order_by(b.key)
         .limit(1)
     )
+
+
+def _some(document: Any) -> tuple[Any, Any]:
+    """Return how many, and the latest of them."""
+    newest = sa.cast(sa.func.max(sa.cast(document, sa.Text)), ID)
+    return sa.func.count().label("count"), newest.label("example")
 
 
 def _quoted(t: Tables) -> str:

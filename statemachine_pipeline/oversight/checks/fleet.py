@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.database.obstacles import ALIVE_SECONDS
 from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.database.statements import pauses as pausing
 from statemachine_pipeline.obstacles import TIME
@@ -26,18 +27,27 @@ async def _workers(subject: Subject) -> list[WorkerStanding]:
 async def workers(subject: Subject) -> Verdict:
     """Whether every worker gives signs of life.
 
-    Warns of those that are silent for a minute, or were declared dead and still hold claims.
+    Warns of those that missed two beats, and of those that were declared dead within the last hour.
     """
     known = await _workers(subject)
-    gone = [one for one in known if one.condition in {"silent", "dead"}]
-    if gone:
-        silent = named([f"{one.name} for {one.silent_seconds:,.0f} s" for one in gone])
+    silent = [one for one in known if one.condition == "silent"]
+    dead = [one for one in reversed(known) if one.dead_at is not None]
+    lives = len(known) - len(silent) - len(dead)
+    said = []
+    if silent:
+        each = [f"{one.name} for {one.silent_seconds:,.0f} s" for one in silent]
+        said.append(f"silent: {named(each)}")
+    if dead:
+        each = [f"{one.name} at {one.dead_at:{TIME}}" for one in dead]
+        said.append(f"declared dead within the last hour: {named(each)}")
+    if said:
         return warn(
-            f"silent workers: {silent}",
-            f"look for the process and its log; another `{START}` takes over what they held",
+            f"{'; '.join(said)}; {lives} worker(s) live",
+            "look for the process and its log; what it held is taken over by any other "
+            f"`{START}`, once it counts as dead",
         )
     draining = sum(1 for one in known if one.condition == "draining")
-    return ok(f"{len(known)} worker(s) live, {draining} of them draining")
+    return ok(f"{lives} worker(s) live, {draining} of them draining")
 
 
 async def worker_versions(subject: Subject) -> Verdict:
@@ -67,7 +77,7 @@ async def work(subject: Subject) -> Verdict:
     Fails when documents wait at a stage that is not paused and that no live worker serves: how
     many, where, and since when.
     """
-    alive = [one for one in await _workers(subject) if one.condition == "alive"]
+    alive = [one for one in await _workers(subject) if _may_live(one)]
     served = {stage for one in alive for stage in one.serves}
     paused = {
         row.stage for row in await subject.inspection.rows(pausing.current) if row.tenant is None
@@ -84,6 +94,11 @@ async def work(subject: Subject) -> Verdict:
             f"{START}, or look why those that should run do not",
         )
     return ok(f"{sum(row.count for row in due):,} document(s) are due, {len(alive)} worker(s) live")
+
+
+def _may_live(worker: WorkerStanding) -> bool:
+    """Tell whether a worker takes work, as far as is known: one that is silent may yet speak."""
+    return worker.condition in {"alive", "silent"} and worker.silent_seconds < ALIVE_SECONDS
 
 
 def _is_left(awaited: set[Any], served: set[str], paused: set[Any]) -> bool:
