@@ -122,6 +122,9 @@ HOLES = {
     "trigger history_is_not_changed on transition is missing": (
         "DROP TRIGGER history_is_not_changed ON transition"
     ),
+    "trigger document_goes_with_its_history on document is missing": (
+        "DROP TRIGGER document_goes_with_its_history ON document"
+    ),
     "trigger document_stands_at_its_newest_transition on document is switched off": (
         "ALTER TABLE document DISABLE TRIGGER ALL"
     ),
