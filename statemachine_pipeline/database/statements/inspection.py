@@ -14,8 +14,6 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from statemachine_pipeline.database.statements.rows import (
     ID,
     LANE_CLAIMED,
-    LANE_DEFERRED,
-    LANE_READY,
     clock,
     seconds,
 )
@@ -150,23 +148,6 @@ def overdue(t: Tables) -> Any:
     return sa.select(
         sa.func.count().label("count"), sa.func.min(w.deadline_at).label("oldest_at")
     ).where(w.lane == LANE_CLAIMED, w.deadline_at < late)
-
-
-def due(t: Tables) -> Any:
-    """Count documents by state that a worker may take now, and since when the oldest could be.
-
-    Left out is what a pause of its tenant holds; pauses of stages are for who asks to look at.
-    """
-    w, p = t.work.c, t.pause
-    in_force = sa.or_(p.c.until.is_(None), p.c.until > clock())
-    paused = sa.exists().where(p.c.tenant == w.tenant, p.c.stage.is_(None), in_force)
-    since = sa.func.min(w.run_at)
-    return (
-        sa.select(w.state, sa.func.count().label("count"), since.label("since"))
-        .where(w.lane.in_([LANE_READY, LANE_DEFERRED]), w.run_at <= clock(), ~paused)
-        .group_by(w.state)
-        .order_by(w.state)
-    )
 
 
 def crashing(t: Tables) -> Any:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.database.obstacles import ALIVE_SECONDS
-from statemachine_pipeline.database.statements import inspection
-from statemachine_pipeline.database.statements import pauses as pausing
+from statemachine_pipeline.database import backlog
 from statemachine_pipeline.obstacles import TIME
 from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, named, ok, warn
 from statemachine_pipeline.oversight.workers import standings
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from statemachine_pipeline.oversight.checks.verdicts import Subject
     from statemachine_pipeline.oversight.workers import WorkerStanding
 
@@ -74,32 +70,17 @@ async def worker_versions(subject: Subject) -> Verdict:
 async def work(subject: Subject) -> Verdict:
     """Whether somebody does what is due.
 
-    Fails when documents wait at a stage that is not paused and that no live worker serves: how
-    many, where, and since when.
+    Fails when documents are due at a stage that no live worker serves: how many, where, and for how
+    long. What is paused, or needs a provider that is not asked, is not due.
     """
-    alive = [one for one in await _workers(subject) if _may_live(one)]
-    served = {stage for one in alive for stage in one.serves}
-    paused = {
-        row.stage for row in await subject.inspection.rows(pausing.current) if row.tenant is None
-    }
-    due = await subject.inspection.rows(inspection.due)
-    left = [
-        row for row in due if _is_left(set(subject.stages.awaited_at(row.state)), served, paused)
-    ]
+    seen = await backlog.look(subject.engine, subject.t, subject.stages)
+    served = {stage for member in seen.members for stage in member.serves}
+    left = [one for one in seen.queues if one.due and one.stage not in served]
     if left:
-        since = min(row.since for row in left)
-        places = named([f"{row.count:,} in {row.state!r}" for row in left])
+        places = [f"{one.due:,} at {one.stage} for {one.due_seconds:,.0f} s" for one in left]
         return fail(
-            f"no live worker serves what is due since {since:{TIME}}: {places}",
+            f"no live worker serves what is due: {named(places)}",
             f"{START}, or look why those that should run do not",
         )
-    return ok(f"{sum(row.count for row in due):,} document(s) are due, {len(alive)} worker(s) live")
-
-
-def _may_live(worker: WorkerStanding) -> bool:
-    """Tell whether a worker takes work, as far as is known: one that is silent may yet speak."""
-    return worker.condition in {"alive", "silent"} and worker.silent_seconds < ALIVE_SECONDS
-
-
-def _is_left(awaited: set[Any], served: set[str], paused: set[Any]) -> bool:
-    return bool(awaited - paused) and served.isdisjoint(awaited)
+    due = sum(one.due for one in seen.queues)
+    return ok(f"{due:,} document(s) are due, and each stage of theirs is served")
