@@ -120,7 +120,10 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
         {
             "by": ("text", "What was counted by."),
             "groups": ("list of Group", "The largest first."),
-            "is_capped": ("boolean", "Only the newest 100,000 that match were counted."),
+            "is_capped": (
+                "boolean",
+                "Only the newest 100,000 that match were counted; there may be more.",
+            ),
         },
     ),
     "wait": ("A line for each document, in the order asked for unless time ran out.", "Relative"),
