@@ -32,6 +32,7 @@ RECORDS = {
     "Usage": "database.usage",
     "Verdict": "records",
     "Withdrawal": "obstacles",
+    "WorkerStanding": "oversight.workers",
 }
 """Records that appear in JSON, and where they are declared."""
 
@@ -44,7 +45,7 @@ PLAIN = {
     "datetime": "time",
     "Any": "anything",
     "Facts": "object",
-    **dict.fromkeys(("Lane", "Awaited", "BreakerState", "Limit", "Status"), "text"),
+    **dict.fromkeys(("Lane", "Awaited", "BreakerState", "Limit", "Status", "Condition"), "text"),
 }
 
 Fields = Mapping[str, tuple[str, str]]
@@ -93,6 +94,18 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "components": ("list of Component", "The parts."),
         },
     ),
+    "doctor": (
+        "A line for each check, those that are well among them.",
+        {
+            "id": ("text", "The check, as [doctor](doctor.md) lists it."),
+            "status": ("text", "`ok`, `warn`, `fail` or `skip`."),
+            "message": ("text", "What was found."),
+            "fix": ("text or null", "A command or a sentence; None when nothing is to be mended."),
+            "docs": ("text", "The page that says more, from the project's root."),
+            "seconds": ("number", "How long it took."),
+        },
+    ),
+    "workers": ("A line for each worker, the oldest first.", "WorkerStanding"),
     "top": (
         "A line for each look.",
         {
@@ -107,7 +120,10 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
         {
             "by": ("text", "What was counted by."),
             "groups": ("list of Group", "The largest first."),
-            "is_capped": ("boolean", "Only the newest 100,000 that match were counted."),
+            "is_capped": (
+                "boolean",
+                "Only the newest 100,000 that match were counted; there may be more.",
+            ),
         },
     ),
     "wait": ("A line for each document, in the order asked for unless time ran out.", "Relative"),
@@ -174,9 +190,6 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
         },
     ),
 }
-SILENT = {"worker"}
-"""Verbs that print no data."""
-
 EXTRA: Mapping[str, Fields] = {
     "Option": {"is_open": ("boolean", "Whether every guard agrees.")},
     "Usage": {"by": ("text", "What was added up by.")},
@@ -192,7 +205,7 @@ def page(note: str) -> str:
 def _page() -> Iterator[str]:
     yield "# JSON\n"
     yield "With `--json` a verb prints one object a line on stdout, in ASCII, and talks on stderr"
-    yield "as without it. `worker` prints no data, so it has no such option.\n"
+    yield "as without it. `worker` and `exporter` print no data, so they have no such option.\n"
     yield "Fields keep their names and meanings between releases; new ones may come, in any place."
     yield "A field that goes, or means something else, is a breaking change and stands in the"
     yield "changelog. `time` is text in ISO 8601 with an offset, `id` a UUID as text; `map of X` is"
@@ -255,8 +268,9 @@ def _kind(annotation: str) -> str:
         return f"{_kind(annotation.removesuffix(' | None'))} or null"
     if several := re.fullmatch(r"(?:tuple|list|Sequence)\[(\w+)(?:, \.\.\.)?\]", annotation):
         return f"list of {_kind(several[1])}"
-    if named := re.fullmatch(r"Mapping\[str, (\w+)\]", annotation):
-        return f"map of {_kind(named[1])}"
+    if named := re.fullmatch(r"Mapping\[str, (\w+(?: \| None)?)\]", annotation):
+        kind = _kind(named[1])
+        return f"map of ({kind})" if " or " in kind else f"map of {kind}"
     if annotation in RECORDS:
         return annotation
     return PLAIN[annotation]

@@ -62,7 +62,7 @@ async def groups(target: Target, which: Which, by: GroupKey, *, as_json: bool) -
         rows.append(("total", sum(one.count for one in found.groups)))
         output.table((by.upper(), "DOCUMENTS"), rows, state=0 if by == "state" else -1)
     if found.is_capped:
-        output.say("there are more: only the newest 100,000 that match were counted")
+        output.say("there may be more: only the newest 100,000 that match were counted")
     return OK
 
 

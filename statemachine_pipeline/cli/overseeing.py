@@ -27,7 +27,7 @@ async def doctor(target: Target, *, as_json: bool) -> int:
     Returns:
         1 when a check failed, 5 when that was because the database does not answer; else 0.
     """
-    async with opened(target, "hooks") as pipeline:
+    async with opened(target, "doctor") as pipeline:
         findings = await pipeline.operations.oversight.doctor()
     if as_json:
         for one in findings:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli.looking import check_state
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.times import duration_of
 
@@ -29,6 +30,8 @@ async def prune(
     """Prune, and print what went and what was left."""
     age = duration_of(older_than, "--older-than")
     async with opened(target, "stored") as pipeline:
+        for state in states:
+            check_state(pipeline, state)
         done = await pipeline.operations.prune(
             older_than=age, states=states, tenant=tenant, limit=limit, dry_run=dry_run
         )

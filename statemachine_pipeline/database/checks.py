@@ -17,7 +17,7 @@ EDGE_CHECK = "transition_edge_is_declared"
 CLOSED_CHECK = "transition_leads_to_no_retired_state"
 
 _FUNCTION = re.compile(r"CREATE FUNCTION \S+\.(\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
-_TRIGGER = re.compile(r"CREATE TRIGGER (\w+) .*? ON \S+\.(\w+)\b", re.DOTALL)
+_TRIGGER = re.compile(r"CREATE (?:CONSTRAINT )?TRIGGER (\w+) .*? ON \S+\.(\w+)\b", re.DOTALL)
 _EDGE = re.compile(r"'(\w*>\w+>\w+)'")
 
 _REFUSE = """

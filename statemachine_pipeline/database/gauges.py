@@ -14,6 +14,7 @@ from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.explain import SILENT_SECONDS
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 KEPT_SECONDS: Final = 10.0
 SHARE: Final = 0.01
 """Of the time that reading may take."""
-SILENT_SECONDS: Final = 20.0
-"""Two beats of a worker, by default."""
+DEAD_SECONDS: Final = 60.0
+"""How long a worker counts as silent after it was declared dead, so that every scrape sees it."""
 
 
 class _Kept:
@@ -127,8 +128,9 @@ def _fill_queue(metrics: Metrics, rows: dict[str, Any]) -> None:
 def _fill_fleet(metrics: Metrics, rows: dict[str, Any]) -> None:
     counts = dict.fromkeys(("working", "draining", "silent"), 0)
     for row in rows["fleet"]:
-        silent = row.dead_at or backlog.age(row, row.beat_at) >= SILENT_SECONDS
-        counts["silent" if silent else "draining" if row.draining else "working"] += 1
+        if row.dead_at is None or backlog.age(row, row.dead_at) < DEAD_SECONDS:
+            silent = row.dead_at or backlog.age(row, row.beat_at) >= SILENT_SECONDS
+            counts["silent" if silent else "draining" if row.draining else "working"] += 1
     for status, count in counts.items():
         metrics.set(instruments.WORKERS, count, status=status)
     told = [backlog.age(row, row.settled_at) for row in rows["fleet"] if row.settled_at]

@@ -73,7 +73,7 @@ class Groups:
 
     Attributes:
         groups: The largest first.
-        is_capped: Only the newest 100,000 that match were counted, and there are more.
+        is_capped: Only the newest 100,000 that match were counted; there may be more.
     """
 
     groups: tuple[Group, ...]
@@ -109,10 +109,10 @@ class Listings:
         """Return how many match, by kind."""
         states = ((state, self._stages.awaited_at(state)) for state in self._stages.graph.states)
         served = leading((state, awaited[0]) for state, awaited in states if awaited)
-        given = which.parameters(self._stages) | served | {"most": MOST_COUNTED + 1}
+        given = which.parameters(self._stages) | served | {"most": MOST_COUNTED}
         rows = await self._read(listings.groups(self._t, by=by), given)
         found = tuple(Group(key=row.key, count=row._mapping["count"]) for row in rows)
-        return Groups(groups=found, is_capped=sum(one.count for one in found) > MOST_COUNTED)
+        return Groups(groups=found, is_capped=sum(one.count for one in found) >= MOST_COUNTED)
 
     async def _read(self, statement: Any, values: dict[str, Any]) -> Any:
         with answering("reading documents"):

@@ -34,7 +34,9 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
     if row.lane is None:
         return Obstacles(withdrawals=tuple(gone))
     fleet = await read(workers.known(t), {})
-    asked = {worker.serves.get(stage) for worker in fleet for stage in awaited}
+    asked = {
+        worker.serves.get(stage) for worker in fleet if not worker.dead_at for stage in awaited
+    }
     holder = next((one for one in fleet if one.id == row.worker), None)
     return Obstacles(
         pauses=tuple(

@@ -202,7 +202,8 @@ DEAD_LETTERS: Final = Metric(
 WORKERS: Final = Metric(
     name="smp_workers",
     kind="gauge",
-    says="Workers that said they live: working, draining, or silent for two beats and more.",
+    says="Workers that said they live: working, draining, or silent for two beats and more, "
+    "which ends a minute after they were declared dead.",
     labels=("status",),
 )
 PROGRESS: Final = Metric(

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.obstacles import ALIVE_SECONDS
 from statemachine_pipeline.database.statements import workers as statements
+from statemachine_pipeline.explain import SILENT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,8 @@ class WorkerStanding:
 
     Attributes:
         id: Its number, which no other worker ever has.
-        condition: ``alive`` takes work, ``draining`` takes no more, ``silent`` gave no sign of life
-            for a minute, ``dead`` was declared so and still holds claims.
+        condition: ``alive`` takes work, ``draining`` takes no more, ``silent`` missed two beats,
+            ``dead`` was declared so within the last hour, or still holds claims.
         host: The machine it runs on.
         pid: Its process there.
         version: Of the library.
@@ -40,6 +40,7 @@ class WorkerStanding:
         settled: How many outcomes it has written.
         started_at: When it was registered (UTC).
         silent_seconds: Since its last sign of life.
+        dead_at: When it was declared dead (UTC); None when it was not.
     """
 
     id: int
@@ -54,6 +55,7 @@ class WorkerStanding:
     settled: int
     started_at: datetime
     silent_seconds: float
+    dead_at: datetime | None
 
     @property
     def name(self) -> str:
@@ -83,12 +85,13 @@ def _standing(row: Any) -> WorkerStanding:
         settled=row.settled,
         started_at=row.started_at,
         silent_seconds=row.silent_seconds,
+        dead_at=row.dead_at,
     )
 
 
 def _condition(row: Any) -> Condition:
     if row.dead_at is not None:
         return "dead"
-    if row.silent_seconds >= ALIVE_SECONDS:
+    if row.silent_seconds >= SILENT_SECONDS:
         return "silent"
     return "draining" if row.draining else "alive"

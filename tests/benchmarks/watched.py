@@ -33,7 +33,7 @@ import watchedapp
 import yaml
 
 from statemachine_pipeline.database.embedded import EmbeddedServer
-from statemachine_pipeline.records import Incoming
+from statemachine_pipeline.records import Incoming, Submitted
 from statemachine_pipeline.testing.services import SAYS_500, EmbeddingServer
 
 if TYPE_CHECKING:
@@ -46,9 +46,11 @@ WORKERS = 3
 SECRET = "hunter2-9f3c1b7a"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 WAITING = "SELECT document_id FROM smp.work WHERE state = 'embedding_queued' LIMIT 1"
+PLANTED = "SELECT document_id FROM smp.dead_letter WHERE stage = 'store_chunks' LIMIT 1"
+DEAD = "SELECT id FROM smp.worker WHERE dead_at IS NOT NULL"
 HOLDER = (
     "SELECT k.pid, w.document_id FROM smp.work w JOIN smp.worker k ON k.id = w.worker "
-    "WHERE w.lane = 'claimed' LIMIT 1"
+    "WHERE w.lane = 'claimed' AND k.pid = coalesce({}, k.pid) LIMIT 1"
 )
 
 
@@ -59,8 +61,8 @@ class Fault:
     Attributes:
         alert: What has to fire.
         document: One that it concerns, when it is known.
-        words: Patterns, one of which ``doctor`` has to say.
-        explained: Patterns, one of which ``explain`` of the document has to say.
+        words: A pattern of what ``doctor`` has to say.
+        explained: A pattern of what ``explain`` of the document has to say.
     """
 
     alert: str
@@ -181,7 +183,7 @@ class Stand:
     def ask(self, sql: str) -> tuple[Any, ...] | None:
         """Return the first row of an answer of the database."""
         with psycopg.connect(self.url.replace("+psycopg", "")) as connection:
-            return connection.execute(sql).fetchone()  # type: ignore[arg-type]
+            return connection.execute(sql).fetchone()
 
     def logs(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of every log."""
@@ -228,7 +230,8 @@ def until(condition: Callable[[], Any], what: str, patience: float) -> Any:
 async def submit(url: str, items: list[Any]) -> list[UUID]:
     """Hand documents over, and return their ids."""
     async with watchedapp.pipeline.at(url) as pipeline:
-        return [one.document_id for one in await pipeline.operations.submit_many(items)]
+        said = await pipeline.operations.submit_many(items)
+        return [one.document_id for one in said if isinstance(one, Submitted)]
 
 
 def documents(corpus: Path | None) -> list[Any]:
@@ -243,54 +246,97 @@ def documents(corpus: Path | None) -> list[Any]:
     return [planted, *(f"Page {n}.\n\nOf book {n % 7}.".encode() for n in range(300))]
 
 
+def kill_a_worker(stand: Stand) -> tuple[int, UUID] | None:
+    """Kill a worker; return its process and a document that it held, or None if it held none."""
+    found = stand.ask(HOLDER.format("NULL"))
+    if found is None:
+        return None
+    os.kill(found[0], signal.SIGSTOP)
+    time.sleep(1)  # what it has sent is written by then
+    held = stand.ask(HOLDER.format(found[0]))
+    os.kill(found[0], signal.SIGKILL if held else signal.SIGCONT)
+    return held and (held[0], held[1])
+
+
 def disturb(stand: Stand) -> list[Fault]:
     """Let everything go wrong, and return what did."""
     stand.service.ails(SAYS_500)
     (poison,) = asyncio.run(submit(stand.url, [f"{watchedapp.POISON} {SECRET}".encode()]))
     more = [f"Letter {number}, {'with many words. ' * 50}".encode() for number in range(200)]
     asyncio.run(submit(stand.url, more))
-    pid, held = until(lambda: stand.ask(HOLDER), "a worker that has something in hand", 60)
-    os.kill(pid, signal.SIGKILL)
     (waiting,) = until(lambda: stand.ask(WAITING), "a document that waits for the provider", 60)
+    pid, held = until(lambda: kill_a_worker(stand), "a worker that has something in hand", 60)
     return [
         Fault(
             "SmpProviderUnavailable", waiting, r"embeddings.* not asked", r"embeddings.* not asked"
         ),
-        Fault("SmpDocumentCrashes", poison, r"child_crashed", r"child_crashed"),
-        Fault("SmpWorkerLost", held, r"silent", r"silent|rescued|crash"),
+        Fault(
+            "SmpDocumentCrashes", poison, rf"died or hung.*{poison}", r"child_crashed|child proc"
+        ),
+        Fault("SmpWorkerLost", held, rf"(silent|dead).* pid {pid}\)", r"silent|is dead|died"),
     ]
 
 
-def watch(stand: Stand, faults: list[Fault], patience: float) -> dict[str, float]:
-    """Return after how many seconds each alert fired; ends when each fault has one, or in time."""
-    fired: dict[str, float] = {}
+def watch(stand: Stand, faults: list[Fault], patience: float) -> tuple[set[str], dict[str, str]]:
+    """Print when each alert fires; ends when each fault has one and is explained, or in time.
+
+    ``explain`` is asked again and again: soon after others have taken over what a worker held, it
+    is somewhere else.
+
+    Returns:
+        The names of the alerts, and what ``explain`` said of each fault that it named.
+    """
+    fired: set[str] = set()
+    explained: dict[str, str] = {}
     begun = time.monotonic()
     wanted = {fault.alert for fault in faults}
     while time.monotonic() - begun < patience:
-        for name in stand.firing():
-            if name not in fired:
-                fired[name] = time.monotonic() - begun
-                print(f"  {fired[name]:6.1f} s  {name}", flush=True)
-        if wanted <= {name.split()[0] for name in fired}:
+        for name in set(stand.firing()) - fired:
+            fired.add(name)
+            print(f"  {time.monotonic() - begun:6.1f} s  {name}", flush=True)
+        for fault in (one for one in faults if one.alert not in explained):
+            said = stand.run("explain", str(fault.document))
+            if re.search(fault.explained, said, re.IGNORECASE):
+                explained[fault.alert] = said
+        alerts = {name.split()[0] for name in fired}
+        if wanted <= alerts and wanted == explained.keys():
             break
         time.sleep(0.5)
-    return fired
+    return {name.split()[0] for name in fired}, explained
 
 
-def judge(stand: Stand, faults: list[Fault], fired: Mapping[str, float]) -> list[str]:
+def judge(
+    stand: Stand, faults: list[Fault], fired: set[str], explained: Mapping[str, str]
+) -> list[str]:
     """Print what the command line says of each fault, and return what it should have said."""
     wrong = []
     doctor = stand.run("doctor")
     print(f"\ndoctor:\n{doctor}")
     for fault in faults:
-        explained = stand.run("explain", str(fault.document))
-        print(f"{fault.alert}: explain {fault.document}:\n{explained}")
-        if fault.alert not in {name.split()[0] for name in fired}:
+        print(f"{fault.alert}: explain {fault.document}:\n{explained.get(fault.alert, '')}")
+        if fault.alert not in fired:
             wrong.append(f"{fault.alert} did not fire")
         if not re.search(fault.words, doctor, re.IGNORECASE):
             wrong.append(f"doctor does not name what {fault.alert} is about")
-        if not re.search(fault.explained, explained, re.IGNORECASE):
+        if fault.alert not in explained:
             wrong.append(f"explain does not name what {fault.alert} is about")
+    until(lambda: stand.ask(DEAD), "the killed worker is declared dead", 120)
+    later = stand.run("doctor")
+    if not re.search(faults[-1].words, later, re.IGNORECASE):
+        wrong.append(f"doctor does not name the killed worker once it is dead:\n{later}")
+    return [*wrong, *leaks(stand)]
+
+
+def leaks(stand: Stand) -> list[str]:
+    """Return the logs that hold the secret, and whether any tells of the hook that raised it."""
+    wrong = []
+    (planted,) = until(lambda: stand.ask(PLANTED), "the hook that raises its text", 120)
+    if not any(
+        str(planted) in line and "stage.failed" in line
+        for _, text in stand.logs()
+        for line in text.splitlines()
+    ):
+        wrong.append("no log tells of the exception that holds the secret")
     for name, text in stand.logs():
         print(f"{name}: {len(text.splitlines())} lines, {text.count(SECRET)} with the secret")
         if SECRET in text:
@@ -307,12 +353,12 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, Stand(Path(place), given.factor) as stand:
         until(stand.are_scraped, "every target is scraped", 60)
+        until(lambda: not list(stand.firing()), "no alert fires while nothing is wrong", 60)
         asyncio.run(submit(stand.url, documents(given.corpus)))
-        before = set(stand.firing())
-        print(f"before anything went wrong: {', '.join(before) or 'no alert'}\nafter the faults:")
+        print("no alert before anything went wrong\nafter the faults:", flush=True)
         faults = disturb(stand)
-        fired = watch(stand, faults, given.patience)
-        wrong = judge(stand, faults, fired)
+        fired, explained = watch(stand, faults, given.patience)
+        wrong = judge(stand, faults, fired, explained)
         stand.service.recovers()
     print(*(wrong or ["every fault fired its alert, and was named"]), sep="\n")
     return int(bool(wrong))

@@ -578,3 +578,17 @@ def test_bytes_go_to_the_store_that_is_named_and_leave_it_with_their_document(
     assert (nothing.code, "keeps bytes in the database" in nothing.err) == (1, True)
     wrong = shell.run(*where, "status", SMP_BLOBS="memory:///")
     assert (wrong.code, "s3://bucket/prefix" in wrong.err) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_full_disk_is_told_in_a_line() -> None:
+    """'One clear line instead of a traceback', and a failure: the data is not all there."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "statemachine_pipeline", "graph"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: cannot write: No space left on device\n")

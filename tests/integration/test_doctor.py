@@ -12,7 +12,7 @@ from fix_pipelines import HashEmbedder, Hooks, completed, hand, pipeline_with
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from statemachine import State
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from statemachine_pipeline import Lifecycle, Pipeline, Reject, Stage, by_hand
 from statemachine_pipeline.cli import app
@@ -121,6 +121,9 @@ HOLES = {
     ),
     "trigger history_is_not_changed on transition is missing": (
         "DROP TRIGGER history_is_not_changed ON transition"
+    ),
+    "trigger document_goes_with_its_history on document is missing": (
+        "DROP TRIGGER document_goes_with_its_history ON document"
     ),
     "trigger document_stands_at_its_newest_transition on document is switched off": (
         "ALTER TABLE document DISABLE TRIGGER ALL"
@@ -398,7 +401,7 @@ async def test_work_that_nobody_does_is_told(engine: AsyncEngine, psql: Psql) ->
     assert (await verdict(pipeline, "work")).status == "ok"
     await pipeline.submit(b"text")
     found = await verdict(pipeline, "work")
-    assert (found.status, "1 in 'uploaded'" in found.message) == ("fail", True)
+    assert (found.status, "1 at queue_parse for" in found.message) == ("fail", True)
     await pipeline.operations.pause(stage="queue_parse", reason="test")
     assert (await verdict(pipeline, "work")).status == "ok"
     await pipeline.operations.resume(stage="queue_parse")
@@ -429,6 +432,58 @@ async def test_what_failed_lately_is_told_by_stage_and_code(
     assert (found.status, "1 at finish_parse (scanned)" in found.message) == ("warn", True)
     psql.execute("UPDATE dead_letter SET at = at - interval '2 hours'")
     assert (await verdict(pipeline, "dead_letters")).status == "ok"
+
+
+async def test_a_worker_that_was_killed_is_told_while_silent_and_after(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """From its second missed beat on, and for an hour after it was declared dead."""
+    pipeline = pipeline_with(engine)
+    psql.execute("INSERT INTO worker (host, pid, version) VALUES ('a', 1, '1'), ('b', 2, '1')")
+    psql.execute("UPDATE worker SET beat_at = now() - interval '15 seconds' WHERE host = 'a'")
+    assert (await verdict(pipeline, "workers")).status == "ok"
+    psql.execute("UPDATE worker SET beat_at = now() - interval '25 seconds' WHERE host = 'a'")
+    found = await verdict(pipeline, "workers")
+    assert (found.status, "silent: worker 1 (a, pid 1) for 2" in found.message) == ("warn", True)
+    psql.execute("UPDATE worker SET dead_at = '2026-01-01Z' WHERE host = 'a'")
+    found = await verdict(pipeline, "workers")
+    said = "last hour: worker 1 (a, pid 1) at 2026-01-01 00:00:00 UTC; 1 worker(s) live"
+    assert (found.status, said in found.message) == ("warn", True)
+
+
+async def test_a_worker_that_missed_two_beats_may_yet_do_what_is_due(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """A short silence is a warning about the worker; nobody else counts it as dead either."""
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    serves = "INSERT INTO worker (host, pid, version, serves) VALUES ('a', 1, '1', %s)"
+    psql.execute(serves, ['{"queue_parse": null}'])
+    psql.execute("UPDATE worker SET beat_at = now() - interval '25 seconds'")
+    assert (await verdict(pipeline, "work")).status == "ok"
+    psql.execute("UPDATE worker SET beat_at = now() - interval '61 seconds'")
+    assert (await verdict(pipeline, "work")).status == "fail"
+
+
+async def test_crashes_are_told_whatever_else_fails(engine: AsyncEngine, psql: Psql) -> None:
+    """A document that crashed is named while it is tried again, and once it was given up."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks)
+    assert (await verdict(pipeline, "crashes")).status == "ok"
+    hooks.finish_parse.raises(Reject("no text in it", code="scanned"))
+    sent = (await pipeline.submit(b"text")).document_id
+    psql.execute("UPDATE work SET crashes = 1")
+    found = await verdict(pipeline, "crashes")
+    said = f"1 in 'uploaded' to be tried again, as {sent}"
+    assert (found.status, said in found.message) == ("warn", True)
+    await completed(pipeline)
+    assert (await verdict(pipeline, "crashes")).status == "ok"
+    psql.execute("UPDATE dead_letter SET crashes = 3")
+    found = await verdict(pipeline, "crashes")
+    said = f"1 given up at finish_parse (scanned), as {sent}"
+    assert (found.status, said in found.message) == ("warn", True)
+    psql.execute("UPDATE dead_letter SET at = at - interval '2 hours'")
+    assert (await verdict(pipeline, "crashes")).status == "ok"
 
 
 async def test_another_driver_spares_what_only_psycopg_shows(database_url: str) -> None:
@@ -469,7 +524,13 @@ def test_the_command_line_tells_that_a_database_is_away(
         (tmp_path / "app_of_doctor.py").write_text(
             f"from statemachine_pipeline import Pipeline\npipeline = Pipeline({url!r})\n"
         )
-        ended = CliRunner().invoke(app, ["doctor", "--json", "--app", "app_of_doctor:pipeline"])
+        named = ("--app", "app_of_doctor:pipeline"), ("--database", url)
+        both = [CliRunner().invoke(app, ["doctor", "--json", *words]) for words in named]
+    for ended in both:
+        _tells_that_it_is_away(ended)
+
+
+def _tells_that_it_is_away(ended: Result) -> None:
     found = {one["id"]: one["status"] for one in map(json.loads, ended.stdout.splitlines())}
     assert (ended.exit_code, found.pop("database"), found.pop("hooks")) == (5, "fail", "ok")
     assert set(found.values()) == {"skip"}

@@ -49,7 +49,7 @@ async def test_a_worker_is_shown_with_what_it_serves_and_holds(engine: AsyncEngi
 
 
 async def test_the_condition_of_each_is_told(engine: AsyncEngine, psql: Psql) -> None:
-    """Who was declared dead is shown while it holds claims; one that said no lifecycle has none."""
+    """Who was declared dead is shown for an hour; one that said no lifecycle has none."""
     pipeline = pipeline_with(engine)
     psql.execute(OTHERS)
     await hand(pipeline)
@@ -74,5 +74,5 @@ def test_the_command_line_lists_them(database_url: str, psql: Psql) -> None:
     assert [one["condition"] for one in found] == ["draining", "silent", "dead"]
     assert set(found[0]) == {
         *("id", "condition", "host", "pid", "version", "is_lifecycle_known", "serves", "claims"),
-        *("oldest_at", "settled", "started_at", "silent_seconds"),
+        *("oldest_at", "settled", "started_at", "silent_seconds", "dead_at"),
     }

@@ -12,9 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from statemachine_pipeline.database.statements.rows import (
+    ID,
     LANE_CLAIMED,
-    LANE_DEFERRED,
-    LANE_READY,
     clock,
     seconds,
 )
@@ -151,20 +150,27 @@ def overdue(t: Tables) -> Any:
     ).where(w.lane == LANE_CLAIMED, w.deadline_at < late)
 
 
-def due(t: Tables) -> Any:
-    """Count documents by state that a worker may take now, and since when the oldest could be.
-
-    Left out is what a pause of its tenant holds; pauses of stages are for who asks to look at.
-    """
-    w, p = t.work.c, t.pause
-    in_force = sa.or_(p.c.until.is_(None), p.c.until > clock())
-    paused = sa.exists().where(p.c.tenant == w.tenant, p.c.stage.is_(None), in_force)
-    since = sa.func.min(w.run_at)
+def crashing(t: Tables) -> Any:
+    """Count by state the documents that took a process down at the stage before them; name one."""
+    w = t.work.c
     return (
-        sa.select(w.state, sa.func.count().label("count"), since.label("since"))
-        .where(w.lane.in_([LANE_READY, LANE_DEFERRED]), w.run_at <= clock(), ~paused)
+        sa.select(w.state, *_some(w.document_id))
+        .where(w.crashes > 0)
         .group_by(w.state)
         .order_by(w.state)
+    )
+
+
+def crashed(t: Tables) -> Any:
+    """Count dead letters ``since`` a time that took a process down, by stage and code; name one."""
+    letter = t.dead_letter.c
+    kind = (letter.stage, letter.code)
+    count, example = _some(letter.document_id)
+    return (
+        sa.select(*kind, count, example)
+        .where(letter.at >= sa.bindparam("since", type_=letter.at.type), letter.crashes > 0)
+        .group_by(*kind)
+        .order_by(count.desc(), *kind)
     )
 
 
@@ -199,6 +205,12 @@ def stored_object(t: Tables) -> Any:
         .order_by(b.key)
         .limit(1)
     )
+
+
+def _some(document: Any) -> tuple[Any, Any]:
+    """Return how many, and the latest of them."""
+    newest = sa.cast(sa.func.max(sa.cast(document, sa.Text)), ID)
+    return sa.func.count().label("count"), newest.label("example")
 
 
 def _quoted(t: Tables) -> str:

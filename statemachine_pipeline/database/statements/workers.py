@@ -80,9 +80,10 @@ def known(t: Tables) -> Any:
 
 
 def bury(t: Tables) -> Any:
-    """Forget dead workers that hold nothing any more."""
+    """Forget workers that have been dead for an hour and hold nothing; people look for them."""
     held = sa.exists().where(t.work.c.lane == LANE_CLAIMED, t.work.c.worker == t.worker.c.id)
-    return sa.delete(t.worker).where(t.worker.c.dead_at.is_not(None), ~held)
+    long_ago = clock() - sa.literal_column("interval '1 hour'")
+    return sa.delete(t.worker).where(t.worker.c.dead_at < long_ago, ~held)
 
 
 def standings(t: Tables) -> Any:

@@ -33,6 +33,7 @@ _TABLES = "docs/reference/tables.md"
 _SEARCH = "docs/how-to/search.md"
 _EVENTS = "docs/how-to/follow-events.md"
 _LETTERS = "docs/how-to/handle-dead-letters.md"
+_BAD = "docs/how-to/contain-bad-documents.md"
 _PAUSES = "docs/how-to/pause-and-resume.md"
 
 
@@ -89,5 +90,6 @@ CHECKS: Final = (
     Check(fleet.worker_versions, _WORKERS),
     Check(fleet.work, _WORKERS),
     Check(failing.fault_pauses, _PAUSES),
+    Check(failing.crashes, _BAD),
     Check(failing.dead_letters, _LETTERS),
 )

@@ -35,6 +35,28 @@ async def dead_letters(subject: Subject) -> Verdict:
     )
 
 
+async def crashes(subject: Subject) -> Verdict:
+    """Whether a process died, or hung past its deadline, with a document in hand.
+
+    Warns of the documents that are tried again, and of those that failed for good after that within
+    the last hour: at which stage, how many, and one of them.
+    """
+    (server,) = await subject.inspection.rows(inspection.server)
+    tried = await subject.inspection.rows(inspection.crashing)
+    given_up = await subject.inspection.rows(inspection.crashed, since=server.now - LATELY)
+    said = [
+        f"{row.count:,} in {row.state!r} to be tried again, as {row.example}" for row in tried
+    ] + [
+        f"{row.count:,} given up at {row.stage} ({row.code}), as {row.example}" for row in given_up
+    ]
+    if said:
+        return warn(
+            f"documents whose process or worker died or hung: {named(said)}",
+            "statemachine-pipeline show ID tells of each crash; SmpDocumentCrashes has a runbook",
+        )
+    return ok("no process died with a document in hand")
+
+
 async def fault_pauses(subject: Subject) -> Verdict:
     """Whether stages are paused because they could not work for any document.
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.database.statements import inspection
-from statemachine_pipeline.database.statements import pauses as pausing
+from statemachine_pipeline.database import backlog
 from statemachine_pipeline.obstacles import TIME
 from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, named, ok, warn
 from statemachine_pipeline.oversight.workers import standings
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from statemachine_pipeline.oversight.checks.verdicts import Subject
     from statemachine_pipeline.oversight.workers import WorkerStanding
 
@@ -26,18 +23,27 @@ async def _workers(subject: Subject) -> list[WorkerStanding]:
 async def workers(subject: Subject) -> Verdict:
     """Whether every worker gives signs of life.
 
-    Warns of those that are silent for a minute, or were declared dead and still hold claims.
+    Warns of those that missed two beats, and of those that were declared dead within the last hour.
     """
     known = await _workers(subject)
-    gone = [one for one in known if one.condition in {"silent", "dead"}]
-    if gone:
-        silent = named([f"{one.name} for {one.silent_seconds:,.0f} s" for one in gone])
+    silent = [one for one in known if one.condition == "silent"]
+    dead = [one for one in reversed(known) if one.dead_at is not None]
+    lives = len(known) - len(silent) - len(dead)
+    said = []
+    if silent:
+        each = [f"{one.name} for {one.silent_seconds:,.0f} s" for one in silent]
+        said.append(f"silent: {named(each)}")
+    if dead:
+        each = [f"{one.name} at {one.dead_at:{TIME}}" for one in dead]
+        said.append(f"declared dead within the last hour: {named(each)}")
+    if said:
         return warn(
-            f"silent workers: {silent}",
-            f"look for the process and its log; another `{START}` takes over what they held",
+            f"{'; '.join(said)}; {lives} worker(s) live",
+            "look for the process and its log; what it held is taken over by any other "
+            f"`{START}`, once it counts as dead",
         )
     draining = sum(1 for one in known if one.condition == "draining")
-    return ok(f"{len(known)} worker(s) live, {draining} of them draining")
+    return ok(f"{lives} worker(s) live, {draining} of them draining")
 
 
 async def worker_versions(subject: Subject) -> Verdict:
@@ -64,27 +70,17 @@ async def worker_versions(subject: Subject) -> Verdict:
 async def work(subject: Subject) -> Verdict:
     """Whether somebody does what is due.
 
-    Fails when documents wait at a stage that is not paused and that no live worker serves: how
-    many, where, and since when.
+    Fails when documents are due at a stage that no live worker serves: how many, where, and for how
+    long. What is paused, or needs a provider that is not asked, is not due.
     """
-    alive = [one for one in await _workers(subject) if one.condition == "alive"]
-    served = {stage for one in alive for stage in one.serves}
-    paused = {
-        row.stage for row in await subject.inspection.rows(pausing.current) if row.tenant is None
-    }
-    due = await subject.inspection.rows(inspection.due)
-    left = [
-        row for row in due if _is_left(set(subject.stages.awaited_at(row.state)), served, paused)
-    ]
+    seen = await backlog.look(subject.engine, subject.t, subject.stages)
+    served = {stage for member in seen.members for stage in member.serves}
+    left = [one for one in seen.queues if one.due and one.stage not in served]
     if left:
-        since = min(row.since for row in left)
-        places = named([f"{row.count:,} in {row.state!r}" for row in left])
+        places = [f"{one.due:,} at {one.stage} for {one.due_seconds:,.0f} s" for one in left]
         return fail(
-            f"no live worker serves what is due since {since:{TIME}}: {places}",
+            f"no live worker serves what is due: {named(places)}",
             f"{START}, or look why those that should run do not",
         )
-    return ok(f"{sum(row.count for row in due):,} document(s) are due, {len(alive)} worker(s) live")
-
-
-def _is_left(awaited: set[Any], served: set[str], paused: set[Any]) -> bool:
-    return bool(awaited - paused) and served.isdisjoint(awaited)
+    due = sum(one.due for one in seen.queues)
+    return ok(f"{due:,} document(s) are due, and each stage of theirs is served")
