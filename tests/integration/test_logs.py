@@ -174,7 +174,7 @@ async def test_a_rescue_says_what_becomes_of_each_document(engine: AsyncEngine, 
     for line in (rescued, parked):
         assert (line["document_id"], line["correlation_id"]) == (str(sent.document_id), "c-1")
         assert (line["stage"], line["trace_id"]) == ("queue_parse", TRACE)
-    assert parked["severity_text"] == "ERROR"
+    assert parked["severity_text"] == "WARNING"
 
 
 async def test_children_found_in_a_document_are_in_its_trace(engine: AsyncEngine) -> None:
