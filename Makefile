@@ -12,6 +12,7 @@
 #   make services CORPUS=folder    the same through S3 and an embedding service, killed and resumed
 #   make soak SECONDS=600 [SEED=n]    faults at random on a fleet at work, and the proof after each;
 #                 then a few minutes of a service that enforces limits by the minute
+#   make watched [CORPUS=folder]    a provider, a document and a worker fail before Prometheus' eyes
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-versions check docs bench mutants soak corpus retrieval services wheel clean
+.PHONY: demo test test-versions check docs bench mutants soak watched corpus retrieval services wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -63,6 +64,10 @@ mutants: $(DEVELOPABLE)
 soak: $(DEVELOPABLE)
 	$(BIN)/python tests/chaos/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python tests/benchmarks/budget.py --minute 60
+
+# Needs Debian's prometheus.
+watched: $(DEVELOPABLE)
+	$(BIN)/python tests/benchmarks/watched.py $(if $(CORPUS),--corpus "$(CORPUS)")
 
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }

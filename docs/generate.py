@@ -9,7 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generators import api, errors, failures, lint, settings, tables
+from generators import (
+    api,
+    doctor,
+    errors,
+    failures,
+    lint,
+    logs,
+    metrics,
+    settings,
+    shapes,
+    tables,
+)
 
 from statemachine_pipeline.adapters.shipped import shipped_hooks
 from statemachine_pipeline.graph import DEAD_LETTER, FAILURE_TRIGGERS, RETRY, Edge, Graph
@@ -190,8 +201,9 @@ def _exit_codes() -> Iterator[str]:
     yield f"| {ending.FAILED} | a document ended badly, or something else could not be done |"
     yield f"| {ending.USAGE} | the command cannot work as it was given |"
     yield f"| {ending.NOT_FOUND} | there is no such document |"
-    yield f"| {ending.REFUSED} | a document may not take the trigger |"
+    yield f"| {ending.REFUSED} | a document may not take the trigger, or a role may not prune |"
     yield f"| {ending.UNREACHABLE} | the database did not answer |"
+    yield f"| {ending.TIMED_OUT} | `wait`: time ran out |"
     yield f"| {ending.SIGNALLED} + *n* | ended by signal *n* |"
 
 
@@ -203,9 +215,13 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/reference/cli.md": cli_page(),
         ROOT / "docs/reference/api.md": api.page(NOTE),
         ROOT / "docs/reference/testing.md": api.testing_page(NOTE),
+        ROOT / "docs/reference/doctor.md": doctor.page(NOTE),
         ROOT / "docs/reference/errors.md": errors.page(NOTE),
         ROOT / "docs/reference/failures.md": failures.page(NOTE),
+        ROOT / "docs/reference/json.md": shapes.page(NOTE),
         ROOT / "docs/reference/lint.md": lint.page(NOTE),
+        ROOT / "docs/reference/logs.md": logs.page(NOTE),
+        ROOT / "docs/reference/metrics.md": metrics.page(NOTE),
         ROOT / "docs/reference/settings.md": settings.page(NOTE),
         ROOT / "docs/reference/tables.md": tables.page(NOTE),
     }

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         same_bytes,
     )
     from statemachine_pipeline.limits import ProcessLimits
+    from statemachine_pipeline.observability.logs import configure_logging
+    from statemachine_pipeline.observability.outbound import correlation_headers
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.providers import Breaker, Budget, Provider, report
     from statemachine_pipeline.records import Child, Chunk, Facts, Incoming, ParsedText, Source
@@ -73,6 +75,8 @@ _HOME = {
     "statemachine_pipeline.limits": ("ProcessLimits",),
     "statemachine_pipeline.providers": ("Provider", "Budget", "Breaker", "report"),
     "statemachine_pipeline.adapters.fallback": ("first_of",),
+    "statemachine_pipeline.observability.outbound": ("correlation_headers",),
+    "statemachine_pipeline.observability.logs": ("configure_logging",),
     "statemachine_pipeline.pipeline": ("Pipeline",),
     "statemachine_pipeline.errors": ("PipelineError",),
 }
@@ -109,8 +113,10 @@ __all__ = [  # noqa: RUF022 - in story order
     "Breaker",
     "report",
     "first_of",
+    "correlation_headers",
     "Pipeline",
     "Incoming",
+    "configure_logging",
     "PipelineError",
 ]
 

@@ -32,6 +32,10 @@ class Limits:
     tokens: int = 300_000
     tokens_per_input: int = 8_192
 
+    def used(self, inputs: int, tokens: int) -> float:
+        """Return which share of a request is full, by texts or tokens, whichever is nearer."""
+        return max(inputs / self.inputs, tokens / self.tokens)
+
     def __post_init__(self) -> None:
         if min(self.inputs, self.tokens, self.tokens_per_input) < 1:
             raise ValueError(f"limits must be above zero, got {self}")

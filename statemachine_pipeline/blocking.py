@@ -56,6 +56,7 @@ class Blocking:
         priority: int = 0,
         not_before: datetime | None = None,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Submitted:
         """Hand over a document; see ``Pipeline.submit``.
 
@@ -76,6 +77,7 @@ class Blocking:
             priority=priority,
             not_before=not_before,
             correlation_id=correlation_id,
+            traceparent=traceparent,
         )
         submission = prepare(incoming, tenant)
         with borrowing(connection, writes=True) as borrowed:

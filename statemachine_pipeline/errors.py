@@ -76,6 +76,13 @@ class PauseRefused(PipelineError):
         super().__init__(f"cannot pause or resume: {found}; {advice}")
 
 
+class PruneRefused(PipelineError):
+    """Documents cannot be removed as it was asked for; nothing was."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"cannot prune: {found}; {advice}")
+
+
 class DocumentNotFound(PipelineError):
     """No document has this id."""
 
@@ -151,6 +158,14 @@ class StatesUnmapped(PipelineError):
             f"succeed them, `statemachine-pipeline migrate {options}`, or bring the documents to "
             "other states with the code that knows these"
         )
+
+
+class RoleRefused(PipelineError):
+    """A role cannot be given just what work with the pipeline needs; nothing was changed."""
+
+    def __init__(self, role: str, found: str, advice: str) -> None:
+        self.role = role
+        super().__init__(f"cannot prepare role {role!r}: {found}; {advice}")
 
 
 class EmbedderMismatch(PipelineError):

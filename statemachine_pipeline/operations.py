@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
-
-from statemachine_pipeline.database.arrivals import next_batch
-from statemachine_pipeline.database.timeouts import commits_by_itself
+from statemachine_pipeline.database.arrivals import each, next_batch
+from statemachine_pipeline.database.sessions import connection_of
 from statemachine_pipeline.errors import PipelineError, SourceRefused
 from statemachine_pipeline.graph import REQUEUE
 from statemachine_pipeline.letters import Matching
-from statemachine_pipeline.records import Incoming, Refused
+from statemachine_pipeline.records import Refused
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
         Awaitable,
         Callable,
+        Collection,
         Iterable,
-        Iterator,
         Mapping,
         Sequence,
     )
     from datetime import datetime
     from pathlib import Path
     from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from statemachine_pipeline.database.describing import Describing
     from statemachine_pipeline.database.documents import Documents, Submission
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.objects import Objects
     from statemachine_pipeline.database.pauses import Pauses
     from statemachine_pipeline.database.providers import Providers, ProviderStanding
+    from statemachine_pipeline.database.pruning import Pruning
+    from statemachine_pipeline.database.sessions import Session
     from statemachine_pipeline.events import Event
     from statemachine_pipeline.letters import DeadLetter, DeadLetterGroup
     from statemachine_pipeline.obstacles import Pause
-    from statemachine_pipeline.records import Applied, Submitted
-
-Session: TypeAlias = AsyncSession | async_scoped_session[AsyncSession] | AsyncConnection
+    from statemachine_pipeline.oversight.oversight import Oversight
+    from statemachine_pipeline.pruning import Pruned
+    from statemachine_pipeline.records import Applied, Incoming, Submitted
 
 
 class Operations:
@@ -57,6 +59,11 @@ class Operations:
         objects: Where the bytes go, if not into the database.
         store_limit_bytes: What that store takes of one document.
         providers: The services that stages ask.
+        oversight: Looks at the whole.
+        pruning: Removes documents and their histories.
+
+    Attributes:
+        oversight: Questions about the pipeline as a whole.
     """
 
     def __init__(
@@ -70,10 +77,12 @@ class Operations:
         objects: Objects | None,
         store_limit_bytes: int | None,
         providers: Providers,
+        oversight: Oversight,
+        pruning: Pruning,
     ) -> None:
         self._documents, self._describing, self._feed = documents, describing, feed
         self._letters, self._pauses, self._ready = letters, pauses, ready
-        self._providers = providers
+        self._providers, self.oversight, self._pruning = providers, oversight, pruning
         self._objects, self._store_limit_bytes = objects, store_limit_bytes
 
     async def submit_many(
@@ -105,7 +114,7 @@ class Operations:
         connection = await connection_of(session)
         if connection is None:
             await self._ready()
-        incoming = _each(items)
+        incoming = each(items)
         answers: list[Submitted | Refused] = []
         limit = self._store_limit_bytes
         while batch := await asyncio.to_thread(next_batch, incoming, tenant, limit):
@@ -246,7 +255,9 @@ class Operations:
             REQUEUE, documents, state=None, tenant=None, by=by, reason=reason, dry_run=dry_run
         )
 
-    async def sweep(self, *, older_than: timedelta = timedelta(hours=24)) -> int:
+    async def sweep(
+        self, *, older_than: timedelta = timedelta(hours=24), dry_run: bool = False
+    ) -> int:
         """Erase objects that no document refers to, and return how many.
 
         They are what rolled-back transactions, revisions and crashes leave behind in the object
@@ -255,6 +266,7 @@ class Operations:
 
         Args:
             older_than: Only those whose bytes nobody submitted for so long.
+            dry_run: Only count them.
 
         Raises:
             PipelineError: This pipeline has no object store, or it did not answer.
@@ -262,7 +274,33 @@ class Operations:
         await self._ready()
         if self._objects is None:
             raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
-        return await self._objects.sweep(older_than)
+        return await self._objects.sweep(older_than, dry_run=dry_run)
+
+    async def prune(
+        self,
+        *,
+        older_than: timedelta,
+        states: Collection[str] = (),
+        tenant: str | None = None,
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Remove documents for good that rest and are not complete, each with its whole history.
+
+        Batches of 500 commit by themselves. What others need is left, and named with the reason.
+
+        Args:
+            older_than: How long they have rested at least.
+            states: Where; by default dead letters, cancelled, deleted and duplicates.
+            tenant: Only this tenant's.
+            limit: Most documents.
+            dry_run: Only say what would be done.
+
+        Raises:
+            PruneRefused: A state is not among those, or the tables belong to another role.
+        """
+        await self._ready()
+        return await self._pruning.prune(older_than, states, tenant, limit, dry_run=dry_run)
 
     async def pause(
         self,
@@ -376,33 +414,3 @@ class Operations:
                 after = event.cursor
             if not page:
                 await asyncio.sleep(poll.total_seconds())
-
-
-def _each(items: Iterable[Incoming | str | Path | bytes]) -> Iterator[Incoming]:
-    if isinstance(items, str | bytes):
-        raise TypeError("submit_many wants several documents; for one there is submit")
-    return (one if isinstance(one, Incoming) else Incoming(one) for one in items)
-
-
-async def connection_of(session: Session | None) -> AsyncConnection | None:
-    """Return the connection that a session works on.
-
-    Raises:
-        TypeError: It is not one of SQLAlchemy's asynchronous ones.
-        PipelineError: It is in autocommit.
-    """
-    if isinstance(session, AsyncSession | async_scoped_session):
-        session = await session.connection()
-    if session is None:
-        return None
-    if isinstance(session, AsyncConnection):
-        if await commits_by_itself(session):
-            raise PipelineError(
-                "this connection commits every statement by itself, and a document is written by "
-                "several; give one without AUTOCOMMIT, or the AsyncSession"
-            )
-        return session
-    raise TypeError(
-        f"session= wants an AsyncSession or AsyncConnection, got a {type(session).__name__}; "
-        "on a synchronous one use pipeline.blocking"
-    )

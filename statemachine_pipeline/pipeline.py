@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline.adapters.blobs import ObjectBlobs
-from statemachine_pipeline.adapters.questions import embed_question
 from statemachine_pipeline.adapters.shipped import stages_of
 from statemachine_pipeline.blobs import Blobs
 from statemachine_pipeline.blocking import Blocking
@@ -20,32 +19,35 @@ from statemachine_pipeline.database.describing import Describing
 from statemachine_pipeline.database.documents import Documents
 from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.filters import Scope, check_search
+from statemachine_pipeline.database.inspection import Inspection
 from statemachine_pipeline.database.letters import DeadLetters
-from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.objects import Objects
 from statemachine_pipeline.database.pauses import Pauses
 from statemachine_pipeline.database.providers import Providers
-from statemachine_pipeline.database.ranking import reordered
+from statemachine_pipeline.database.pruning import Pruning
 from statemachine_pipeline.database.reader import ContentReader
-from statemachine_pipeline.database.search import CANDIDATES, Near, Passages
+from statemachine_pipeline.database.sessions import connection_of
 from statemachine_pipeline.database.store import Store
+from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.timeouts import (
     BoundedEngine,
     Timeouts,
     connecting,
-    unbounded,
 )
 from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesUnmapped
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
-from statemachine_pipeline.operations import Operations, connection_of
+from statemachine_pipeline.observability.metrics import Metrics
+from statemachine_pipeline.operations import Operations
+from statemachine_pipeline.oversight.health import Checkup
+from statemachine_pipeline.oversight.oversight import Oversight
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.loop import Runner
-from statemachine_pipeline.stages import Stages, by_hand
+from statemachine_pipeline.searching import Searching
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -54,9 +56,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.sessions import Session
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.hooks import Rerank
-    from statemachine_pipeline.operations import Session
     from statemachine_pipeline.records import (
         Applied,
         Document,
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
         Submitted,
         Transition,
     )
-    from statemachine_pipeline.stages import Bound
+    from statemachine_pipeline.stages import Stages
 
 EMBEDDED = "embedded"
 RUNS_ON = "psycopg"
@@ -90,6 +92,10 @@ class Pipeline:
             process of the pipeline needs it, and a prefix belongs to one pipeline.
         timeouts: How long to wait for the database.
 
+    Attributes:
+        schema: The PostgreSQL schema.
+        metrics: What this process counts of its runners' work.
+
     Raises:
         DefinitionError: A trigger has no hook, a hook does not fit, or ``blobs`` is no store.
         MissingExtra: ``blobs`` needs obstore, and it is not installed.
@@ -107,12 +113,14 @@ class Pipeline:
         timeouts: Timeouts | None = None,
     ) -> None:
         migrations.quoted(schema)
-        self.schema = schema
+        self.schema, self.metrics = schema, Metrics()
         self._tables = tables(schema)
         self._database, self._directory = database, directory
         self._own_engine = not isinstance(database, AsyncEngine)
         self._timeouts = timeouts or Timeouts()
-        self._engine = self._bounded(database) if isinstance(database, AsyncEngine) else None
+        self._engine: AsyncEngine | None = None
+        if isinstance(database, AsyncEngine):
+            self._engine = BoundedEngine(database, self._timeouts)
         self._server: Any = None
         self._checked = False
         self._blobs = blobs if blobs is None or isinstance(blobs, Blobs) else ObjectBlobs(blobs)
@@ -211,48 +219,60 @@ class Pipeline:
     @property
     def operations(self) -> Operations:
         """What is needed less often: many documents at once, dead letters, events, pauses."""
-        feed = Feed(self.engine, self._tables, self.graph)
-        describing = Describing(self.engine, self._tables)
+        engine, t, stages = at = self.engine, self._tables, self.stages
+        checkup = Checkup(*at, self._ready_to_run, self._blobs, self._server)
         return Operations(
             self._documents(),
-            describing,
-            feed,
-            DeadLetters(self.engine, self._tables, self.stages),
+            Describing(engine, t),
+            Feed(engine, t, self.graph),
+            DeadLetters(engine, t, stages),
             self._pauses,
             self._ready,
             self._objects,
             self._store_limit_bytes,
-            Providers(self.engine, self._tables),
+            Providers(engine, t),
+            Oversight(engine, t, stages, self._ready, self._blobs, checkup),
+            Pruning(engine, t, stages.graph),
         )
 
     @property
     def withdrawals(self) -> Withdrawals:
         """Documents that still have to go from stores outside the database."""
-        reader = ContentReader(self.engine, self._tables)
-        return Withdrawals(self.engine, self._tables, reader)
+        engine, t = self.engine, self._tables
+        return Withdrawals(engine, t, ContentReader(engine, t))
 
     async def migrate(
-        self, states: Mapping[str, str] = migrations.NO_STATES, *, dry_run: bool = False
+        self,
+        states: Mapping[str, str] = migrations.NO_STATES,
+        *,
+        app_role: str | None = None,
+        dry_run: bool = False,
     ) -> str:
         """Create or update the tables and register the lifecycle; say what was done.
 
         Documents in a state that the class does not know move to the one that ``states`` names and
         are tried there anew; what was made of them stays. Lifecycles that know a state which was
         left are retired: their workers lose what they hold, and end. Documents move in batches of
-        500 that commit by themselves; the same call again goes on after an error.
+        500 that commit by themselves; the same call again goes on after an error. Vector indexes
+        that are worth it are made, unless a worker makes them now.
 
         Args:
             states: Old states, each with its successor; both working, or both ends.
+            app_role: A role that gets what workers and applications need, and keeps no other right.
             dry_run: Only say how many documents would move.
 
         Raises:
             DefinitionError: Such a move is not wanted or not possible; nothing was changed.
+            RoleRefused: The role is not there, or may change histories; nothing was changed.
             StatesUnmapped: Documents stand in other states that the class does not know; nothing
                 was changed, unless a worker brought them there meanwhile.
         """
-        return await migrations.bring(
-            unbounded(self.engine), self.schema, self.stages, states, dry_run=dry_run
+        said = await migrations.bring(
+            self.engine, self.schema, self.stages, states, app_role, dry_run=dry_run
         )
+        if not dry_run:
+            await self._searching.build_indexes()
+        return said
 
     async def submit(
         self,
@@ -265,6 +285,7 @@ class Pipeline:
         priority: int = 0,
         not_before: datetime | None = None,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
         session: Session | None = None,
     ) -> Submitted:
         """Hand over a document; the same source again is recognised.
@@ -278,13 +299,16 @@ class Pipeline:
             metadata: JSON values to keep beside it; on the document in claims and hits too.
             priority: Smaller is taken first among its tenant's, at every stage; -32768 to 32767.
             not_before: No worker takes it before this time, which has a time zone.
-            correlation_id: On every history row; made up when None.
+            correlation_id: On every history row, line of the log and request to a provider; made up
+                when None.
+            traceparent: W3C trace context in which it is submitted, as the header came: on lines
+                of the log as ``trace_id``, and on requests to providers.
             session: A session or connection of yours: the document, bytes included, commits or
                 vanishes with it. With ``blobs`` the upload comes first: submit, then do the rest.
 
         Raises:
-            SourceRefused: It cannot be read or stored, or its source is a child's; nothing was
-                written.
+            SourceRefused: It cannot be read or stored, its source is a child's, or ``traceparent``
+                is none; nothing was written.
             PipelineError: Database or object store cannot be used; no document was written.
         """
         incoming = Incoming(
@@ -295,6 +319,7 @@ class Pipeline:
             priority=priority,
             not_before=not_before,
             correlation_id=correlation_id,
+            traceparent=traceparent,
         )
         submission = await asyncio.to_thread(prepare, incoming, tenant, self._store_limit_bytes)
         connection = await connection_of(session)
@@ -463,21 +488,8 @@ class Pipeline:
         """
         check_search(text, limit, mode)
         scope = Scope(tenant=tenant, where=where or {}, groups=groups, documents=documents)
-        near = None
         await self._ready()
-        if mode != "text":
-            bound = self._embedder
-            vector = await embed_question(bound, text)
-            near = Near(vector=vector, embedder=bound.fingerprint)
-        hits = await Passages(self.engine, self._tables).search(
-            scope,
-            near=near,
-            text=None if mode == "vector" else text,
-            limit=limit if rerank is None else max(limit, CANDIDATES),
-        )
-        if rerank is None or not hits:
-            return hits
-        return reordered(hits, await rerank(text, hits))[:limit]
+        return await self._searching.search(text, scope, limit=limit, mode=mode, rerank=rerank)
 
     def runner(
         self,
@@ -526,6 +538,7 @@ class Pipeline:
             drain=drain,
             liveness=alive,
             documents=documents,
+            metrics=self.metrics,
         )
 
     async def _open(self) -> None:
@@ -537,33 +550,21 @@ class Pipeline:
             if self._stages is not None:
                 # Who migrates with `states` next has to get in; anybody else is refused later.
                 with contextlib.suppress(StatesUnmapped):
-                    await self.migrate()
+                    await migrations.bring(self.engine, self.schema, self.stages)
         elif self._engine is None:
             self._engine = self._made(str(self._database))
         if self._stages is None:
-            with answering("reading the lifecycle"):
-                async with self.engine.connect() as connection:
-                    stored = await connection.run_sync(migrations.newest, self.schema)
-            hooks = dict.fromkeys(stored.graph.forward_triggers())
-            hooks |= dict.fromkeys(stored.by_hand, by_hand)
-            self._stages = Stages(stored.graph, hooks, earned=stored.earned)
+            self._stages = await stored_stages(self.engine, self.schema)
             self._checked = True
 
     def _made(self, url: str) -> AsyncEngine:
-        return self._bounded(create_async_engine(**connecting(url, self._timeouts)))
-
-    def _bounded(self, engine: AsyncEngine) -> AsyncEngine:
-        return BoundedEngine(engine, self._timeouts)
+        return BoundedEngine(create_async_engine(**connecting(url, self._timeouts)), self._timeouts)
 
     async def _ready(self) -> None:
         """Check once that the database was migrated to this lifecycle."""
         if self._checked:
             return
-        with answering("checking the schema"):
-            async with self.engine.connect() as connection:
-                await connection.run_sync(
-                    migrations.check, self.schema, self.graph, self.stages.kept_by_hand
-                )
+        await Inspection(self.engine, self._tables).check_schema(self.stages)
         self._checked = True
 
     async def _ready_to_run(self) -> None:
@@ -573,29 +574,19 @@ class Pipeline:
         """
         self._checked = False
         await self._ready()
-        for bound in self._embedders:
-            await Passages(self.engine, self._tables).check(bound)
+        await self._searching.check()
 
     @property
     def _store_limit_bytes(self) -> int | None:
         return None if self._blobs is None else self._blobs.limit_bytes
 
     async def _after_load(self) -> Mapping[str, int]:
-        for bound in self._embedders:
-            await Passages(self.engine, self._tables).build_index(bound.fingerprint)
+        await self._searching.build_indexes()
         return await self.counts()
 
     @property
-    def _embedders(self) -> list[Bound]:
-        return [bound for bound in self.stages if bound.stage.kind == "embedder"]
-
-    @property
-    def _embedder(self) -> Bound:
-        for bound in self._embedders:
-            return bound
-        raise DefinitionError(
-            f"{self.graph.name}: no stage has an embedder; only mode='text' can search"
-        )
+    def _searching(self) -> Searching:
+        return Searching(self.engine, self._tables, self.stages)
 
     @property
     def _pauses(self) -> Pauses:
@@ -606,5 +597,4 @@ class Pipeline:
 
     @property
     def _objects(self) -> Objects | None:
-        blobs = self._blobs
-        return None if blobs is None else Objects(self.engine, self._tables, blobs)
+        return None if self._blobs is None else Objects(self.engine, self._tables, self._blobs)

@@ -148,6 +148,7 @@ class Document:
         last_error: Why the document last failed or was retried; None after success.
         parent_id: The document it was found in; None for one that was submitted.
         depth: How many documents it lies in: 0 for one that was submitted.
+        traceparent: W3C trace context in which it, or what it was found in, was submitted.
         children: How many documents each stage found in it when it last ran; empty if none did.
     """
 
@@ -174,6 +175,7 @@ class Document:
     updated_at: datetime
     parent_id: UUID | None = None
     depth: int = 0
+    traceparent: str | None = None
     children: Mapping[str, int] = dataclasses.field(default_factory=_empty)
 
 
@@ -188,6 +190,8 @@ class Transition:
         worker: Id of the worker that settled it; None for people and for ``submit``.
         by: Who asked, when no worker did.
         run_seconds: How long the hook ran.
+        tokens: What requests of this attempt, and of those given back before it, were charged for,
+            as the provider counted them, else as estimated; None for nothing.
         error: Code of the failure, for ``retry`` and ``fail``.
     """
 
@@ -208,6 +212,7 @@ class Transition:
     run_seconds: float | None
     error: str | None
     at: datetime
+    tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -433,6 +438,7 @@ class Incoming:
     priority: int = 0
     not_before: datetime | None = None
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ much. Nothing here knows where a text goes.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -33,32 +34,51 @@ _NAMES: Final = (
 _VALUE: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"'&,;)}\]]+)"""
 _SCHEMES: Final = r"(?:basic|bearer|digest|token|apikey|negotiate)"
 
-_SECRETS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+_SECRET_NAME: Final = re.compile(rf"(?i)[\w.-]*?(?:{_NAMES}|authorization|jwt)")
+
+# Each with words of which one stands, folded, in whatever the pattern matches: most texts have none
+# of them, and to look for these costs a thirtieth.
+_SECRETS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     (
+        ("-----begin",),
         re.compile(
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
             re.DOTALL,
         ),
         MASK,
     ),
-    # Greedy: a password may hold an @, but no slash.
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,200}:)[^\s/]{1,400}@"), rf"\1{MASK}@"),
-    (re.compile(r"(?i)\b(https?://)[^\s/:@]{1,400}@"), rf"\1{MASK}@"),
+    (  # Greedy: a password may hold an @, but no slash.
+        ("://",),
+        re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,200}:)[^\s/]{1,400}@"),
+        rf"\1{MASK}@",
+    ),
+    (("://",), re.compile(r"(?i)\b(https?://)[^\s/:@]{1,400}@"), rf"\1{MASK}@"),
     # A header's value ends at its quote or its line: some schemes have many parts.
     (
+        ("authorization",),
         re.compile(
             rf"(?i)\b((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?{_SCHEMES}?)[^\r\n\"']+"
         ),
         rf"\1 {MASK}",
     ),
-    (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=*-]{6,}"), rf"\1{MASK}"),
-    (re.compile(r"(?i)\b(basic\s+)(?=[a-z]*[0-9=+/])[\w+/=-]{6,}"), rf"\1{MASK}"),
+    (("bearer",), re.compile(r"(?i)\b(bearer\s+)[\w.~+/=*-]{6,}"), rf"\1{MASK}"),
     (
+        ("basic",),
+        re.compile(r"(?i)\b(basic\s+)(?=[a-z]*[0-9=+/])[\w+/=-]{6,}"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("pass", "pwd", "secret", "token", "key", "sig", "credential", "cookie"),
         re.compile(rf"(?i)(?<![\w-])([\w-]{{0,40}}?(?:{_NAMES})[\"']?\s*[:=]\s*){_VALUE}"),
         rf"\1{MASK}",
     ),
-    (re.compile(r"(?i)([?&](?:key|code|auth|jwt)=)[^\s&\"']+"), rf"\1{MASK}"),
     (
+        ("key=", "code=", "auth=", "jwt="),
+        re.compile(r"(?i)([?&](?:key|code|auth|jwt)=)[^\s&\"']+"),
+        rf"\1{MASK}",
+    ),
+    (
+        ("sk-", "pk-", "rk-", "gh", "glpat-", "xox", "akia", "asia", "aiza", "hf_", "eyj"),
         re.compile(
             r"\b(?:sk|pk|rk)-[\w*-]{8,}|\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}"
             r"|\bxox[a-z]-[\w-]{10,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bhf_\w{16,}"
@@ -79,9 +99,23 @@ def redacted(text: str) -> str:
     >>> redacted("postgresql://ann:s3cret@db/main refused; api_key=abc123, tokens=512")
     'postgresql://ann:***@db/main refused; api_key=***, tokens=512'
     """
-    for pattern, masked in _SECRETS:
-        text = pattern.sub(masked, text)
+    folded = text.casefold()
+    for hints, pattern, masked in _SECRETS:
+        for hint in hints:
+            if hint in folded:
+                text = pattern.sub(masked, text)
+                break
     return text
+
+
+@functools.lru_cache(maxsize=1_000)
+def is_secret_name(name: str) -> bool:
+    """Tell whether what has this name is a secret, whatever it looks like.
+
+    >>> is_secret_name("openai_api_key"), is_secret_name("tokens")
+    (True, False)
+    """
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def message_of(error: BaseException) -> str:
@@ -121,10 +155,10 @@ def frames(error: BaseException) -> str:
     variables nor lines of source. Frames outside the hook, of this package's runner, are left out.
     Causes and members of a group follow, the exception itself comes first.
     """
-    return "\n".join(line for one in _chain(error) for line in _told(one))
+    return "\n".join(line for one in chain(error) for line in _told(one))
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def chain(error: BaseException) -> list[BaseException]:
     """List an exception, what it was raised from or during, and what it groups."""
     found: list[BaseException] = []
     waiting: list[BaseException] = [error]

@@ -12,7 +12,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIXTURES = ["fix_postgres", "fix_blobs", "fix_embedding_server", "fix_proxy", "fix_pgbouncer"]
+FIXTURES = [
+    *("fix_postgres", "fix_blobs", "fix_embedding_server", "fix_proxy", "fix_pgbouncer"),
+    "fix_logs",
+]
 # Pytest finds the package's own plugin by its entry point, unless the package was installed for
 # development before it had one.
 INSTALLED = entry_points(group="pytest11", name="statemachine_pipeline")

@@ -29,7 +29,7 @@ from statemachine_pipeline.records import (
     Validated,
     sha256_hex,
 )
-from statemachine_pipeline.runner.drive import Drive
+from statemachine_pipeline.runner.proposing import Proposer
 from statemachine_pipeline.stages import Bound, Stage
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Hand:
             patience=PATIENCE,
         )
         # Proposals are those of the runner; nothing is performed or settled by it.
-        self._drive = Drive(self.store, self.stages, None, None, None)  # type: ignore[arg-type]
+        self.proposer = Proposer(self.store, self.stages)
 
     async def claim(
         self, *triggers: str, slots: int = 100, alone: bool = False, turns: Turns | None = None
@@ -236,13 +236,13 @@ class Hand:
         done = await bound.stage.hook(claim)
         done = done if isinstance(done, Done) else Done(done)
         outcome = Succeeded(product=done.product, children=done.children, reported=done.reported)
-        facts = await self._drive._facts_with_key(claim, bound, outcome)
-        return self._drive._propose(claim, bound, outcome, facts, frozenset(admitted), 0.0)
+        facts = await self.proposer.facts_with_key(claim, bound, outcome)
+        return self.proposer.propose(claim, bound, outcome, facts, frozenset(admitted), 0.0)
 
     def propose(self, claim: Claim, bound: Bound, outcome: Outcome) -> Proposal:
         """Return an outcome, ready to be settled; with no delay after a failure."""
-        facts = self._drive._facts(claim, bound)
-        made = self._drive._propose(claim, bound, outcome, facts, frozenset(), 0.0)
+        facts = self.proposer.facts(claim, bound)
+        made = self.proposer.propose(claim, bound, outcome, facts, frozenset(), 0.0)
 
         def decide(seen: Facts) -> Decision:
             return dataclasses.replace(made.decide(seen), after=timedelta(0))
@@ -255,9 +255,10 @@ class Hand:
 
     async def rescue(self, silent: float = 3600, grace: float = 3600) -> int:
         """Look for claims of the dead and of those past their deadline."""
-        return await self.store.rescue(
+        found = await self.store.rescue(
             self.worker, silent=timedelta(seconds=silent), grace=timedelta(seconds=grace)
         )
+        return len(found)
 
 
 async def hand(pipeline: Pipeline) -> Hand:

@@ -207,6 +207,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("correlation_id", sa.Text(), nullable=False),
         sa.Column("run_seconds", sa.Double(), nullable=True),
+        sa.Column("tokens", sa.BigInteger(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column(
             "at",
@@ -240,6 +241,13 @@ def upgrade() -> None:
         comment="History: one row per edge taken, never changed; a path of the graph",
     )
     op.create_index(op.f("transition_xact_idx"), "transition", ["xact"], unique=False)
+    op.create_index(
+        "transition_spent_idx",
+        "transition",
+        ["at"],
+        unique=False,
+        postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+    )
     op.create_table(
         "worker",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -259,6 +267,8 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
+        sa.Column("settled", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column(
             "serves",
@@ -292,6 +302,7 @@ def upgrade() -> None:
         sa.Column("chunk_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("vector_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("correlation_id", sa.Text(), nullable=False),
+        sa.Column("traceparent", sa.Text(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column(
             "metadata",
@@ -658,6 +669,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("crashes", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("alone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), server_default=sa.text("'0'"), nullable=False),
         sa.Column("worker", sa.BigInteger(), nullable=True),
         sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -769,6 +781,11 @@ def downgrade() -> None:
     op.drop_index(op.f("document_created_at_id_idx"), table_name="document")
     op.drop_table("document")
     op.drop_table("worker")
+    op.drop_index(
+        "transition_spent_idx",
+        table_name="transition",
+        postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+    )
     op.drop_index(op.f("transition_xact_idx"), table_name="transition")
     op.drop_table("transition")
     op.drop_table("restore")
@@ -779,7 +796,13 @@ def downgrade() -> None:
     op.drop_table("breaker")
     op.drop_table("lifecycle")
     op.drop_table("embedder")
-    for function in ("refuse_change", "refuse_delete_of_kept_history", "refuse_history_ahead"):
+    for function in (
+        "refuse_change",
+        "refuse_delete_of_kept_history",
+        "refuse_delete_of_part_of_history",
+        "refuse_history_left_behind",
+        "refuse_history_ahead",
+    ):
         op.execute(f"DROP FUNCTION {function}")
     op.execute(sa.schema.DropSequence(sa.Sequence("claim_seq")))
 

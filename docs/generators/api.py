@@ -9,15 +9,21 @@ from generators.docstrings import PACKAGE, described, first_line, member, packag
 
 HANDED_OUT = (
     *("operations", "blocking", "events", "records", "letters", "hooks", "stages"),
-    *("failures", "retry", "blobs"),
+    *("failures", "retry", "blobs", "pruning", "observability.metrics"),
+    *("oversight.oversight", "oversight.status", "oversight.probes"),
+    *("oversight.doctor", "oversight.workers"),
+    *("oversight.top", "oversight.bottleneck"),
+    *("database.load", "database.listings", "database.usage"),
 )
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"
 TESTING = "testing"
 _INTERNAL = {
+    "statemachine_pipeline.database.listings.Listings",
     "statemachine_pipeline.events.Place",
     "statemachine_pipeline.failures.Verdict",
     "statemachine_pipeline.letters.Matching",
+    "statemachine_pipeline.pruning.Ties",
 }
 _SILENT = {"__init__", "__aenter__", "__aexit__"}
 

@@ -14,6 +14,8 @@ VARIABLES = {
     "SMP_SCHEMA": "The PostgreSQL schema, for the command line; `smp` without it.",
     "SMP_APP": "`module:pipeline`, your own Pipeline for the command line.",
     "SMP_BLOBS": "Where bytes are kept, for the command line: `s3://bucket/prefix` and the like.",
+    "SMP_LOG_FORMAT": "How a worker of the command line logs: `text` or `json`.",
+    "SMP_LOG_LEVEL": "The lowest level that it logs: `DEBUG`, `INFO`, `WARNING` or `ERROR`.",
     "SMP_PG_USER": "The account under which root runs the embedded server.",
     "SMP_PG_BIN": "A folder of PostgreSQL programs to use instead of the wheel's.",
     "SMP_TEST_DATABASE": "The server of the pytest plugin; an embedded one without it.",
@@ -36,6 +38,7 @@ SETTINGS = (
     "failures.FailureRule",
     "runner.heartbeat.Liveness",
     "database.timeouts.Timeouts",
+    "oversight.probes.Patience",
     "adapters.reading.Reading",
 )
 _NAME = re.compile(r"(?:SMP|PG|PGCONNECT|LD)_[A-Z_]+|DATABASE_URL")

@@ -21,6 +21,7 @@ from statemachine_pipeline.adapters.connections import Connections
 from statemachine_pipeline.adapters.embedding_apis import APIS
 from statemachine_pipeline.batching import Limits, estimated_tokens
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry, StageFault
+from statemachine_pipeline.observability.outbound import correlation_headers
 from statemachine_pipeline.providers import report
 from statemachine_pipeline.waits import asked_wait
 
@@ -82,6 +83,8 @@ class OpenAIEmbedder:
       refuses that too, the stage is at fault.
     * A text is never cut short in silence: one that is over the model's limit is rejected.
 
+    Each request says for which documents it is made: ``X-Correlation-ID`` and ``traceparent``.
+
     It keeps its connections as long as it is entered (``async with``), which a runner does; it may
     be entered more than once.
 
@@ -104,7 +107,8 @@ class OpenAIEmbedder:
             default it is the service that finds out which text is too long.
 
     Raises:
-        ValueError: ``base_url`` is no address, or holds a password; a number is not above zero.
+        ValueError: ``base_url`` is no address, or holds a password or a query; a number is not
+            above zero.
 
     Attributes:
         limits: What goes into one request.
@@ -279,8 +283,9 @@ class OpenAIEmbedder:
             raise Retry(f"{place} could not be reached, or broke off: {name}") from None
 
     def _headers(self) -> dict[str, str]:
+        headers = correlation_headers()
         if self._key_name is None:
-            return {}
+            return headers
         key = os.environ.get(self._key_name, "").strip()
         if not key:
             raise StageFault(
@@ -290,7 +295,7 @@ class OpenAIEmbedder:
         if not (key.isascii() and key.isprintable()):
             # httpx would quote it in its complaint.
             raise StageFault(f"{self._key_name} holds characters that no key has")
-        return {"Authorization": f"Bearer {key}"}
+        return headers | {"Authorization": f"Bearer {key}"}
 
     def _signal(self, response: httpx.Response) -> Exception:
         """Return what an answer other than 200 means."""
@@ -336,8 +341,9 @@ def _counted(answer: Any) -> int | None:
 
 def _address(base_url: str, path: str) -> httpx.URL:
     url = httpx.URL(base_url.rstrip("/") + path)
+    if url.userinfo or url.query or url.fragment:  # before any of it is shown
+        told = "put a key into a variable and name it by key_name"
+        raise ValueError(f"base_url must hold no password and nothing after a ? or #; {told}")
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError(f"base_url must be an address like http://host:port, got {url}")
-    if url.userinfo:
-        raise ValueError("base_url must hold no password; put it into a variable and name it")
     return url

@@ -20,6 +20,8 @@ USAGE: Final = 2
 NOT_FOUND: Final = 3
 REFUSED: Final = 4
 UNREACHABLE: Final = 5
+TIMED_OUT: Final = 124
+"""As timeout(1) has it."""
 SIGNALLED: Final = 128
 """Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
 INTERRUPTED: Final = 130
@@ -30,9 +32,11 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.EmbeddedServerError, UNREACHABLE),
     (errors.DocumentNotFound, NOT_FOUND),
     (errors.TransitionRefused, REFUSED),
+    (errors.PruneRefused, REFUSED),
     (errors.DefinitionError, USAGE),
     (errors.SearchRefused, USAGE),
     (errors.PauseRefused, USAGE),
+    (errors.RoleRefused, USAGE),
     (errors.PipelineError, FAILED),
 )
 

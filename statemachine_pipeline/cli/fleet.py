@@ -28,10 +28,9 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)
 SOON_SECONDS = 30.0
 
 
-def command(triggers: str | None, drain_seconds: float) -> list[str]:
+def command(options: Sequence[str]) -> list[str]:
     """Return what starts one worker; its seat is added."""
-    words = [sys.executable, "-m", "statemachine_pipeline", "worker", "--drain", str(drain_seconds)]
-    return words if triggers is None else [*words, "--triggers", triggers]
+    return [sys.executable, "-m", "statemachine_pipeline", "worker", *options]
 
 
 def environment(target: Target) -> dict[str, str]:

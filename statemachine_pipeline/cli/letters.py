@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
-from statemachine_pipeline.cli.ending import OK, UsageError
+from statemachine_pipeline.cli.ending import OK
 from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.cli.times import time_of
 from statemachine_pipeline.letters import Matching
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from statemachine_pipeline.cli.opening import Target
-
-_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def matching(
@@ -28,22 +25,8 @@ def matching(
     Raises:
         UsageError: ``since`` is no time.
     """
-    when = None if since is None else _time(since, datetime.now(UTC))
+    when = None if since is None else time_of(since, datetime.now(UTC))
     return Matching(stage=stage, code=code, tenant=tenant, since=when)
-
-
-def _time(text: str, now: datetime) -> datetime:
-    """Read a time, in UTC unless it says another zone, or how long ago: ``90m``, ``2d``."""
-    ago = _AGO.fullmatch(text)
-    try:
-        if ago:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):  # before the year 1
-        raise UsageError(
-            f"--since {text!r} is no time; write 2026-01-31, 2026-01-31T08:00, or 90m, 12h, 2d"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 async def show(target: Target, which: Matching, *, limit: int, as_json: bool) -> int:

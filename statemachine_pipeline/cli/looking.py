@@ -1,4 +1,4 @@
-"""Verbs that only look: status, providers, list, show, search, graph."""
+"""Verbs that only look: status, providers, show, explain, search, graph."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.providers import Share
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.pipeline import Pipeline
-    from statemachine_pipeline.records import Document, Hit
-
-PAGE = 500
+    from statemachine_pipeline.records import Document, Explanation, Hit
 
 
 async def status(target: Target, *, tenant: str | None, as_json: bool) -> int:
@@ -87,44 +85,6 @@ def _left(share: Share | None) -> str:
     return "-" if share is None else f"{share.level:,.0f} of {share.limit:,.0f}"
 
 
-async def listing(
-    target: Target, *, state: str | None, tenant: str | None, limit: int, as_json: bool
-) -> int:
-    """Print documents in the order they came."""
-    async with opened(target, "stored") as pipeline:
-        if state is not None:
-            check_state(pipeline, state)
-        found: list[Document] = []
-        while len(found) <= limit:  # one more than wanted tells whether there are more
-            page = await pipeline.documents(
-                state=state,
-                tenant=tenant,
-                after=found[-1].id if found else None,
-                limit=min(PAGE, limit + 1 - len(found)),
-            )
-            found += page
-            if not page:
-                break
-    if as_json:
-        for document in found[:limit]:
-            output.emit(document)
-    else:
-        rows = [
-            (
-                one.id,
-                one.state,
-                one.chunk_count,
-                f"{one.updated_at:%Y-%m-%d %H:%M:%S}",
-                f"{one.name}: {one.last_error}" if one.last_error else one.name,
-            )
-            for one in found[:limit]
-        ]
-        output.table(("DOCUMENT", "STATE", "CHUNKS", "UPDATED (UTC)", "NAME"), rows, state=1)
-    if len(found) > limit:
-        output.say(f"there are more than these {limit}; --limit shows them")
-    return OK
-
-
 async def search(
     target: Target, text: str, *, where: Sequence[str], as_json: bool, **asked: Any
 ) -> int:
@@ -166,7 +126,27 @@ def _print_hit(number: int, hit: Hit) -> None:
     output.line()
 
 
-async def graph(target: Target, *, stored: bool, form: str) -> int:
+async def explain(target: Target, document: UUID, *, as_json: bool) -> int:
+    """Print in one sentence why a document stands where it stands."""
+    async with opened(target, "stored") as pipeline:
+        found = await pipeline.explain(document)
+    if as_json:
+        output.emit({"document": found.document} | _explained(found))
+    else:
+        output.line(output.plain(found.sentence))
+    return OK
+
+
+def _explained(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation without its document."""
+    explained: dict[str, Any] = output.jsonable(explanation)
+    del explained["document"]  # told beside it
+    for option, record in zip(explained["options"], explanation.options, strict=True):
+        option["is_open"] = record.is_open
+    return explained
+
+
+async def graph(target: Target, *, stored: bool, form: str, as_json: bool) -> int:
     """Print a lifecycle: the app's, the shipped one, or the one in the database."""
     found: Graph
     if stored:
@@ -176,7 +156,9 @@ async def graph(target: Target, *, stored: bool, form: str) -> int:
         found = load(name).graph
     else:
         found = DocumentLifecycle.graph
-    if form == "json":
+    if as_json:
+        output.emit(found.to_json())
+    elif form == "json":
         output.line(json.dumps(found.to_json(), indent=2))
     else:
         output.line(found.mermaid().rstrip())
@@ -206,17 +188,13 @@ async def show(target: Target, document: UUID, *, as_json: bool) -> int:
         graph = pipeline.graph
     steps = portrait.progress(graph, history)
     if as_json:
-        explained = output.jsonable(explanation)
-        del explained["document"]  # told beside it
-        for option, record in zip(explained["options"], explanation.options, strict=True):
-            option["is_open"] = record.is_open
         output.emit(
             {
                 "document": explanation.document,
                 "parent": _brief(parent) if parent else None,
                 "children": [_brief(child) for child in children],
                 "history": history,
-                "explanation": explained,
+                "explanation": _explained(explanation),
                 "progress": steps,
             }
         )

@@ -112,7 +112,9 @@ async def requeue(
     return REFUSED if applied.refused else OK
 
 
-async def migrate(target: Target, pairs: Sequence[str], *, dry_run: bool) -> int:
+async def migrate(
+    target: Target, pairs: Sequence[str], app_role: str | None, *, dry_run: bool, as_json: bool
+) -> int:
     """Create or update the tables, register the lifecycle, and move documents to new states."""
     states: dict[str, str] = {}
     for pair in pairs:
@@ -120,15 +122,25 @@ async def migrate(target: Target, pairs: Sequence[str], *, dry_run: bool) -> int
         if not (old and equals and new) or states.setdefault(old, new) != new:
             raise UsageError(f"--map wants OLD=NEW, each OLD once; got {', '.join(pairs)}")
     async with opened(target, "migrate") as pipeline:
-        output.line(output.plain(await pipeline.migrate(states, dry_run=dry_run)))
+        said = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
+        schema = pipeline.schema
+    if as_json:
+        output.emit({"schema": schema, "dry_run": dry_run, "said": said})
+    else:
+        output.line(output.plain(said))
     return OK
 
 
-async def sweep(target: Target, hours: float) -> int:
+async def sweep(target: Target, hours: float, *, dry_run: bool, as_json: bool) -> int:
     """Erase objects that no document refers to and nobody submitted for ``hours``."""
+    age = timedelta(hours=hours)
     async with opened(target, "stored") as pipeline:
-        erased = await pipeline.operations.sweep(older_than=timedelta(hours=hours))
-    output.line(f"erased {output.counted(erased, 'object')}")
+        erased = await pipeline.operations.sweep(older_than=age, dry_run=dry_run)
+    if as_json:
+        output.emit({"dry_run": dry_run, "erased": erased})
+    else:
+        would = "would erase" if dry_run else "erased"
+        output.line(f"{would} {output.counted(erased, 'object')}")
     return OK
 
 

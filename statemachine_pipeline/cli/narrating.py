@@ -1,48 +1,71 @@
-"""What the package logs, said by a worker's process: with the time, on stderr."""
+"""What a worker's process logs: as the command line asks, or else as its app has said."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import sys
-from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal
 
 from loguru import logger
 
-from statemachine_pipeline.cli.output import say
-from statemachine_pipeline.obstacles import TIME
-from statemachine_pipeline.redaction import frames
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.observability.interception import catch_strays
+from statemachine_pipeline.observability.logs import configure_logging
+from statemachine_pipeline.observability.noting import PACKAGE
+from statemachine_pipeline.observability.protection import protect
 
-if TYPE_CHECKING:
-    from loguru import Message
-
-PACKAGE: Final = "statemachine_pipeline"
 LOGURUS_OWN: Final = 0
 
+Format = Literal["text", "json"]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
-def narrate() -> None:
-    """Say from now on what the package logs: pauses, outages, providers that are down.
 
-    loguru's own handler would show the values of variables with an exception, text of documents
-    among them, so it is left everything but that. An app that has removed it has handlers of its
-    own: they get these messages, and nothing is said twice.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Narration:
+    """What the command line, or the environment, said about the log; None where it said nothing."""
+
+    format: Format | None = None
+    level: Level | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it said anything."""
+        return self.format is not None or self.level is not None
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment in which a worker is told the same."""
+        told = {"SMP_LOG_FORMAT": self.format, "SMP_LOG_LEVEL": self.level}
+        return {name: value for name, value in told.items() if value}
+
+
+def narrate(asked: Narration) -> None:
+    """Log on stderr from now on: pauses, outages, what becomes of documents.
+
+    An app that has removed loguru's own sink, or called ``configure_logging``, has said where its
+    lines go: unless the command line says otherwise, the package's go there too. As JSON, what the
+    verb says to people becomes lines of the log, so that stderr holds nothing else.
     """
-    with contextlib.suppress(ValueError):
-        logger.remove(LOGURUS_OWN)
-        logger.add(sys.stderr, filter=lambda record: not _is_ours(record["name"]))
-        logger.add(_tell, level="INFO", filter=lambda record: _is_ours(record["name"]), format="")
-    logger.enable(PACKAGE)
+    if not asked.is_asked:
+        try:
+            logger.remove(LOGURUS_OWN)
+        except ValueError:
+            logger.enable(PACKAGE)
+            return
+    is_for_people = asked.format != "json"
+    sink: Literal["stderr"] | _Voice = _Voice() if is_for_people else "stderr"
+    configure_logging(format=asked.format or "text", level=asked.level or "INFO", sink=sink)
+    catch_strays()
+    if not is_for_people:
+        output.say_through(logger.patch(protect).info)
 
 
-def _is_ours(module: str | None) -> bool:
-    return module is not None and module.partition(".")[0] == PACKAGE
+class _Voice:
+    """This process's stderr, which others share: each line begins with who speaks."""
 
+    def write(self, text: str, /) -> None:
+        said = "".join(output.speaker() + line for line in text.splitlines(keepends=True))
+        sys.stderr.write(said)
+        sys.stderr.flush()
 
-def _tell(message: Message) -> None:
-    record = message.record
-    say(f"{record['time'].astimezone(UTC):{TIME}}: {record['message']}")
-    error = record["exception"]
-    if error is not None and error.value is not None:
-        # Never what it says, which may quote a document.
-        for line in frames(error.value).splitlines():
-            say(f"  {line}")
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from statemachine_pipeline.cli.ending import Failed, UsageError
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.userapp import find_app, load
-from statemachine_pipeline.errors import DefinitionError, SchemaMissing
+from statemachine_pipeline.errors import DatabaseUnavailable, DefinitionError, SchemaMissing
 from statemachine_pipeline.lifecycle import DocumentLifecycle
 from statemachine_pipeline.pipeline import EMBEDDED, Pipeline
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = "5"
 """How long one try to connect may take; libpq's own answer would be minutes."""
 
-Need = Literal["stored", "hooks", "new", "migrate"]
+Need = Literal["stored", "hooks", "new", "migrate", "doctor"]
 """What a verb needs without an app: the stored graph, hooks, hooks and (embedded) tables made for
-them, or hooks without asking for tables."""
+them, hooks without asking for tables, or hooks without asking for a database that answers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,12 @@ async def _shipped(target: Target, need: Need, stack: contextlib.AsyncExitStack)
         from sqlalchemy.engine import make_url
 
         say(f"database: {_shown(make_url(url))}, schema {schema}")
-    if need in {"hooks", "new"}:
-        await _prepare(url, schema, creates=is_embedded and need == "new")
+    if need in {"hooks", "new", "doctor"}:
+        try:
+            await _prepare(url, schema, creates=is_embedded and need == "new")
+        except DatabaseUnavailable:
+            if need != "doctor":
+                raise
     lifecycle = None if need == "stored" else DocumentLifecycle
     pipeline = Pipeline(url, lifecycle=lifecycle, schema=schema, blobs=target.explicit_blobs)
     try:
@@ -129,7 +133,7 @@ async def _embedded(need: Need) -> AsyncIterator[str]:
     from statemachine_pipeline.database.embedded import EmbeddedServer
 
     server = EmbeddedServer()
-    if need in {"stored", "hooks"} and not _exists(server):
+    if need in {"stored", "hooks", "doctor"} and not _exists(server):
         raise Failed(
             f"nothing was ingested yet: there is no embedded database in {server.directory}; "
             "`statemachine-pipeline ingest PATH` makes one, --database names another"

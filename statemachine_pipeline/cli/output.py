@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,11 @@ _COLOURS = {
     "refused": _BAD,
     "duplicate": _RESTING,
     "cancelled": _RESTING,
+    "ok": _GOOD,
+    "warn": _RESTING,
+    "fail": _BAD,
+    "alive": _GOOD,
+    "silent": _BAD,
 }
 
 
@@ -42,6 +47,7 @@ def plain(text: object) -> str:
 
 
 _speaker = ""
+_listener: Callable[[str], None] | None = None
 
 
 def speak_as(name: str) -> None:
@@ -50,8 +56,22 @@ def speak_as(name: str) -> None:
     _speaker = f"{name}: "
 
 
+def speaker() -> str:
+    """Return what begins a line of this process."""
+    return _speaker
+
+
+def say_through(listener: Callable[[str], None]) -> None:
+    """Hand from now on to a log what would be said to people, because programs read stderr."""
+    global _listener  # noqa: PLW0603 - one process, one stderr
+    _listener = listener
+
+
 def say(text: str) -> None:
     """Tell people something, on stderr."""
+    if _listener is not None:
+        _listener(plain(text))
+        return
     words = _speaker + plain(text)
     print(words, file=sys.stderr, flush=True)  # noqa: T201 - this is where printing is done
 
@@ -59,6 +79,11 @@ def say(text: str) -> None:
 def line(text: str = "") -> None:
     """Write a line of data, which has to be `plain` already."""
     print(text)  # noqa: T201
+
+
+def raw(text: str) -> None:
+    """Write what a terminal shall obey, and nothing else."""
+    print(text, end="")  # noqa: T201
 
 
 def counted(count: int, noun: str) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
-from statemachine_pipeline.cli.ending import OK, UsageError
+from statemachine_pipeline.cli.ending import OK
 from statemachine_pipeline.cli.moving import who
 from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.cli.times import duration_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from statemachine_pipeline.cli.opening import Target
     from statemachine_pipeline.obstacles import Pause
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 async def pause(
@@ -86,20 +85,3 @@ def _print(found: Sequence[Pause], *, as_json: bool) -> None:
         ]
         headings = ("STAGE", "TENANT", "SINCE (UTC)", "UNTIL (UTC)", "BY", "REASON")
         output.table(headings, rows)
-
-
-def duration_of(text: str) -> timedelta:
-    """Read a duration such as 30s, 15m, 2h, 1.5h or 3d.
-
-    Raises:
-        UsageError: It is none, or is nothing at all.
-    """
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", text.strip())
-    try:
-        duration = timedelta(**{_UNITS[found[2]]: float(found[1])}) if found else timedelta(0)
-        if duration > timedelta(0):
-            datetime.now(UTC) + duration  # it ends within what a calendar holds
-            return duration
-    except OverflowError:
-        pass
-    raise UsageError(f"--for wants a duration such as 30s, 15m, 2h or 3d, got {text!r}")

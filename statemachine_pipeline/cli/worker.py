@@ -4,30 +4,64 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from statemachine_pipeline.cli import collector, fleet, narrating, output, reloading
-from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli import collector, fleet, output, reloading
+from statemachine_pipeline.cli.ending import OK, Failed
+from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator
 
     from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.pipeline import Pipeline
+    from statemachine_pipeline.runner.loop import Runner
 
 
-async def work(
-    target: Target, triggers: Sequence[str] | None, drain_seconds: float, seat: int | None
-) -> int:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a worker was asked to do.
+
+    Attributes:
+        triggers: Of the stages to serve, as they were written; None for all.
+        drain_seconds: Time for hooks to finish.
+        probes: Address and port of the first worker's probes, if it is to have any.
+        narration: How it logs.
+    """
+
+    triggers: str | None
+    drain_seconds: float
+    probes: tuple[str, int] | None
+    narration: Narration
+
+    @property
+    def words(self) -> list[str]:
+        """The same as words of a command line."""
+        words = ["--drain", str(self.drain_seconds)]
+        if self.triggers is not None:
+            words += ["--triggers", self.triggers]
+        if self.probes is not None:
+            host, port = self.probes
+            words += ["--probe-host", host, "--probe-port", str(port)]
+        return words
+
+    @property
+    def names(self) -> list[str] | None:
+        """The triggers one by one."""
+        return None if self.triggers is None else [one.strip() for one in self.triggers.split(",")]
+
+
+async def work(target: Target, asked: Asked, seat: int | None) -> int:
     """Run until SIGINT or SIGTERM.
 
     Args:
         target: App and database.
-        triggers: Of the stages to serve; None for all.
-        drain_seconds: Time for hooks to finish.
+        asked: What is to be done.
         seat: Number among the workers of one parent, whose end is the same as a first SIGTERM;
             None for a worker without one.
 
@@ -38,25 +72,44 @@ async def work(
 
     if seat is not None:
         output.speak_as(f"worker {seat}")
+    if asked.narration.is_asked:
+        narrate(asked.narration)  # what is said from here on
     async with opened(target, "new") as pipeline:
-        narrating.narrate()  # after the app was imported, which may have handlers of its own
-        runner = pipeline.runner(triggers=triggers, drain=timedelta(seconds=drain_seconds))
-        with contextlib.ExitStack() as stack:
+        narrate(asked.narration)  # after the app was imported, which may log in a way of its own
+        drain = timedelta(seconds=asked.drain_seconds)
+        runner = pipeline.runner(triggers=asked.names, drain=drain)
+        async with contextlib.AsyncExitStack() as stack:
             # Before it says that it works: who reads that may send a signal at once.
             stops = stack.enter_context(stopping(runner.stop))
             if seat is not None:
                 stack.enter_context(fleet.following_parent(stops.lose_parent))
-            served = ", ".join(triggers) if triggers else "all stages"
+            if asked.probes is not None:
+                await stack.enter_async_context(_probed(pipeline, runner, asked.probes, seat))
+            served = ", ".join(asked.names or ()) or "all stages"
             say(f"worker of {pipeline.graph.name} serves {served}; stop it with Ctrl-C or SIGTERM")
             collector.spare()
             await runner.run()
-        say("worker stopped; nothing is held")
+        say("worker stopped")
         return stops.exit_code if len(stops) > 1 else OK
 
 
-async def lead(
-    target: Target, triggers: str | None, drain_seconds: float, workers: int, *, reload: bool
-) -> int:
+@contextlib.asynccontextmanager
+async def _probed(
+    pipeline: Pipeline, runner: Runner, probes: tuple[str, int], seat: int | None
+) -> AsyncIterator[None]:
+    host, first = probes
+    port = first + (seat or 1) - 1
+    served = pipeline.operations.oversight.probes(runner, host=host, port=port)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(served)
+        except OSError as error:
+            raise Failed(f"cannot listen at {host} port {port}: {error.strerror}") from error
+        say(f"probes at http://{host}:{port}/livez, /readyz, /startupz and /metrics")
+        yield
+
+
+async def lead(target: Target, asked: Asked, workers: int, *, reload: bool) -> int:
     """Keep worker processes running until SIGINT or SIGTERM.
 
     Returns:
@@ -64,7 +117,10 @@ async def lead(
     """
     if reload:
         reloading.require()
-    words, variables = fleet.command(triggers, drain_seconds), fleet.environment(target)
+    words, variables = fleet.command(asked.words), fleet.environment(target)
+    variables |= asked.narration.variables()
+    if asked.narration.format == "json":
+        narrate(asked.narration)
     led = fleet.Fleet(words, workers, variables, reloads=reload)
     say(f"{workers} worker{'s' * (workers > 1)}; stop with Ctrl-C or SIGTERM")
     with stopping(led.stop) as stops:

@@ -11,9 +11,11 @@ from statemachine_pipeline import sources
 from statemachine_pipeline.database.documents import Submission
 from statemachine_pipeline.errors import SourceRefused
 from statemachine_pipeline.records import Incoming, Refused, document_id
+from statemachine_pipeline.traces import traceparent_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 BATCH = 500
 """Most documents in one statement."""
@@ -22,6 +24,17 @@ BATCH_BYTES = 32 * 1024 * 1024
 
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _PRIORITIES = range(-(2**15), 2**15)
+
+
+def each(items: Iterable[Incoming | str | Path | bytes]) -> Iterator[Incoming]:
+    """Return what was handed over, each with what was said of it.
+
+    Raises:
+        TypeError: It is one document, and not several.
+    """
+    if isinstance(items, str | bytes):
+        raise TypeError("submit_many wants several documents; for one there is submit")
+    return (one if isinstance(one, Incoming) else Incoming(one) for one in items)
 
 
 def prepare(incoming: Incoming, tenant: str, store_limit_bytes: int | None = None) -> Submission:
@@ -46,6 +59,7 @@ def prepare(incoming: Incoming, tenant: str, store_limit_bytes: int | None = Non
         size_bytes=content.size_bytes,
         content_sha256=content.sha256,
         correlation_id=incoming.correlation_id or uuid.uuid4().hex,
+        traceparent=incoming.traceparent,
         content=content.data,
         path=content.path,
         metadata=incoming.metadata or {},
@@ -67,6 +81,8 @@ def _problems(incoming: Incoming, tenant: str) -> Iterator[tuple[str, str]]:
         yield refused, "use a name of printable characters"
     if not _is_storable(incoming.correlation_id or ""):
         yield "its correlation_id holds characters that cannot be stored", "use printable ones"
+    if incoming.traceparent is not None and (no := traceparent_problem(incoming.traceparent)):
+        yield f"its traceparent is none: {no}", "pass on the header as it came, or None"
     problem = json_problem(incoming.metadata)
     if problem:
         yield f"its metadata is no JSON that can be stored: {problem}", "use JSON values"

@@ -7,6 +7,7 @@ as statement triggers costs twice as much, and a foreign key to an edge table lo
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 EDGE_CHECK = "transition_edge_is_declared"
 CLOSED_CHECK = "transition_leads_to_no_retired_state"
+
+_FUNCTION = re.compile(r"CREATE FUNCTION \S+\.(\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
+_TRIGGER = re.compile(r"CREATE (?:CONSTRAINT )?TRIGGER (\w+) .*? ON \S+\.(\w+)\b", re.DOTALL)
+_EDGE = re.compile(r"'(\w*>\w+>\w+)'")
 
 _REFUSE = """
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -31,6 +36,30 @@ BEGIN
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN OLD;
+END $$
+"""
+
+_REFUSE_PART = """
+CREATE FUNCTION {schema}.refuse_delete_of_part_of_history() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM {schema}.transition WHERE document_id IN (SELECT document_id FROM gone)
+    ) THEN
+        RAISE EXCEPTION 'DELETE on transition: a history goes whole, in one statement, or not'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+_REFUSE_LEFT_BEHIND = """
+CREATE FUNCTION {schema}.refuse_history_left_behind() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {schema}.transition WHERE document_id = OLD.id) THEN
+        RAISE EXCEPTION 'DELETE on document: its history goes in the same transaction'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
 END $$
 """
 
@@ -60,6 +89,12 @@ _TRIGGERS = (
        EXECUTE FUNCTION {schema}.refuse_change('history is never thrown away whole')""",
     """CREATE TRIGGER history_goes_after_its_document BEFORE DELETE ON {schema}.transition
        FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_delete_of_kept_history()""",
+    """CREATE TRIGGER history_goes_whole AFTER DELETE ON {schema}.transition
+       REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
+       EXECUTE FUNCTION {schema}.refuse_delete_of_part_of_history()""",
+    """CREATE CONSTRAINT TRIGGER document_goes_with_its_history AFTER DELETE ON {schema}.document
+       DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+       EXECUTE FUNCTION {schema}.refuse_history_left_behind()""",
     """CREATE TRIGGER history_is_not_ahead AFTER INSERT ON {schema}.transition FOR EACH ROW
        EXECUTE FUNCTION {schema}.refuse_history_ahead()""",
 )
@@ -67,8 +102,25 @@ _TRIGGERS = (
 
 def guard_history(schema: str) -> list[str]:
     """Return the DDL of functions and triggers, for a quoted ``schema``."""
-    functions = (_REFUSE, _REFUSE_DELETE, _REFUSE_AHEAD)
+    functions = (_REFUSE, _REFUSE_DELETE, _REFUSE_PART, _REFUSE_LEFT_BEHIND, _REFUSE_AHEAD)
     return [ddl.format(schema=schema) for ddl in (*functions, *_TRIGGERS)]
+
+
+def functions(schema: str) -> dict[str, str]:
+    """Return the bodies of the functions that guard history, by name, for a quoted ``schema``."""
+    found = (_FUNCTION.search(ddl) for ddl in guard_history(schema))
+    return {one[1]: one[2] for one in found if one}
+
+
+def triggers() -> list[tuple[str, str]]:
+    """Return the triggers that guard history, each as its table and its name."""
+    found = (_TRIGGER.search(ddl) for ddl in guard_history("smp"))
+    return [(one[2], one[1]) for one in found if one]
+
+
+def edges(definition: str) -> set[str]:
+    """Return the edges that a CHECK, as PostgreSQL prints it, lets through."""
+    return set(_EDGE.findall(definition))
 
 
 def guard_edges(schema: str, codes: Iterable[str], closed: Iterable[str] = ()) -> list[str]:

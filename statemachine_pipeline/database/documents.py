@@ -12,14 +12,14 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.database import holding
+from statemachine_pipeline.database import holding, telling
 from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.mapping import answering, page_limit, to_document, to_transition
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.objects import hold
 from statemachine_pipeline.database.obstacles import look
-from statemachine_pipeline.database.statements import arrivals, documents, family
+from statemachine_pipeline.database.statements import arrivals, documents, family, listings
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
 from statemachine_pipeline.explain import explain
@@ -63,6 +63,7 @@ class Submission:
     size_bytes: int
     content_sha256: str
     correlation_id: str
+    traceparent: str | None
     content: bytes | None
     path: str | None
     metadata: Mapping[str, Any]
@@ -102,7 +103,9 @@ class Documents:
         """
         with answering("submitting"):
             async with self._own_or(connection) as used:
-                return await self._submit(used, submission)
+                answer = await self._submit(used, submission)
+        telling.submitted([(submission, answer)])
+        return answer
 
     async def submit_many(
         self, submissions: Sequence[Submission], connection: AsyncConnection | None = None
@@ -118,7 +121,9 @@ class Documents:
         """
         with answering("submitting"):
             async with self._own_or(connection) as used:
-                return await self._submit_many(used, submissions)
+                answers = await self._submit_many(used, submissions)
+        telling.submitted(zip(submissions, answers, strict=True))
+        return answers
 
     async def submit_new(
         self, submissions: Sequence[Submission], connection: AsyncConnection
@@ -344,7 +349,7 @@ class Documents:
 
     async def counts(self, tenant: str | None) -> dict[str, int]:
         """Return how many documents stand in each state that has any."""
-        rows = await self._read(documents.counts(self._t), {"tenant": tenant})
+        rows = await self._read(listings.counts(self._t), {"tenant": tenant})
         return {row.state: row._mapping["count"] for row in rows}
 
     async def _read(self, statement: Any, values: Mapping[str, Any]) -> Any:

@@ -154,6 +154,7 @@ def _submissions(parent: Document, stage: str, children: Sequence[Child]) -> Ite
             size_bytes=len(child.data),
             content_sha256=sha256_hex(child.data),
             correlation_id=parent.correlation_id,
+            traceparent=parent.traceparent,
             content=child.data,
             path=None,
             metadata={**child.metadata, **origin},

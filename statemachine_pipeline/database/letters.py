@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.database import holding
+from statemachine_pipeline.database import holding, telling
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.statements import letters as statements
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.moves import Move
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.letters import Matching
+    from statemachine_pipeline.records import Document
     from statemachine_pipeline.stages import Stages
 
 BATCH = 500
@@ -81,8 +82,10 @@ class DeadLetters:
             with answering("requeuing dead letters"):
                 async with self._engine.begin() as connection:
                     moves, refusals = await self._plan(connection, depths, which, by, reason)
-                    await holding.move(connection, self._t, self._stages.graph, moves)
-            moved += [move.id for move in moves]
+                    written = [move for _, move in moves]
+                    await holding.move(connection, self._t, self._stages.graph, written)
+            telling.moved(REQUEUE, [document for document, _ in moves], by=by, reason=reason)
+            moved += [document.id for document, _ in moves]
             refused += refusals
         return Applied(matched=tuple(matched), moved=tuple(moved), refused=tuple(refused))
 
@@ -93,7 +96,7 @@ class DeadLetters:
         which: Matching,
         by: str,
         reason: str,
-    ) -> tuple[list[Move], list[Refusal]]:
+    ) -> tuple[list[tuple[Document, Move]], list[Refusal]]:
         """Lock documents and look again: somebody may have moved them since they were found."""
         held = await holding.lock_family(connection, self._t, depths, with_found=False)
         given = which.parameters() | {"ids": list(depths)}
@@ -102,7 +105,8 @@ class DeadLetters:
         for one in held:
             document = one.document
             if document.id in still:
-                moves.append(plan(self._stages, one, REQUEUE, by=by, reason=reason))
+                move = plan(self._stages, one, REQUEUE, by=by, reason=reason)
+                moves.append((document, move))
                 continue
             why = f"it is no such dead letter any more, and stands in {document.state!r}"
             refusals.append(Refusal(document_id=document.id, state=document.state, reason=why))

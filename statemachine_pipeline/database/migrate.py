@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from statemachine_pipeline.database import roles
 from statemachine_pipeline.database.checks import guard_edges
 from statemachine_pipeline.database.lifecycles import Stored, closed, registered, retired
 from statemachine_pipeline.database.mapping import answering
@@ -26,12 +27,15 @@ from statemachine_pipeline.database.successors import (
     refuse_unmapped,
 )
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
+from statemachine_pipeline.database.timeouts import unbounded
 from statemachine_pipeline.errors import (
     DefinitionError,
     LifecycleMismatch,
     LifecycleRetired,
     SchemaMissing,
 )
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -113,9 +117,17 @@ def migrate(
 
 
 async def bring(
-    engine: AsyncEngine, schema: str, stages: Stages, states: Mapping[str, str], *, dry_run: bool
+    engine: AsyncEngine,
+    schema: str,
+    stages: Stages,
+    states: Mapping[str, str] = NO_STATES,
+    app_role: str | None = None,
+    *,
+    dry_run: bool = False,
 ) -> str:
-    """Migrate and then move documents to the successors of their states.
+    """Migrate, grant, and then move documents to the successors of their states.
+
+    Takes as long as it needs, whatever the engine's timeouts say.
 
     Returns:
         A sentence that says what was done, or for ``dry_run`` what would be moved.
@@ -123,21 +135,32 @@ async def bring(
     Raises:
         DefinitionError: As ``planned`` says.
         StatesUnmapped: As there.
+        RoleRefused: As ``roles.grant`` says; nothing was changed.
     """
     graph, by_hand = stages.graph, stages.kept_by_hand
 
     def begin(connection: Connection) -> tuple[str, Successors]:
         if dry_run:
+            if app_role is not None:
+                roles.check(connection, schema, app_role)
             plan = planned(connection, schema, graph, by_hand, states)
             return plan.said(plan.counts(connection), dry_run=True), plan
         said = migrate(connection, schema, graph, by_hand, stages.earned, states)
+        if app_role is not None:
+            roles.grant(connection, schema, app_role)
+            said += f"; role {app_role} may work, and cannot change history"
         return said, planned(connection, schema, graph, by_hand, states)
 
+    engine = unbounded(engine)
     with answering("migrating"):
         async with engine.begin() as connection:
             said, plan = await connection.run_sync(begin)
-    moved = "" if dry_run else plan.said(await plan.move(engine))
-    return f"{said}; {moved}" if moved else said
+    if dry_run:
+        return said
+    moved = plan.said(await plan.move(engine))
+    done = f"{said}; {moved}" if moved else said
+    note(log_events.MIGRATED, "{}", done, pipeline=schema)
+    return done
 
 
 def planned(

@@ -6,12 +6,12 @@ Whatever is moved gets a new fence, so that a worker that held the document can 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from statemachine_pipeline.database import holding
+from statemachine_pipeline.database import holding, telling
 from statemachine_pipeline.database.mapping import answering, was_deadlock
 from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.statements import content
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.holding import Held
     from statemachine_pipeline.database.moves import Move
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.records import Document
     from statemachine_pipeline.stages import Stages
 
 BATCH = 500
 DEADLOCK_TRIES = 3
 
 T = TypeVar("T")
+Moved: TypeAlias = "tuple[Document, Move]"
 
 
 class Moving:
@@ -83,21 +85,23 @@ class Moving:
         for start in range(0, len(ordered), BATCH):
             batch = {one: known[one] for one in ordered[start : start + BATCH]}
 
-            async def once(batch: Mapping[UUID, int] = batch) -> tuple[list[Move], list[Refusal]]:
+            async def once(batch: Mapping[UUID, int] = batch) -> tuple[list[Moved], list[Refusal]]:
                 async with self._engine.begin() as connection:
                     held = await self._held(connection, trigger, batch)
-                    moves, refusals = self._plan(
-                        held, batch, trigger, state=state, by=by, reason=reason
-                    )
+                    asked: Any = {"state": state, "by": by, "reason": reason}
+                    moves, refusals = self._plan(held, batch, trigger, **asked)
                     written = [] if dry_run else moves
                     await holding.move(connection, self._t, self._stages.graph, written)
-                return moves, refusals
+                documents = {one.document.id: one.document for one in held}
+                return [(documents[move.id], move) for move in moves], refusals
 
             with answering(f"applying {trigger}"):
                 # In a transaction that somebody lent, there is no second try.
                 is_own = isinstance(self._engine, AsyncEngine)
                 moves, refusals = await _tried(once, DEADLOCK_TRIES if is_own else 1)
-            moved += [move.id for move in moves]
+            told = [] if dry_run else [document for document, _ in moves]
+            telling.moved(trigger, told, by=by, reason=reason)
+            moved += [move.id for _, move in moves]
             refused += refusals
         return Applied(
             matched=tuple(sorted(known)), moved=tuple(dict.fromkeys(moved)), refused=tuple(refused)

@@ -26,8 +26,6 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
 from statemachine_pipeline.blobs import PIECE_BYTES, content_id, new_key
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import objects
@@ -37,6 +35,8 @@ from statemachine_pipeline.errors import (
     PipelineError,
     SourceRefused,
 )
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.sources import Content
 
 if TYPE_CHECKING:
@@ -133,13 +133,17 @@ class Objects:
                 "stored; submit before anything else in it, or use READ COMMITTED"
             )
 
-    async def sweep(self, older_than: timedelta) -> int:
+    async def sweep(self, older_than: timedelta, *, dry_run: bool = False) -> int:
         """Erase objects that no document refers to; return how many were found.
 
         Args:
             older_than: Spares bytes that were submitted since; longer than an upload takes.
+            dry_run: Only count them.
         """
         age = {"older_than": older_than.total_seconds()}
+        if dry_run:
+            (loose,) = await self._ask(objects.count_old(self._t), age)
+            return int(loose)
         count, after = 0, ""
         while keys := await self._give_up(objects.lock_old(self._t), age):
             count += len(keys)
@@ -164,7 +168,7 @@ class Objects:
         try:
             await self._delete(given_up)
         except (BlobsUnavailable, BlobsRefused) as error:
-            logger.warning("bytes of deleted documents wait for `sweep`: {}", error)
+            note(log_events.ERASURE_WAITS, "bytes of deleted documents wait for `sweep`: {}", error)
 
     async def _give_up(self, lock: Any, given: dict[str, Any]) -> list[str]:
         with answering("giving up objects"):

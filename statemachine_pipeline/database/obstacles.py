@@ -34,7 +34,9 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
     if row.lane is None:
         return Obstacles(withdrawals=tuple(gone))
     fleet = await read(workers.known(t), {})
-    asked = {worker.serves.get(stage) for worker in fleet for stage in awaited}
+    asked = {
+        worker.serves.get(stage) for worker in fleet if not worker.dead_at for stage in awaited
+    }
     holder = next((one for one in fleet if one.id == row.worker), None)
     return Obstacles(
         pauses=tuple(
@@ -46,7 +48,7 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
             sentence
             for one in await read(providers.standings(t), {})
             if one.provider in asked
-            for sentence in _closed(one)
+            for sentence in to_closed(one)
         ),
         alone=row.lane != "claimed" and row.alone,
         holder_silent_seconds=holder.silent if holder else None,
@@ -62,7 +64,7 @@ def _serves(worker: Any, awaited: Sequence[str]) -> bool:
     return lives and not worker.draining and not set(worker.serves).isdisjoint(awaited)
 
 
-def _closed(provider: Any) -> Iterator[str]:
+def to_closed(provider: Any) -> Iterator[str]:
     """Say why nobody asks a provider now."""
     name = provider.provider
     if provider.state == "half_open":

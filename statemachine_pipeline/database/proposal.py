@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from statemachine_pipeline.decide import Decision, ProductKind
+    from statemachine_pipeline.decide import Decision, Outcome, ProductKind
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.records import Child
     from statemachine_pipeline.stages import Bound
@@ -67,6 +67,8 @@ class Proposal:
             counts that the writes returned.
         deadline_seconds: For each state at which the claim may go on, how long it may take there.
         run_seconds: How long the hook ran.
+        tokens: What its requests were charged for.
+        outcome: What came of it, for whoever tells of it; the decision is made of it already.
         refused: It stands for an earlier proposal that PostgreSQL refused.
     """
 
@@ -80,6 +82,8 @@ class Proposal:
     children: tuple[Child, ...] = ()
     deadline_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     run_seconds: float | None = None
+    tokens: int = 0
+    outcome: Outcome | None = None
     refused: bool = False
 
     @property

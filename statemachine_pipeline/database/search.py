@@ -17,6 +17,8 @@ from statemachine_pipeline.database.statements import search as statements
 from statemachine_pipeline.database.statements.rows import INDEXABLE, compared_as
 from statemachine_pipeline.database.timeouts import unbounded
 from statemachine_pipeline.errors import EmbedderMismatch, SearchRefused
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.records import Hit
 
 if TYPE_CHECKING:
@@ -172,25 +174,40 @@ class Passages:
         found = await connection.execute(content.embedder(self._t), {"fingerprint": fingerprint})
         return found.first()
 
-    async def check(self, bound: Bound) -> None:
-        """Compare an embedder with what the database knows of it.
+    async def check(self, bounds: Iterable[Bound]) -> None:
+        """Compare embedders with what the database knows of them.
 
         Raises:
-            EmbedderMismatch: Its vectors there have other dimensions.
+            EmbedderMismatch: The vectors of one there have other dimensions.
         """
-        wanted = bound.stage.hook.dimensions
+        for bound in bounds:
+            wanted = bound.stage.hook.dimensions
+            with answering("reading embedders"):
+                async with self._engine.connect() as connection:
+                    known = await self._embedder(connection, bound.fingerprint)
+            if known is not None and known.dimensions != wanted:
+                raise EmbedderMismatch(bound.fingerprint, known.dimensions, wanted)
+
+    async def wants_index(self, embedder: str) -> bool:
+        """Whether an embedder has many vectors and no index that works, and could have one."""
         with answering("reading embedders"):
             async with self._engine.connect() as connection:
-                known = await self._embedder(connection, bound.fingerprint)
-        if known is not None and known.dimensions != wanted:
-            raise EmbedderMismatch(bound.fingerprint, known.dimensions, wanted)
+                known = await self._embedder(connection, embedder)
+                if known is None or known.dimensions > INDEXABLE:
+                    return False
+                return await self._is_wanted(connection, known.id)
+
+    async def build_indexes(self, bounds: Iterable[Bound]) -> None:
+        """Build those indexes of embedders that are worth it and not there."""
+        for bound in bounds:
+            await self.build_index(bound.fingerprint)
 
     async def build_index(self, embedder: str) -> bool:
         """Build the index of an embedder that has many vectors and none yet.
 
         Meant for after a bulk load: with the index there, loading is 17 to 27 times slower.
-        A role that does not own the tables leaves it to one that does. Above 4,000 dimensions
-        pgvector has no index, and a search reads every vector.
+        A role that does not own the tables leaves it to ``migrate``, and says so. Above 4,000
+        dimensions pgvector has no index, and a search reads every vector.
 
         Returns:
             Whether it was built now.
@@ -236,7 +253,11 @@ class Passages:
                     f"WHERE embedder_id = {embedder}"
                 )
             )
-        except exc.ProgrammingError:
+        except exc.ProgrammingError as error:
+            told = (
+                "searches read every vector: this role may not make the index {} ({}); run migrate"
+            )
+            note(log_events.INDEX_MISSING, told, name, first_line(error.orig))
             return False
         return True
 

@@ -108,28 +108,29 @@ class Settlement:
 
     async def rescue(
         self, connection: AsyncConnection, proposals: Sequence[Proposal], worker: int
-    ) -> int:
-        """Write what becomes of locked claims that ended without a word; return of how many.
+    ) -> list[tuple[Proposal, Settled]]:
+        """Write what becomes of locked claims that ended without a word; return those written.
 
         What parks a document hands its keys on. One whose heir somebody holds is left to the next
         rescue, so that nobody's open transaction keeps the others with a dead worker.
         """
         parked = [p for p in proposals if _concerns_keys(p, p.decide(p.facts))]
         others = [p for p in proposals if p not in parked]
+        written: list[tuple[Proposal, Answer]] = []
         if others:
-            await self.write_in(connection, others, worker)
+            answers = await self.write_in(connection, others, worker)
+            written += zip(others, answers, strict=True)
         await _limit_waiting(connection, BATCH_LOCK_TIMEOUT_SECONDS)
-        count = len(others)
         for one in parked:
             try:
                 async with connection.begin_nested():
-                    await self.write_in(connection, [one], worker)
+                    answers = await self.write_in(connection, [one], worker)
             except exc.DBAPIError as error:
                 if not may_pass(error) or error.connection_invalidated:
                     raise
                 continue
-            count += 1
-        return count
+            written += zip([one], answers, strict=True)
+        return [(proposal, one) for proposal, one in written if isinstance(one, Settled)]
 
     async def _write_with_products(
         self,

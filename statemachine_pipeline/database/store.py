@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
+from statemachine_pipeline.database import telling
 from statemachine_pipeline.database.blocked import waiting_for_locks, was_blocked
 from statemachine_pipeline.database.keys import take_keys
 from statemachine_pipeline.database.mapping import answering, to_document, took_too_long
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from statemachine_pipeline.database.keys import Key
+    from statemachine_pipeline.database.proposal import Settled
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.hooks import Reader
     from statemachine_pipeline.records import KeyKind
@@ -57,6 +59,7 @@ class Store:
         patience: How long locks outlast a worker that was frozen in a transaction.
 
     Attributes:
+        schema: The PostgreSQL schema.
         vectors: What embedders read and save.
     """
 
@@ -73,6 +76,7 @@ class Store:
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settlement = Settlement(engine, t, stages, patience)
         self._patience = {"patience": milliseconds(patience)}
+        self.schema = t.schema
         self.vectors = VectorBuffer(engine, t, patience)
         self._claims: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         self._round = -1
@@ -243,7 +247,9 @@ class Store:
                 found = await connection.execute(claims.promote(self._t))
                 return int(found.one()._mapping["count"])
 
-    async def rescue(self, worker: int, *, silent: timedelta, grace: timedelta) -> int:
+    async def rescue(
+        self, worker: int, *, silent: timedelta, grace: timedelta
+    ) -> list[tuple[Proposal, Settled]]:
         """Take claims from dead workers and from those far past their deadline.
 
         Any worker may, at any time: rows that another one is rescuing are skipped.
@@ -254,24 +260,25 @@ class Store:
             grace: A claim so far past its deadline is taken away.
 
         Returns:
-            How many documents were rescued.
+            Of each document that was rescued, what its claim came to.
         """
         with answering("rescuing"):
             async with self._autocommit.connect() as connection:
                 given = {"silent": silent.total_seconds()}
                 await connection.execute(workers.declare_dead(self._t), given)
             rescued = await self._rescue(worker, grace)
+            telling.rescued(rescued)
             async with self._autocommit.connect() as connection:
                 await connection.execute(workers.bury(self._t))
         return rescued
 
-    async def _rescue(self, worker: int, grace: timedelta) -> int:
+    async def _rescue(self, worker: int, grace: timedelta) -> list[tuple[Proposal, Settled]]:
         async with self._engine.begin() as connection:
             given = {"grace": grace.total_seconds(), "states": list(self._stages.graph.states)}
             found = await connection.execute(claims.overdue(self._t), given | self._patience)
             proposals = [self._rescue_proposal(row) for row in found]
             if not proposals:
-                return 0
+                return []
             return await self._settlement.rescue(connection, proposals, worker)
 
     def _rescue_proposal(self, row: Any) -> Proposal:
@@ -303,6 +310,7 @@ class Store:
             bound=bound,
             decide=decision,
             facts=Facts(attempt=row.attempt, crashes=row.crashes),
+            outcome=outcome,
         )
 
     async def outstanding(self, served: Sequence[Bound]) -> int:

@@ -152,6 +152,8 @@ def _document(metadata: sa.MetaData) -> sa.Table:
         _count("chunk_count"),
         _count("vector_count"),
         _text("correlation_id"),
+        # Of the trace in which it was submitted, as W3C writes it.
+        _text("traceparent", nullable=True),
         _text("last_error", nullable=True),
         sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         # No cascade: a document's row goes after the rows of those found in it.
@@ -205,6 +207,7 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
         _text("reason", nullable=True),
         _text("correlation_id"),
         sa.Column("run_seconds", sa.Double),
+        sa.Column("tokens", sa.BigInteger),
         _text("error", nullable=True),
         _time("at"),
         # Stored: PostgreSQL 18 makes generated columns virtual by default, and a foreign key
@@ -214,6 +217,11 @@ def _transition(metadata: sa.MetaData) -> sa.Table:
         sa.Column("prev", sa.Integer, sa.Computed("nullif(version - 1, 0)", persisted=True)),
         # Only ever grows at its right end, and one entry stands for all rows of a transaction.
         sa.Index(None, "xact"),
+        sa.Index(
+            "transition_spent_idx",
+            "at",
+            postgresql_where=sa.literal_column("tokens IS NOT NULL"),
+        ),
         sa.UniqueConstraint("document_id", "version", "to_state", name="transition_state_key"),
         sa.CheckConstraint("version >= 1", name="version_starts_at_one"),
         sa.CheckConstraint("(version = 1) = (from_state IS NULL)", name="only_the_first_is_born"),
@@ -245,6 +253,8 @@ def _work(metadata: sa.MetaData, claim_seq: sa.Sequence) -> sa.Table:
         sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
         # A document that took a worker down with it is claimed by a worker that holds nothing else.
         sa.Column("alone", sa.Boolean, nullable=False, server_default=sa.false()),
+        # What its attempts since the last transition were charged for.
+        _count("tokens", kind=sa.BigInteger),
         sa.Column("worker", sa.BigInteger),
         _time("deadline_at", nullable=True, default=False),
         sa.CheckConstraint("lane IN ('ready', 'deferred', 'held', 'claimed')", name="lane_known"),
@@ -296,6 +306,10 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _text("lifecycle", nullable=True),
         _time("started_at"),
         _time("beat_at"),
+        # With the beat: how many outcomes it has written that brought a document on, and when the
+        # last of them was.
+        _count("settled", 0, sa.BigInteger),
+        _time("settled_at", nullable=True, default=False),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
         # Stages by their triggers, each with the provider that it asks or null.
         sa.Column("serves", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),

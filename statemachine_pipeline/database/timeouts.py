@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import sqlalchemy as sa
-from loguru import logger
 from sqlalchemy import exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from statemachine_pipeline.errors import DefinitionError
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -228,9 +229,8 @@ class Watch:
         if self._loop.time() < self._until:
             self._timer = self._loop.call_at(self._until, self._look)
             return
-        logger.warning(
-            "the database did not answer for {:g} s; the connection is given up", self._limit
-        )
+        told = "the database did not answer for {:g} s; the connection is given up"
+        note(log_events.CONNECTION_CUT, told, self._limit)
         cut(self._driver)
 
 

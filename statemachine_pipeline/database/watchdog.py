@@ -70,7 +70,12 @@ def starting(directory: Path) -> Lock:
 
 def lease(directory: Path) -> Lock:
     """Open the lock that users share and the watchdog waits for."""
-    return Lock(directory / "lease.lock")
+    return Lock(lease_path(directory))
+
+
+def lease_path(directory: Path) -> Path:
+    """Return the file of that lock, which no other folder has."""
+    return directory / "lease.lock"
 
 
 def alive(directory: Path) -> Lock:

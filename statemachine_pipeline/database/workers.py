@@ -173,8 +173,13 @@ class Pulse:
         self._statement = str(workers.beat(t).compile(dialect=dialect))
         self._connection: psycopg.Connection[Any] | None = None
 
-    def beat(self, worker: int) -> bool:
-        """Say that a worker lives.
+    def beat(self, worker: int, settled: int, ago: float | None) -> bool:
+        """Say that a worker lives, and what it has done.
+
+        Args:
+            worker: Which one.
+            settled: How many outcomes it has written that brought a document on.
+            ago: Seconds since the last of them; None when there was none.
 
         Returns:
             False when it was declared dead: it may write nothing more.
@@ -185,7 +190,8 @@ class Pulse:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._arguments, autocommit=True)
-            found = self._connection.execute(self._statement, {"me": worker})
+            told = {"me": worker, "settled": settled, "ago": ago}
+            found = self._connection.execute(self._statement, told)
             return found.fetchone() is not None
         except psycopg.Error as error:
             self.close()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from statemachine_pipeline.failures import classify
 from statemachine_pipeline.hooks import RateLimited, Signal
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.providers import under_way
-from statemachine_pipeline.resilience.breakers import FleetBreaker, heard_of
+from statemachine_pipeline.resilience.breakers import FleetBreaker, ProviderClosed, heard_of
 from statemachine_pipeline.resilience.budgets import SHORTEST, LeasedBudget
+from statemachine_pipeline.resilience.counting import Counting
 from statemachine_pipeline.symptoms import leaves, symptoms
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.providers import Providers, View
     from statemachine_pipeline.failures import FailureRule
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.providers import Provider
-    from statemachine_pipeline.resilience.breakers import ProviderClosed
     from statemachine_pipeline.resilience.budgets import Charge
 
 
@@ -37,6 +39,7 @@ class Access:
         provider: Which one.
         store: What the fleet knows of it.
         worker: Who asks.
+        metrics: Where it is counted how it is asked.
 
     Attributes:
         provider: Which one.
@@ -44,9 +47,9 @@ class Access:
         budget: This runner's part of its budget.
     """
 
-    def __init__(self, provider: Provider, store: Providers, worker: int) -> None:
-        self.provider = provider
-        self.breaker = FleetBreaker(provider, store, worker)
+    def __init__(self, provider: Provider, store: Providers, worker: int, metrics: Metrics) -> None:
+        self.provider, self._counting = provider, Counting(provider.name, metrics)
+        self.breaker = FleetBreaker(provider, store, worker, self._counting)
         self.budget = LeasedBudget(provider, store)
 
     @contextlib.asynccontextmanager
@@ -75,25 +78,16 @@ class Access:
             StageFault: The request is larger than the whole budget.
             DatabaseUnavailable: The budget could not be asked.
         """
-        is_probe = self.breaker.admit()
-        try:
-            charge = await self.budget.take(tokens)
-        except BaseException as error:
-            if is_probe:
-                await self.breaker.give_probe_back()
-            if isinstance(error, asyncio.CancelledError) and is_late():
-                raise RateLimited(SHORTEST) from None
-            raise
-        if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
-            self.budget.refund(charge)
-            raise self.breaker.refusal()
-        request = _Request()
+        charge, is_probe = await self._admitted(tokens, is_late)
+        request, began = _Request(), time.monotonic()
         try:
             with under_way(request):
                 yield request
         except BaseException as error:
             self._settle(request, charge, _asked_wait(error, rules))
             ending, why = heard_of(error, rules, is_late=is_late())
+            cost = {"requests": request.count, "tokens": request.tokens or 0}
+            self._counting.raised(began, error, ending, **cost)
             if await self.breaker.hear(ending, why, is_probe=is_probe):
                 raise self.breaker.refusal() from error
             raise
@@ -103,7 +97,32 @@ class Access:
                 await self.breaker.give_probe_back()
             return
         self._settle(request, charge, None)
+        used = tokens if request.tokens is None else request.tokens
+        self._counting.succeeded(began, requests=request.count, tokens=used)
         await self.breaker.hear("succeeded", "", is_probe=is_probe)
+
+    async def _admitted(self, tokens: int, is_late: Callable[[], bool]) -> tuple[Charge, bool]:
+        """Wait until a request may be made; tell too whether it tries the provider again."""
+        try:
+            is_probe = self.breaker.admit()
+        except ProviderClosed:
+            self._counting.refused()
+            raise
+        began = time.monotonic()
+        try:
+            charge = await self.budget.take(tokens)
+        except BaseException as error:
+            if is_probe:
+                await self.breaker.give_probe_back()
+            if isinstance(error, asyncio.CancelledError) and is_late():
+                raise RateLimited(SHORTEST) from None
+            raise
+        self._counting.waited(began)
+        if not is_probe and not self.breaker.is_closed:  # it opened while this one waited
+            self.budget.refund(charge)
+            self._counting.refused()
+            raise self.breaker.refusal()
+        return charge, is_probe
 
     def most_tokens(self, within: timedelta) -> int | None:
         """Return how many tokens a request may have, so that it waits for its own no longer."""
@@ -116,7 +135,7 @@ class Access:
     def _settle(self, request: _Request, charge: Charge, blocked: timedelta | None) -> None:
         self.budget.settle(
             charge,
-            requests=max(request.answers, 1),
+            requests=request.count,
             tokens=request.tokens,
             headers=request.headers,
             blocked=blocked,
@@ -164,14 +183,17 @@ class Accesses:
         store: What the fleet knows of them.
         worker: Who asks.
         providers: Those of its stages.
+        metrics: Where it is counted how they are asked.
 
     Attributes:
         due: Those whose breaker lets one request through, if nobody makes it yet.
     """
 
-    def __init__(self, store: Providers, worker: int, providers: Iterable[Provider]) -> None:
+    def __init__(
+        self, store: Providers, worker: int, providers: Iterable[Provider], metrics: Metrics
+    ) -> None:
         self._store = store
-        self._by_name = {p.name: Access(p, store, worker) for p in providers}
+        self._by_name = {p.name: Access(p, store, worker, metrics) for p in providers}
         self._free = FreeAccess()
         self._is_known = False
         self._down: frozenset[str] = frozenset()
@@ -209,9 +231,10 @@ class Accesses:
         """Log each provider that goes down or comes back, once."""
         down = {view.provider: view.reason for view in views if view.state != "closed"}
         for name in sorted(down.keys() - self._down):
-            logger.warning("provider {!r} is not asked for now: {}", name, down[name])
+            told = "provider {!r} is not asked for now: {}"
+            note(log_events.PROVIDER_DOWN, told, name, down[name], provider=name)
         for name in sorted(self._down - down.keys()):
-            logger.info("provider {!r} is asked again", name)
+            note(log_events.PROVIDER_BACK, "provider {!r} is asked again", name, provider=name)
         self._down = frozenset(down)
 
     async def close(self) -> None:
@@ -240,6 +263,11 @@ class _Request:
         self.tokens: int | None = None
         self.headers: Mapping[str, str] = {}
         self.is_dropped = False
+
+    @property
+    def count(self) -> int:
+        """How many requests it was; one that was not answered is one."""
+        return max(self.answers, 1)
 
     def drop(self) -> None:
         """Say that nobody is asked after all: it counts as no request, and says nothing."""

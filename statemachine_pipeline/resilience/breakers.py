@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.providers import Providers, View
     from statemachine_pipeline.failures import FailureRule
     from statemachine_pipeline.providers import Provider
+    from statemachine_pipeline.resilience.counting import Counting
     from statemachine_pipeline.symptoms import Symptoms
 
 SHORTEST: Final = timedelta(seconds=1)
@@ -40,6 +41,13 @@ _CALLS: Final = {
     "TimeoutError",
     "ConnectionError",
     "statemachine_pipeline.runner.children.ChildTimedOut",
+}
+
+State = Literal["closed", "open", "half_open"]
+_STATES: Final[dict[str, State]] = {
+    pybreaker.STATE_CLOSED: "closed",
+    pybreaker.STATE_OPEN: "open",
+    pybreaker.STATE_HALF_OPEN: "half_open",
 }
 
 Ending = Literal["succeeded", "failed", "answered", "unknown"]
@@ -67,10 +75,15 @@ class FleetBreaker:
         provider: Whose.
         store: Where the fleet sees it.
         worker: Who asks.
+        counting: Told where it stands.
     """
 
-    def __init__(self, provider: Provider, store: Providers, worker: int) -> None:
+    def __init__(
+        self, provider: Provider, store: Providers, worker: int, counting: Counting
+    ) -> None:
         self._provider, self._store, self._worker = provider, store, worker
+        self._counting = counting
+        counting.stands("closed")
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=provider.breaker.failures,
             listeners=[_Listener(self)],
@@ -143,6 +156,7 @@ class FleetBreaker:
 
     def changed(self, state: str) -> None:
         """Note a change that pybreaker made; ``write`` tells the fleet."""
+        self._counting.stands(_STATES[state])
         if self._follows:
             return
         self.version += 1

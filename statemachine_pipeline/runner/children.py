@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from statemachine_pipeline.errors import PipelineError
 from statemachine_pipeline.limits import ProcessLimits
+from statemachine_pipeline.observability.logs import level_asked
+from statemachine_pipeline.observability.outbound import carried
 from statemachine_pipeline.runner import wire
+from statemachine_pipeline.runner.errands import Errand
 from statemachine_pipeline.runner.spawned import OverLimit, Spawned
 
 if TYPE_CHECKING:
@@ -140,7 +143,8 @@ class Children:
             ChildTimedOut: There was no answer in time.
             DefinitionError: The function or an argument cannot be sent.
         """
-        request = await asyncio.to_thread(wire.encode_call, function, arguments)
+        errand = Errand(level_asked(), carried.get())
+        request = await asyncio.to_thread(wire.encode_call, function, arguments, errand)
         async with self._slots:
             answer = await self._exchange(request, timeout_seconds)
         match answer:

@@ -7,9 +7,9 @@ import contextlib
 import random
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.runner.outages import backoff_seconds
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ async def every(
         except DatabaseUnavailable:
             failures += 1
         except Exception as error:  # noqa: BLE001 - a worker that no longer rescues helps nobody
-            logger.opt(exception=error).error("a chore of the runner failed; it is tried again")
+            told = "a chore of the runner failed; it is tried again"
+            note(log_events.CHORE_FAILED, told, error=error)
         with contextlib.suppress(TimeoutError):
             jitter = 0.5 + random.random()  # noqa: S311
             wait = backoff_seconds(seconds, failures) if failures else seconds * jitter
@@ -62,14 +63,16 @@ async def attempt(last: Callable[[], Coroutine[Any, Any, object]], trouble: str)
     """Do something last, with a database that may be gone; log what came in its way."""
     task = asyncio.create_task(last())
     await end([task], patience=LEAVE_SECONDS)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.warning("{}: {}", trouble, error)
+    if task.cancelled():
+        note(log_events.LEAVING_FAILED, "{}: no answer within {:g} s", trouble, LEAVE_SECONDS)
+    elif (error := task.exception()) is not None:
+        note(log_events.LEAVING_FAILED, "{}: {}", trouble, error)
 
 
 def say_why(task: asyncio.Task[None]) -> None:
     """Log what ended a runner in the background; leaving its context raises it too."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.opt(exception=error).error("the runner in the background ended")
+        note(log_events.RUNNER_FAILED, "the runner in the background ended", error=error)
 
 
 async def first_done(*waits: Coroutine[Any, Any, object], seconds: float) -> None:

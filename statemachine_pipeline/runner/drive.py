@@ -8,30 +8,28 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import random
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
 from statemachine_pipeline.database.proposal import OwnerChanged, ProductFailed, Proposal
 from statemachine_pipeline.decide import (
-    Decision,
     Failed,
     Outcome,
     Postponed,
     Standing,
     Succeeded,
-    decide,
-    output_sha256,
     resume,
 )
 from statemachine_pipeline.errors import DatabaseUnavailable, StaleClaim
-from statemachine_pipeline.records import Accepted, Facts, ParsedText, Validated
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.context import attempting, walking
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.runner.chores import end
 from statemachine_pipeline.runner.following import moved, next_claim
 from statemachine_pipeline.runner.outages import backoff_seconds
+from statemachine_pipeline.runner.proposing import Proposer
+from statemachine_pipeline.runner.shares import Bill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.proposal import Settled
     from statemachine_pipeline.database.store import Store
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.runner.journal import Journal
     from statemachine_pipeline.runner.perform import Performer
     from statemachine_pipeline.runner.settling import Settling
     from statemachine_pipeline.runner.slots import Slots
@@ -62,17 +61,24 @@ class Drive:
         slots: What this runner may go on with.
         performer: Runs hooks.
         settling: Writes outcomes.
+        journal: Is told what is begun and what is written.
 
     Attributes:
         lost_answers: A claim may be held in the database that nobody drives.
     """
 
     def __init__(
-        self, store: Store, stages: Stages, slots: Slots, performer: Performer, settling: Settling
+        self,
+        store: Store,
+        stages: Stages,
+        slots: Slots,
+        performer: Performer,
+        settling: Settling,
+        journal: Journal,
     ) -> None:
         self._store, self._stages, self._slots = store, stages, slots
-        self._performer, self._settling = performer, settling
-        self._deadlines = {b.state: b.stage.deadline.total_seconds() for b in stages}
+        self._performer, self._settling, self._journal = performer, settling, journal
+        self._proposer = Proposer(store, stages)
         self._performing: set[asyncio.Task[Any]] = set()
         self._is_ending = False
         self.lost_answers = False
@@ -82,6 +88,10 @@ class Drive:
 
         The slot that ``claim`` stands for is given back in the end, whatever happens.
         """
+        with walking(claim):
+            await self._walk(claim, bound)
+
+    async def _walk(self, claim: Claim, bound: Bound) -> None:
         current: Bound | None = bound
         try:
             while current is not None:
@@ -92,7 +102,7 @@ class Drive:
                 self._slots.give_back({current.state})
                 current = following
         except StaleClaim:
-            return  # somebody else has the document now, and nothing was written
+            self._journal.lost(claim)
         except DatabaseUnavailable:
             self.lost_answers = True  # the attempt is given back, once the database answers
         finally:
@@ -115,7 +125,12 @@ class Drive:
             proposal, taken = await self._attempt(claim, bound)
         used: frozenset[str] = frozenset()
         try:
-            settled = await self._settle(proposal)
+            began = time.monotonic()
+            with attempting(claim):
+                settled = await self._settle(proposal)
+                if settled is not None:
+                    took = time.monotonic() - began
+                    self._journal.settled(proposal, settled.decision, took)
             if settled is None or settled.continuation is None:
                 return None
             following = self._stages.at(settled.decision.state)
@@ -137,7 +152,7 @@ class Drive:
             return None  # nothing can have been earned before
         asks = document.life > 1 or self._stages.is_guarded(document.state)
         standing = await self._store.standing(claim) if asks else NOTHING
-        facts = self._facts(claim, bound)
+        facts = self._proposer.facts(claim, bound)
         others = {b.state for b in self._stages} - {bound.state}
         taken = self._slots.take(others, document.tenant)
         decision = resume(
@@ -162,7 +177,7 @@ class Drive:
             bound=None,
             decide=lambda _: decision,
             facts=facts,
-            deadline_seconds=self._deadlines,
+            deadline_seconds=self._proposer.deadline_seconds,
         )
         if decision.state == bound.state and decision.goes_on:
             # The slot of the claim is the slot of the stage it goes on with.
@@ -171,19 +186,22 @@ class Drive:
         return proposal, taken
 
     async def _attempt(self, claim: Claim, bound: Bound) -> tuple[Proposal, frozenset[str]]:
-        started = time.monotonic()
-        outcome = await self._perform(claim, bound)
+        started, bill = time.monotonic(), Bill()
+        with attempting(claim):
+            self._journal.started(claim, bound)
+            outcome = await self._perform(claim, bound, bill)
         elapsed = time.monotonic() - started
         self._note_closing(bound, outcome)
-        facts = await self._facts_with_key(claim, bound, outcome)
+        facts = await self._proposer.facts_with_key(claim, bound, outcome)
         following = self._stages.after(bound.state) - {bound.state}
         taken = self._slots.take(following, claim.document.tenant)
         try:
-            return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
+            made = self._proposer.propose(claim, bound, outcome, facts, taken, elapsed)
         except Exception as error:  # noqa: BLE001 - a user's product may fail to tell its hash
             name = type(error).__name__
             outcome = Failed(code=name, reason=f"the hash of its product raised {name}")
-            return self._propose(claim, bound, outcome, facts, taken, elapsed), taken
+            made = self._proposer.propose(claim, bound, outcome, facts, taken, elapsed)
+        return dataclasses.replace(made, tokens=bill.tokens), taken
 
     def _note_closing(self, bound: Bound, outcome: Outcome) -> None:
         """Let no other walk go on to a stage that was closed just now."""
@@ -193,81 +211,20 @@ class Drive:
             case Postponed(code="provider_closed"):
                 self._slots.shut |= {bound.state}
 
-    async def _perform(self, claim: Claim, bound: Bound) -> Outcome:
+    async def _perform(self, claim: Claim, bound: Bound, bill: Bill) -> Outcome:
         if self._is_ending:
             raise asyncio.CancelledError  # its claim is given back, unspent, by whoever ends it
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a walk is a task
         self._performing.add(task)
         try:
-            return await self._performer.perform(claim, bound)
+            return await self._performer.perform(claim, bound, bill)
         except DatabaseUnavailable as error:
             # Settled like any other, so that it is seen and does not run hot: what did not answer
             # may be slow for this document alone, or a database of the hook's own.
             return Postponed(code="waiting", reason=str(error), after=AGAIN)
         finally:
             self._performing.discard(task)
-
-    def _propose(
-        self,
-        claim: Claim,
-        bound: Bound,
-        outcome: Outcome,
-        facts: Facts,
-        admitted: frozenset[str],
-        elapsed: float,
-    ) -> Proposal:
-        draw = random.random()  # noqa: S311 - jitter, not a secret
-        done = outcome if isinstance(outcome, Succeeded) else None
-        product = done.product if done else None
-        read = claim.document.input_sha256
-        output = output_sha256(bound, read, product) if done else None
-
-        def decision(seen: Facts) -> Decision:
-            return decide(
-                self._stages,
-                bound.state,
-                outcome,
-                seen,
-                policy=bound.stage.policy,
-                draw=draw,
-                admitted=admitted,
-                input_sha256=output,
-            )
-
-        return Proposal(
-            claim=claim,
-            bound=bound,
-            product=product,
-            reported=done.reported if done else {},
-            children=done.children if done else (),
-            output_sha256=output,
-            decide=decision,
-            facts=facts,
-            deadline_seconds=self._deadlines,
-            run_seconds=elapsed,
-        )
-
-    def _facts(self, claim: Claim, bound: Bound) -> Facts:
-        document = claim.document
-        return Facts(
-            attempt=claim.attempt,
-            attempts_allowed=bound.stage.attempts,
-            crashes=claim.crashes,
-            crashes_allowed=bound.stage.crashes,
-            text_chars=document.text_chars,
-        )
-
-    async def _facts_with_key(self, claim: Claim, bound: Bound, outcome: Outcome) -> Facts:
-        facts = self._facts(claim, bound)
-        product = outcome.product if isinstance(outcome, Succeeded) else None
-        if isinstance(product, ParsedText):
-            return dataclasses.replace(facts, text_chars=len(product.text))
-        if isinstance(product, Accepted | Validated):
-            owner = await self._store.take_key(claim, product.key)
-            if owner != claim.document.id:
-                return dataclasses.replace(facts, duplicate_of=owner, duplicate_by=product.key[0])
-        return facts
 
     async def _settle(self, proposal: Proposal) -> Settled | None:
         """Settle until the database answers; None when another claim goes on instead."""
@@ -287,10 +244,8 @@ class Drive:
                     # The database refuses even the failure. Trying on would run hot; at the
                     # deadline the claim is rescued, and that is bounded.
                     # Not what it says, which may quote the document.
-                    logger.error(
-                        "{}: PostgreSQL refuses to note that {} failed ({})",
-                        *(claim.document.id, claim.stage, type(error.cause).__name__),
-                    )
+                    why = type(error.cause).__name__
+                    note(log_events.UNSETTLED, "PostgreSQL refuses to note its failure: {}", why)
                     return None
                 proposal = await self._failed(proposal, proposal.bound, error)
             except DatabaseUnavailable:
@@ -307,24 +262,24 @@ class Drive:
         outcome = Succeeded(
             product=proposal.product, children=proposal.children, reported=proposal.reported
         )
-        facts = await self._facts_with_key(proposal.claim, bound, outcome)
-        again = self._propose(
+        facts = await self._proposer.facts_with_key(proposal.claim, bound, outcome)
+        again = self._proposer.propose(
             proposal.claim, bound, outcome, facts, frozenset(), proposal.run_seconds or 0.0
         )
-        return await self._settle(again)
+        return await self._settle(dataclasses.replace(again, tokens=proposal.tokens))
 
     async def _failed(self, proposal: Proposal, bound: Bound, error: ProductFailed) -> Proposal:
         outcome = await self._performer.judge(proposal.claim, bound, error.cause)
         self._note_closing(bound, outcome)
-        failed = self._propose(
+        failed = self._proposer.propose(
             proposal.claim,
             bound,
             outcome,
-            self._facts(proposal.claim, bound),
+            self._proposer.facts(proposal.claim, bound),
             frozenset(),
             proposal.run_seconds or 0.0,
         )
-        return dataclasses.replace(failed, refused=True)
+        return dataclasses.replace(failed, refused=True, tokens=proposal.tokens)
 
     async def _until_known(self, claim: Claim) -> None:
         """Return when the claim is still held, so that the settle can be tried again.

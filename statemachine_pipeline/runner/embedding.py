@@ -7,6 +7,7 @@ answered is saved at once for all its documents.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline import vectors
 from statemachine_pipeline.batching import estimated_tokens
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, StageFault
+from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.records import Vectors
 from statemachine_pipeline.resilience.batches import Line, Queue, Text
 from statemachine_pipeline.resilience.budgets import SHORTEST
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.vectors import VectorBuffer
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.resilience.access import Access, FreeAccess
+    from statemachine_pipeline.runner.shares import Bill
     from statemachine_pipeline.stages import Bound
 
 LAST_SHARED_ATTEMPT = 2
@@ -38,10 +42,15 @@ class Batcher:
         buffer: Where missing vectors are looked up and finished ones kept.
         bound: The stage.
         access: The way to its provider.
+        metrics: Where it is counted how full requests are.
     """
 
-    def __init__(self, buffer: VectorBuffer, bound: Bound, access: Access | FreeAccess) -> None:
+    def __init__(
+        self, buffer: VectorBuffer, bound: Bound, access: Access | FreeAccess, metrics: Metrics
+    ) -> None:
         self._buffer, self._stage, self._access = buffer, bound.stage, access
+        self._trigger, self._metrics = bound.trigger, metrics
+        self._provider = bound.stage.provider.name if bound.stage.provider else None
         self._embedder = bound.stage.hook
         self._limits = bound.stage.request_limits
         self._queue = Queue(self._limits)
@@ -49,6 +58,8 @@ class Batcher:
         self._requests: dict[asyncio.Task[None], frozenset[Attempt]] = {}
         self._saves: dict[asyncio.Task[None], frozenset[Attempt]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # That of whoever made it: requests are for several documents, and begun by any.
+        self._context = contextvars.copy_context()
 
     async def close(self) -> None:
         """Send nothing more, and give up what is under way."""
@@ -58,12 +69,13 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def embed(self, claim: Claim, limit: asyncio.Timeout) -> Done:
+    async def embed(self, claim: Claim, limit: asyncio.Timeout, bill: Bill) -> Done:
         """Embed what has no vector yet; return when all of it is saved.
 
         Args:
             claim: The document's.
             limit: The deadline of the attempt, which starts anew with each request that is saved.
+            bill: Where its share of each request is added.
 
         Raises:
             Reject: One of its texts is to blame, or its vector; the chunk is named.
@@ -72,7 +84,7 @@ class Batcher:
         missing = await self._buffer.missing(claim, self._embedder.dimensions)
         texts = await self._counted(missing)
         if texts:
-            await self._wait(claim, limit, texts)
+            await self._wait(claim, limit, bill, texts)
         return Done(Vectors(embedder=claim.fingerprint, dimensions=self._embedder.dimensions))
 
     async def _counted(self, missing: Sequence[tuple[Any, int, str]]) -> deque[Text]:
@@ -91,7 +103,9 @@ class Batcher:
             counted.append(Text(chunk, index, text, tokens))
         return counted
 
-    async def _wait(self, claim: Claim, limit: asyncio.Timeout, texts: deque[Text]) -> None:
+    async def _wait(
+        self, claim: Claim, limit: asyncio.Timeout, bill: Bill, texts: deque[Text]
+    ) -> None:
         loop = asyncio.get_running_loop()
         line = Line(
             claim.document.tenant,
@@ -99,7 +113,7 @@ class Batcher:
             since=loop.time(),
             alone=claim.attempt > LAST_SHARED_ATTEMPT or claim.crashes > 0,
         )
-        attempt = Attempt(claim, line, limit, loop.create_future(), left=len(texts))
+        attempt = Attempt(claim, bill, line, limit, loop.create_future(), left=len(texts))
         self._attempts[line] = attempt
         try:
             self._queue.add(line)
@@ -159,7 +173,7 @@ class Batcher:
         attempts = frozenset(attempt for attempt, _ in items)
         for attempt in attempts:
             attempt.requests += 1
-        task = asyncio.create_task(self._work_off(items))
+        task = asyncio.create_task(self._work_off(items), context=self._context.copy())
         self._requests[task] = attempts
         task.add_done_callback(self._ended)
 
@@ -213,8 +227,11 @@ class Batcher:
             if not reduce(part):
                 request.drop()
                 return None
+            used = self._queue.limits.used(len(part), sum(text.tokens for _, text in part))
+            self._metrics.add(instruments.TEXTS, len(part), stage=self._trigger)
+            self._metrics.observe(instruments.BATCH_FILL, used, stage=self._trigger)
             try:
-                with being_asked(part):
+                with being_asked(part, request, self._provider):
                     values = await self._embedder.embed([text.text for _, text in part])
             except Reject as refused:
                 return refused
@@ -287,7 +304,8 @@ class Batcher:
 
     def _save_apart(self, attempt: Attempt, claim: Claim, kept: Vectors) -> None:
         attempt.requests += 1
-        task = asyncio.create_task(self._saved_apart(attempt, claim, kept))
+        saving = self._saved_apart(attempt, claim, kept)
+        task = asyncio.create_task(saving, context=self._context.copy())
         self._saves[task] = frozenset({attempt})
         task.add_done_callback(self._saves.pop)
 

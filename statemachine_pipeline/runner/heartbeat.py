@@ -11,18 +11,22 @@ import dataclasses
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from statemachine_pipeline.database.workers import Pulse
+    from statemachine_pipeline.runner.vitals import Vitals
 
 FENCE_SHARE = 0.8
 """Share of the dead limit without a beat after which a worker no longer trusts its claims."""
 
+_FENCED: Final = "worker {} counts as dead: {}; it writes nothing more, and takes another number"
 LOOKS_PER_BEAT = 5
 END_SECONDS = 2.0
 """How long the end waits for a beat that was broken off; its thread is a daemon."""
@@ -58,6 +62,7 @@ class Heartbeat:
         interval: Time between beats, and the longest that one may take.
         dead_after: Silence after which others take over.
         on_fenced: Called once, from a thread, when the worker must stop writing.
+        vitals: What it has done, which each beat tells.
     """
 
     def __init__(
@@ -68,8 +73,10 @@ class Heartbeat:
         interval: timedelta,
         dead_after: timedelta,
         on_fenced: Callable[[], None],
+        vitals: Vitals,
     ) -> None:
         self._pulse, self._worker, self._on_fenced = pulse, worker, on_fenced
+        self._vitals = vitals
         self._interval = interval.total_seconds()
         self._limit = dead_after.total_seconds() * FENCE_SHARE
         self._stop, self._fence = threading.Event(), threading.Lock()
@@ -123,11 +130,24 @@ class Heartbeat:
         """Fence the worker, unless it was told to end or is fenced."""
         with self._fence:
             if not self._stop.is_set():
+                self._vitals.turn("fenced")
+                told: Any = {"worker_id": self._worker}  # this thread has no context
+                note(log_events.WORKER_FENCED, _FENCED, self._worker, self._why(), **told)
                 self._on_fenced()
             self._stop.set()
 
+    def _why(self) -> str:
+        if not self._is_late():
+            return "others have taken over what it held"
+        return f"for {time.monotonic() - self._last:.0f} s the database heard nothing of it"
+
     def _answer(self) -> bool | None:
+        done = self._vitals.settled, self._vitals.idle_seconds
         try:
-            return self._pulse.beat(self._worker)
+            alive = self._pulse.beat(self._worker, *done)
         except DatabaseUnavailable:
+            self._vitals.metrics.add(instruments.DATABASE_ERRORS)
             return None
+        if alive:
+            self._vitals.beat()
+        return alive

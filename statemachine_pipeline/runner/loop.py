@@ -10,13 +10,16 @@ import asyncio
 import contextlib
 import functools
 import random
-from typing import TYPE_CHECKING, Self
-
-from loguru import logger
+import time
+from typing import TYPE_CHECKING, Any, Self
 
 from statemachine_pipeline.database.turns import Turns
-from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
+from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.context import working
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.resilience.access import Accesses
+from statemachine_pipeline.runner import baseline, vitals
 from statemachine_pipeline.runner.chores import (
     CHORE_SECONDS,
     all_ended,
@@ -29,10 +32,12 @@ from statemachine_pipeline.runner.chores import (
 )
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat, Liveness
+from statemachine_pipeline.runner.journal import Journal
 from statemachine_pipeline.runner.outages import Outage, backoff_seconds
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.probing import Probing
+from statemachine_pipeline.runner.registration import Registration
 from statemachine_pipeline.runner.settling import Settling
 from statemachine_pipeline.runner.slots import Slots
 from statemachine_pipeline.runner.wake import listen
@@ -50,14 +55,12 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.stages import Bound, Stages
 
     Until = Callable[[Drive, int], Awaitable[None]]
     IsOver = Callable[[Drive, int], Awaitable[bool]]
     Meanwhile = Callable[[], Awaitable[bool]]
-
-# A library says nothing until its user asks for it: logger.enable("statemachine_pipeline").
-logger.disable("statemachine_pipeline")
 
 POLL_SECONDS_FIRST, POLL_SECONDS_LAST = 0.1, 2.0
 PROMOTE_SECONDS = 1.0
@@ -84,9 +87,11 @@ class Runner:
         drain: How long hooks may go on after ``stop``.
         liveness: When this worker counts as dead.
         documents: Most documents in hand at a time; None takes as many as there are slots.
+        metrics: Where it is counted what this runner does.
 
     Attributes:
         worker: The number under which it claims now; None before its first.
+        vitals: How it does, for probes.
     """
 
     def __init__(
@@ -104,26 +109,24 @@ class Runner:
         drain: timedelta,
         liveness: Liveness,
         documents: int | None,
+        metrics: Metrics,
     ) -> None:
         self._prepare, self._after_load = prepare, after_load
         self._store, self._pauses, self._workers = store, pauses, workers
-        self._stages = stages
-        self._served = tuple(served)
-        self._serves = {
-            b.trigger: b.stage.provider.name if b.stage.provider else None for b in self._served
-        }
-        self._withdrawals, self._withdrawing = withdrawals, Withdrawing(withdrawals, self._served)
-        self._providers = providers
+        self._stages, self._served = stages, tuple(served)
+        self._withdrawals, self._providers = withdrawals, providers
+        self._withdrawing = Withdrawing(withdrawals, self._served, metrics)
         self._drain, self._liveness = drain.total_seconds(), liveness
         self._documents = documents or sum(bound.stage.slots for bound in self._served)
-        self._wake = asyncio.Event()
+        self._wake, self._fenced = asyncio.Event(), asyncio.Event()
         self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
-        self._fenced = asyncio.Event()
-        self._looking = asyncio.Lock()
+        self._looking, self._suspects = asyncio.Lock(), False
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
-        self._suspects = False
-        self._outage = Outage()
+        self._metrics, self.vitals = metrics, vitals.Vitals(metrics, [b.trigger for b in served])
+        self._journal, self._outage = Journal(self.vitals), Outage(metrics)
+        baseline.begin(metrics, stages.graph, self._served)
+        self._registration = Registration(prepare, workers, stages, self._served, self._outage)
         self._turns, self._pausing = Turns(), Pausing(pauses, self._served)
         self.worker: int | None = None
         self._background: asyncio.Task[None] | None = None
@@ -179,57 +182,44 @@ class Runner:
             await self._background
 
     async def _run(self, until: Until) -> None:
-        await self._prepare()
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self.vitals.watched())
+            await self._prepare()
             for bound in self._served:
                 if hasattr(bound.stage.hook, "__aenter__"):
                     await stack.enter_async_context(bound.stage.hook)
-            worker: int | None = await self._register()
+            worker: int | None = await self._registration.register()
             while worker is not None:
                 self._fenced.clear()
-                if await self._work_as_one(worker, until):
+                with working(self._store.schema, worker):
+                    is_over = await self._work_as_one(worker, until)
+                if is_over:
                     return
-                worker = await self._register_again()
-
-    async def _register(self) -> int:
-        """Get an id, then look at the schema: a migration ends only the workers that it finds."""
-        worker = await self._workers.register(self._serves, self._stages.graph.fingerprint)
-        try:
-            await self._prepare()
-        except PipelineError:
-            await self._workers.leave(worker)
-            raise
-        return worker
-
-    async def _register_again(self) -> int | None:
-        """Get another id once the database answers; None when told to stop meanwhile."""
-        while not self._stopping.is_set():
-            try:
-                return await self._register()
-            except DatabaseUnavailable as error:
-                self._outage.goes_on(error)
-                wait = backoff_seconds(POLL_SECONDS_LAST, self._outage.failures)
-                await first_done(self._stopping.wait(), seconds=wait)
-        return None
+                self.vitals.turn("registering")
+                worker = await self._registration.register_again(self._stopping)
 
     async def _work_as_one(self, worker: int, until: Until) -> bool:
         """Work under one worker id; False when it was fenced and needs another."""
         self.worker = worker
+        self.vitals.begin()
         heartbeat = Heartbeat(
             self._workers.pulse(),
             worker,
             interval=self._liveness.beat,
             dead_after=self._liveness.dead_after,
             on_fenced=functools.partial(self._fence_from, asyncio.get_running_loop()),
+            vitals=self.vitals,
         )
         heartbeat.start()
         settling = Settling(self._store)
         settling.start()
         asked = {b.stage.provider for b in self._served if b.stage.provider}
-        self._accesses = accesses = Accesses(self._providers, worker, asked)
-        performer = Performer(self._store, self._pauses, self._withdrawals, accesses, self._served)
-        self._slots = slots = Slots(self._served, self._wake.set)
-        drive = Drive(self._store, self._stages, slots, performer, settling)
+        self._accesses = accesses = Accesses(self._providers, worker, asked, self._metrics)
+        performer = Performer(
+            *(self._store, self._pauses, self._withdrawals, accesses, self._served, self._metrics)
+        )
+        self._slots = slots = Slots(self._served, self._wake.set, self._metrics)
+        drive = Drive(self._store, self._stages, slots, performer, settling, self._journal)
         self._probing = Probing(self._store, self._stages, accesses, slots, self._served, worker)
         ended = asyncio.Event()
         listening = asyncio.create_task(listen(self._workers, self._wake.set))
@@ -260,6 +250,7 @@ class Runner:
                 ends.push_async_callback(end, chores, patience=CHORE_SECONDS)
                 ends.push_async_callback(drive.end, list(self._driving))
                 ends.push_async_callback(end, [listening])
+        note(log_events.WORKER_STOPPED, "worker {} has stopped", worker)
         return not self._fenced.is_set()
 
     def _fence_from(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -313,6 +304,7 @@ class Runner:
 
     async def _claim(self, drive: Drive, worker: int) -> bool:
         """Claim what there are slots for; True when anything came."""
+        self.vitals.look()
         alone = self._suspects
         if alone and self._driving:
             return False  # what may take a worker down is run by one that holds nothing else
@@ -327,8 +319,7 @@ class Runner:
             tried = await self._probing.probe(functools.partial(self._begin, drive), suspect=alone)
             room = (1 if alone else self._documents) - len(self._driving)
             whose = worker, self._slots.free, self._served, self._turns.after
-            found = self._store.claim(*whose, documents=room, alone=alone) if room else None
-            claimed = await found if found else []
+            claimed = await self._taken(*whose, documents=room, alone=alone) if room else []
             self._suspects = self._slots.alone = alone and (tried or bool(claimed))
         except DatabaseUnavailable as error:
             drive.lost_answers = True
@@ -339,6 +330,12 @@ class Runner:
         for claim, bound in claimed:
             self._begin(drive, claim, bound)
         return tried or bool(claimed)
+
+    async def _taken(self, *whose: Any, documents: int, alone: bool) -> list[tuple[Claim, Bound]]:
+        began = time.monotonic()
+        claimed = await self._store.claim(*whose, documents=documents, alone=alone)
+        self._journal.claimed(claimed, time.monotonic() - began)
+        return claimed
 
     def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> asyncio.Task[None]:
         self._slots.claim(bound.state)
@@ -352,12 +349,14 @@ class Runner:
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A defect of ours. The claim stays until its deadline, so that it is not run hot.
-            logger.opt(exception=error).error("document {} was dropped by its runner", document)
+            told = {"document_id": str(document)}
+            note(log_events.DROPPED, "the runner dropped a document", error=error, **told)
 
     async def _finish_hooks(self, worker: int) -> None:
         """Wait for what runs, at most ``drain`` seconds, unless told or fenced meanwhile."""
         if self._fenced.is_set():
             return
+        self.vitals.turn("draining")
         self._slots.close()
         with contextlib.suppress(DatabaseUnavailable):
             await self._workers.drain(worker)
@@ -380,5 +379,6 @@ class Runner:
     async def _rescue(self, worker: int) -> None:
         silent, grace = self._liveness.dead_after, self._liveness.grace
         async with self._looking:
-            if await self._store.rescue(worker, silent=silent, grace=grace):
+            if rescued := await self._store.rescue(worker, silent=silent, grace=grace):
+                self._journal.rescued(rescued)
                 self._wake.set()

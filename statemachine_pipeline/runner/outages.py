@@ -6,10 +6,12 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from loguru import logger
+from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from statemachine_pipeline.errors import DatabaseUnavailable
+    from statemachine_pipeline.observability.metrics import Metrics
 
 LONGEST_SECONDS = 5.0
 _DOUBLINGS = 10
@@ -25,23 +27,29 @@ def backoff_seconds(first: float, failures: int) -> float:
 
 
 class Outage:
-    """Whether the database answers, as far as one runner knows; logs each change once."""
+    """Whether the database answers, as far as one runner knows; logs each change once.
 
-    def __init__(self) -> None:
+    Args:
+        metrics: Where it is counted how often it did not.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._since: float | None = None
         self.failures = 0
 
     def goes_on(self, error: DatabaseUnavailable) -> None:
         """Note that it did not answer."""
         self.failures += 1
+        self._metrics.add(instruments.DATABASE_ERRORS)
         if self._since is None:
             self._since = time.monotonic()
-            logger.warning("{}; the runner keeps trying and takes nothing new meanwhile", error)
+            told = "{}; the runner keeps trying and takes nothing new meanwhile"
+            note(log_events.DATABASE_LOST, told, error)
 
     def ended(self) -> None:
         """Note that it answered."""
         if self._since is not None:
-            logger.info(
-                "the database answers again, after {:.1f} s", time.monotonic() - self._since
-            )
+            lasted = time.monotonic() - self._since
+            note(log_events.DATABASE_BACK, "the database answers again, after {:.1f} s", lasted)
             self._since, self.failures = None, 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.obstacles import TIME
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ class Pausing:
     def _tell(self, current: frozenset[Pause]) -> None:
         for pause in sorted(current - self._known, key=lambda one: one.since):
             until = "somebody resumes it" if pause.until is None else f"{pause.until:{TIME}}"
-            logger.warning(
-                "{} is paused by {} until {}: {}", pause.place, pause.by, until, pause.reason
-            )
+            what = (pause.place, pause.by, until, pause.reason)
+            note(log_events.PAUSE_BEGAN, "{} is paused by {} until {}: {}", *what)
         places = {pause.place for pause in current}
         for place in sorted({pause.place for pause in self._known} - places):
-            logger.info("{} is no longer paused", place)
+            note(log_events.PAUSE_ENDED, "{} is no longer paused", place)
         self._known = current

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.limits import ProcessLimits
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.resilience.access import Accesses
+    from statemachine_pipeline.runner.shares import Bill
     from statemachine_pipeline.stages import Bound
 
 CALLING = "calling the hook of "
@@ -70,6 +72,7 @@ class Performer:
         served: The stages of this runner. Each may have as many threads or child processes as it
             makes attempts at a time, so that none of them waits while its deadline passes; they
             are started when first needed.
+        metrics: Where it is counted how full requests are.
     """
 
     def __init__(
@@ -79,9 +82,10 @@ class Performer:
         withdrawals: Withdrawals,
         accesses: Accesses,
         served: Sequence[Bound],
+        metrics: Metrics,
     ) -> None:
         self._store, self._pauses = store, pauses
-        self._withdrawals, self._accesses = withdrawals, accesses
+        self._withdrawals, self._accesses, self._metrics = withdrawals, accesses, metrics
         threads = sum(b.stage.slots for b in served if b.stage.where == "thread")
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="hook")
         sizes: Counter[ProcessLimits] = Counter()
@@ -89,6 +93,7 @@ class Performer:
             sizes[stage.process_limits] += stage.slots
         self._children = {limits: Children(size, limits) for limits, size in sizes.items()}
         self._batchers: dict[str, Batcher] = {}
+        self._context = contextvars.copy_context()  # in which no document is at work
 
     async def close(self) -> None:
         """End requests and children; threads end with their hooks, which cannot be stopped."""
@@ -98,8 +103,10 @@ class Performer:
         for pool in self._children.values():
             await pool.close()
 
-    async def perform(self, claim: Claim, bound: Bound) -> Outcome:
+    async def perform(self, claim: Claim, bound: Bound, bill: Bill) -> Outcome:
         """Run the hook of a claimed stage until it returns, raises or its deadline passes.
+
+        Whatever becomes of it, ``bill`` says what its requests were charged for.
 
         Raises:
             StaleClaim: The claim was lost meanwhile.
@@ -108,7 +115,7 @@ class Performer:
         # Outside ``call_user``, which takes whatever a failpoint raises for the hook's own.
         failpoints.reached(CALLING + bound.trigger, "before")
         try:
-            outcome = await call_user(bound.stage, self._run, claim, bound)
+            outcome = await call_user(bound.stage, self._run, claim, bound, bill)
         finally:
             await claim.reader.forget(claim)
         failpoints.reached(CALLING + bound.trigger, "after")
@@ -140,17 +147,20 @@ class Performer:
             return Failed(code="waited_too_long", reason=f"still waiting after {waited}")
         return outcome
 
-    async def _run(self, claim: Claim, bound: Bound) -> Done:
-        done = await self._performed(claim, bound)
+    async def _run(self, claim: Claim, bound: Bound, bill: Bill) -> Done:
+        done = await self._performed(claim, bound, bill)
         return bounded(done, claim.document, bound.stage.children)
 
-    async def _performed(self, claim: Claim, bound: Bound) -> Done:
+    async def _performed(self, claim: Claim, bound: Bound, bill: Bill) -> Done:
         async with deadline(bound.stage.deadline) as limit:
             if bound.stage.kind == "embedder":
-                return await self._batcher(bound).embed(claim, limit)
+                return await self._batcher(bound).embed(claim, limit, bill)
             access, rules = self._accesses.of(bound.stage.provider), bound.stage.failures
-            async with access.request(is_late=limit.expired, rules=rules):
-                return await self._once(claim, bound)
+            async with access.request(is_late=limit.expired, rules=rules) as request:
+                try:
+                    return await self._once(claim, bound)
+                finally:
+                    bill.tokens += request.tokens or 0
 
     async def _once(self, claim: Claim, bound: Bound) -> Done:
         """Run a hook that is called once for an attempt."""
@@ -187,7 +197,9 @@ class Performer:
     def _batcher(self, bound: Bound) -> Batcher:
         if bound.trigger not in self._batchers:
             access = self._accesses.of(bound.stage.provider)
-            self._batchers[bound.trigger] = Batcher(self._store.vectors, bound, access)
+            self._batchers[bound.trigger] = self._context.run(
+                Batcher, self._store.vectors, bound, access, self._metrics
+            )
         return self._batchers[bound.trigger]
 
 

@@ -12,29 +12,33 @@ from typing import BinaryIO
 from statemachine_pipeline.hooks import StageFault
 from statemachine_pipeline.redaction import type_name
 from statemachine_pipeline.runner import keeper, offspring, wire
+from statemachine_pipeline.runner.errands import Errand
+from statemachine_pipeline.runner.telling import Teller
 
 
 def serve(requests: BinaryIO, answers: int, cpu_seconds: int) -> None:
     """Serve calls until the parent closes the pipe; end what each call left behind."""
+    teller = Teller(answers)
     os.write(answers, wire.READY)
     while content := _read(requests):
         _limit_cpu(cpu_seconds)
-        answer = _serve(content)
+        answer = _serve(teller, content)
         # Before it answers: what the call left behind would be seen by the next.
         if keeper.IS_POSSIBLE and not offspring.end_all(keeper.PATIENCE_SECONDS):
             sys.exit("a process that a call left behind does not end")
-        _answer(answers, answer)
+        teller.answer(answer)
 
 
 def tell_limit(answers: int, passed: wire.Limit) -> None:
     """Say in place of an answer which limit a call went over."""
-    _answer(answers, wire.encode_stopped(passed))
+    Teller(answers).answer(wire.encode_stopped(passed))
 
 
-def _serve(content: bytes) -> bytes:
+def _serve(teller: Teller, content: bytes) -> bytes:
     try:
-        function, arguments = wire.decode_call(content)
-        return _encoded(function(*arguments))
+        function, arguments, errand = wire.decode_call(content)
+        with teller.during(errand or Errand()):
+            return _encoded(function(*arguments))
     except Exception as error:  # noqa: BLE001 - the border of a user's code: told to the parent
         return wire.encode_failure(error)
 
@@ -56,13 +60,6 @@ def _read(requests: BinaryIO) -> bytes:
     (length,) = wire.LENGTH.unpack(header)
     content = requests.read(length)
     return content if len(content) == length else b""
-
-
-def _answer(answers: int, content: bytes) -> None:
-    for part in (wire.LENGTH.pack(len(content)), content):
-        rest = memoryview(part)
-        while rest:
-            rest = rest[os.write(answers, rest) :]
 
 
 def _limit_cpu(cpu_seconds: int) -> None:

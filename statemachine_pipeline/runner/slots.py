@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.observability import instruments
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.stages import Bound
 
 
@@ -16,6 +19,7 @@ class Slots:
     Args:
         served: The stages of this runner.
         on_free: Called when a slot becomes free.
+        metrics: Where it is counted how many are taken.
 
     Attributes:
         paused: States whose stages are paused: no walk goes on there.
@@ -25,9 +29,12 @@ class Slots:
         paused_for: Tenants with such states, paused for their documents alone.
     """
 
-    def __init__(self, served: Sequence[Bound], on_free: Callable[[], None]) -> None:
+    def __init__(
+        self, served: Sequence[Bound], on_free: Callable[[], None], metrics: Metrics
+    ) -> None:
         self._free = {bound.state: bound.stage.slots for bound in served}
-        self._on_free = on_free
+        self._stages = {bound.state: bound.trigger for bound in served}
+        self._on_free, self._metrics = on_free, metrics
         self._closed = False
         self.alone = False
         self.paused: frozenset[str] = frozenset()
@@ -49,7 +56,7 @@ class Slots:
             return frozenset()
         taken = frozenset(s for s in states if self._is_open(s, tenant))
         for state in taken:
-            self._free[state] -= 1
+            self.claim(state)
         return taken
 
     def _is_open(self, state: str, tenant: str) -> bool:
@@ -62,10 +69,14 @@ class Slots:
         Several states may lead to one stage, so a claim can be one too many; then the count goes
         below zero and no more is claimed until it rises.
         """
-        self._free[state] -= 1
+        self._use(state, 1)
 
     def give_back(self, states: Iterable[str]) -> None:
         """Free a slot at each of ``states``."""
         for state in states:
-            self._free[state] += 1
+            self._use(state, -1)
         self._on_free()
+
+    def _use(self, state: str, count: int) -> None:
+        self._free[state] -= count
+        self._metrics.add(instruments.SLOTS_BUSY, count, stage=self._stages[state])

@@ -12,7 +12,8 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.limits import MEBIBYTE
-from statemachine_pipeline.runner import keeper, wire
+from statemachine_pipeline.runner import hearsay, keeper, wire
+from statemachine_pipeline.runner.errands import IS_LINE, LINE_BYTES, LINES
 
 if TYPE_CHECKING:
     from statemachine_pipeline.limits import ProcessLimits
@@ -113,7 +114,8 @@ class Spawned:
         Raises:
             EOFError: It closed the pipe: it died. Or it never came up.
             OSError: It died while the call was being sent.
-            OverLimit: Its answer is longer than allowed.
+            OverLimit: Its answer is longer than allowed, or it printed or logged more.
+            Malformed: It logged what is no line.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - asked for at start
@@ -126,10 +128,28 @@ class Spawned:
         stdin.write(wire.LENGTH.pack(len(request)))
         stdin.write(request)
         await stdin.drain()
-        (length,) = wire.LENGTH.unpack(await stdout.readexactly(wire.LENGTH.size))
+        length = await self._heard(stdout)
         if length > self._limits.answer_bytes:
             raise OverLimit("answer_bytes")
         return await stdout.readexactly(length)
+
+    async def _heard(self, stdout: asyncio.StreamReader) -> int:
+        """Log what the child says before its answer; return how long that is."""
+        lines = 0
+        while True:
+            (length,) = wire.LENGTH.unpack(await stdout.readexactly(wire.LENGTH.size))
+            if not length & IS_LINE:
+                return int(length)
+            length ^= IS_LINE
+            if length > LINE_BYTES:
+                raise wire.Malformed("a line of its log is too long")
+            self._printed_bytes += length
+            if self._printed_bytes > self._limits.printed_bytes:
+                raise OverLimit("printed_bytes")
+            line = await stdout.readexactly(length)
+            lines += 1
+            if lines <= LINES:
+                hearsay.retell(line, self._process.pid)
 
     def kill(self) -> None:
         """Kill it with everything it started; harmless when it is dead."""

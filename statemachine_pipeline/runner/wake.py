@@ -6,9 +6,9 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from statemachine_pipeline.errors import DatabaseUnavailable, NotHeard
+from statemachine_pipeline.observability import log_events
+from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,8 @@ async def listen(workers: Workers, on_work: Callable[[], None]) -> None:
                 pause = DEAF_SECONDS
             if not hears and not was_told:
                 was_told = True
-                logger.warning("{}; new work is found by polling, every two seconds or so", error)
+                told = "{}; new work is found by polling, every two seconds or so"
+                note(log_events.LISTENER_DEAF, told, error)
         except DatabaseUnavailable:
             pass
         await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311

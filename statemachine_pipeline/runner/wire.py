@@ -41,6 +41,8 @@ from statemachine_pipeline.symptoms import Symptoms, leaves, symptoms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from statemachine_pipeline.runner.errands import Errand
+
 T = TypeVar("T")
 
 LENGTH: Final = struct.Struct(">Q")
@@ -104,7 +106,9 @@ class Malformed(Exception):
     """An answer is not what a child would say."""
 
 
-def encode_call(function: Callable[..., Any], arguments: Sequence[Any]) -> bytes:
+def encode_call(
+    function: Callable[..., Any], arguments: Sequence[Any], errand: Errand | None = None
+) -> bytes:
     """Pickle a call.
 
     Raises:
@@ -120,15 +124,14 @@ def encode_call(function: Callable[..., Any], arguments: Sequence[Any]) -> bytes
                 f"{function!r} cannot run in a child process: it is defined in the script that is "
                 "being run; move it to a module that can be imported"
             )
-        return pickle.dumps((function, tuple(arguments)), protocol=5)
+        return pickle.dumps((function, tuple(arguments), errand), protocol=5)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise DefinitionError(f"{function!r} cannot run in a child process: {error}") from error
 
 
-def decode_call(content: bytes) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def decode_call(content: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], Errand | None]:
     """Unpickle a call; only ever given what the worker sent."""
-    function, arguments = pickle.loads(content)  # noqa: S301 - comes from the parent process
-    return function, arguments
+    return pickle.loads(content)  # type: ignore[no-any-return]  # noqa: S301 - the parent's
 
 
 def encode_result(value: object) -> bytes:

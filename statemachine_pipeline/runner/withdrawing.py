@@ -8,11 +8,11 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from statemachine_pipeline.decide import Crashed, Failed, Postponed, Succeeded
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.hooks import Done, Product, Retry
+from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.runner.calling import call_user, deadline
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.stages import Bound
 
 
@@ -29,10 +30,11 @@ class Withdrawing:
     Args:
         withdrawals: Which documents have to go.
         served: The stages of the runner.
+        metrics: Where it is counted how many did not work.
     """
 
-    def __init__(self, withdrawals: Withdrawals, served: Sequence[Bound]) -> None:
-        self._withdrawals = withdrawals
+    def __init__(self, withdrawals: Withdrawals, served: Sequence[Bound], metrics: Metrics) -> None:
+        self._withdrawals, self._metrics = withdrawals, metrics
         # Who asks whether anything is left waits for what is under way.
         self._turn = asyncio.Lock()
         self._publishers = [bound for bound in served if bound.stage.stores_elsewhere]
@@ -86,9 +88,13 @@ class Withdrawing:
         pause = max(
             bound.stage.policy.delay(attempt=claim.attempt, draw=draw), after or timedelta(0)
         )
-        logger.warning(
+        self._metrics.add(instruments.WITHDRAWALS_FAILED, stage=claim.stage)
+        note(
+            log_events.WITHDRAWAL_FAILED,
             "{} was not withdrawn by the publisher of {} at try {}: {}",
             *(claim.document.id, claim.stage, claim.attempt, outcome.reason),
+            document_id=str(claim.document.id),
+            error_code=outcome.code,
         )
         # Without the detail: it may quote a document that is deleted.
         await self._withdrawals.give_back(claim, pause, outcome.reason)

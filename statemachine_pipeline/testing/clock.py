@@ -29,7 +29,7 @@ MOVED = {
     "pause": ("until",),
     "placement": ("writing_until", "run_at"),
     "work": ("run_at", "entered_at", "deadline_at"),
-    "worker": ("beat_at",),
+    "worker": ("beat_at", "settled_at"),
 }
 """Columns that some statement compares with the clock, by table."""
 

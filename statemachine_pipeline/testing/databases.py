@@ -29,8 +29,8 @@ EMPTIED = (
     *("placement", "document", "transition", "text_owner"),
     *("worker", "pause", "breaker", "budget"),
 )
-"""Tables to empty, in this order, so that nothing is left of documents, workers and providers: what
-names a document goes before it, its history after it, and the rest with it."""
+"""Tables to empty, in this order and one transaction, so that nothing is left of documents, workers
+and providers: what names a document goes before it, its history after it, and the rest with it."""
 
 
 def connect(url: str | URL) -> psycopg.Connection[psycopg.rows.TupleRow]:

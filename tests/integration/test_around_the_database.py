@@ -46,12 +46,16 @@ from statemachine_pipeline.errors import (
     PoolerInTheWay,
     SchemaMissing,
 )
-from statemachine_pipeline.runner import drive
+from statemachine_pipeline.observability import instruments
+from statemachine_pipeline.observability.metrics import Metrics
+from statemachine_pipeline.runner import chores, drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
+from statemachine_pipeline.runner.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from fix_logs import Log
     from fix_proxy import Proxy
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -221,7 +225,8 @@ async def test_a_worker_whose_connections_all_died_goes_on_with_new_ones(
 
 
 async def test_a_hanging_beat_is_broken_off_and_the_worker_lives(proxy: Proxy, psql: Psql) -> None:
-    """A dead connection is not a dead worker."""
+    """A dead connection is not a dead worker; that it did not answer is counted."""
+    metrics = Metrics()
     made = create_async_engine(proxy.url)
     workers = Workers(made, tables("smp"))
     worker, fenced = await workers.register(), threading.Event()
@@ -232,6 +237,7 @@ async def test_a_hanging_beat_is_broken_off_and_the_worker_lives(proxy: Proxy, p
         interval=timedelta(seconds=0.5),
         dead_after=timedelta(hours=1),
         on_fenced=fenced.set,
+        vitals=Vitals(metrics),
     )
     heart.start()
     newest = "SELECT max(beat_at) FROM worker"
@@ -242,11 +248,12 @@ async def test_a_hanging_beat_is_broken_off_and_the_worker_lives(proxy: Proxy, p
     await until(psql, "SELECT max(beat_at) > %s FROM worker", frozen)
     await asyncio.to_thread(heart.stop)
     assert not fenced.is_set()
+    assert metrics.value(instruments.DATABASE_ERRORS)
     await made.dispose()
 
 
-async def test_a_worker_is_fenced_in_time_though_its_beat_hangs(proxy: Proxy) -> None:
-    """'None for most of the dead limit means that others may have taken over'."""
+async def test_a_worker_is_fenced_in_time_though_its_beat_hangs(proxy: Proxy, log: Log) -> None:
+    """'None for most of the dead limit means that others may have taken over', and it says so."""
     made = create_async_engine(proxy.url)
     workers = Workers(made, tables("smp"), Timeouts(connect=timedelta(minutes=5)))
     worker, fenced = await workers.register(), threading.Event()
@@ -256,12 +263,15 @@ async def test_a_worker_is_fenced_in_time_though_its_beat_hangs(proxy: Proxy) ->
         interval=timedelta(seconds=0.2),
         dead_after=timedelta(seconds=1),
         on_fenced=fenced.set,
+        vitals=Vitals(Metrics()),
     )
     # The new connection hangs too, for longer than the dead limit.
     proxy.freeze(new=True)
     heart.start()
     assert await asyncio.to_thread(fenced.wait, BRIEFLY.total_seconds())
     assert heart._beats.is_alive(), "the beat did not hang, so this shows nothing"
+    (line,) = log.of("worker.fenced")
+    assert "s the database heard nothing of it" in line["body"]
     proxy.cut()
     await asyncio.to_thread(heart.stop)
     await made.dispose()
@@ -604,6 +614,16 @@ async def test_a_worker_that_cannot_leave_stops_beating_all_the_same(
         await asyncio.wait_for(run, BRIEFLY.total_seconds())
     assert not [t for t in threading.enumerate() if t.name.endswith(f"-{runner.worker}")]
     assert any("could not leave" in line for line in said)
+
+
+async def test_a_worker_that_gets_no_answer_when_it_leaves_says_so(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen server refuses nothing; what the worker held is as much others' to rescue."""
+    monkeypatch.setattr(chores, "LEAVE_SECONDS", 0.01)
+    await chores.attempt(asyncio.Event().wait, "worker 1 could not leave, and will be rescued")
+    (line,) = log.of("worker.leaving_failed")
+    assert line["body"].endswith("and will be rescued: no answer within 0.01 s")
 
 
 # Poolers, clocks and sessions.

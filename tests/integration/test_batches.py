@@ -21,7 +21,7 @@ from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
 from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.resilience.access import Access
 from statemachine_pipeline.resilience.batches import Line, Queue
-from statemachine_pipeline.runner import drive, embedding, loop
+from statemachine_pipeline.runner import embedding, loop, proposing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ EMBEDDING = (
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff draws zero and what is due is looked for at once."""
     monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
-    monkeypatch.setattr(drive.random, "random", lambda: 0.0)
+    monkeypatch.setattr(proposing.random, "random", lambda: 0.0)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.failures import FailureRule
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.resilience.access import Access, Accesses
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.runner.children import ChildCrashed, ChildTimedOut, HookRaised
@@ -88,7 +89,7 @@ class Fleet:
         """Register one."""
         await self.store.know(self.provider)
         number = (await hand(pipeline_with(self._engine))).worker
-        MADE.append(Access(self.provider, self.store, number))
+        MADE.append(Access(self.provider, self.store, number, Metrics()))
         return MADE[-1]
 
     async def look(self, access: Access) -> Any:
@@ -880,7 +881,7 @@ async def test_each_worker_logs_once_that_a_provider_is_down_and_is_back(
     fleet: Fleet, psql: psycopg.Connection[Any], library_log: list[str]
 ) -> None:
     """Whoever reads the log of any worker knows it, not only that of the one that was refused."""
-    other = Accesses(fleet.store, (await fleet.worker()).breaker._worker, [TWICE])
+    other = Accesses(fleet.store, (await fleet.worker()).breaker._worker, [TWICE], Metrics())
     await opened(fleet)
 
     for _ in range(2):

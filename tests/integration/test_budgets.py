@@ -28,6 +28,7 @@ from statemachine_pipeline import (
 from statemachine_pipeline.adapters.openai import OpenAIEmbedder
 from statemachine_pipeline.database.providers import Amounts, Correction, Providers
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.resilience import access as accesses
 from statemachine_pipeline.resilience.access import Access
 
@@ -59,7 +60,7 @@ class Fleet:
         """Return a worker that has looked once, as each does at its start."""
         await self.store.know(self.provider)
         number = (await hand(pipeline_with(self._engine))).worker
-        access = Access(self.provider, self.store, number)
+        access = Access(self.provider, self.store, number, Metrics())
         MADE.append(access)
         await self.look(access)
         return access

@@ -317,7 +317,25 @@ async def test_the_claims_of_a_dead_worker_are_rescued(engine: AsyncEngine, psql
     assert (last.trigger, last.error, last.worker) == ("retry", "crashed", living.worker)
     assert last.reason == f"worker {dead.worker} died"
     await _stale(dead, claim, bound)
-    assert psql.execute("SELECT id FROM worker").fetchall() == [(living.worker,)]
+    assert psql.execute("SELECT id FROM worker WHERE dead_at IS NULL").fetchall() == [
+        (living.worker,)
+    ]
+
+
+async def test_a_dead_worker_is_known_for_an_hour(engine: AsyncEngine, psql: Psql) -> None:
+    """'Recently dead': a person who comes late finds its host and process; then it is forgotten."""
+    pipeline = pipeline_with(engine)
+    dead, living = await hand(pipeline), await hand(pipeline)
+    known = "SELECT id FROM worker ORDER BY id"
+    for ago, left in (
+        ("59 minutes", [(dead.worker,), (living.worker,)]),
+        ("1 hour", [(living.worker,)]),
+    ):
+        psql.execute(
+            "UPDATE worker SET dead_at = now() - %s::interval WHERE id = %s", [ago, dead.worker]
+        )
+        await living.rescue(silent=600)
+        assert psql.execute(known).fetchall() == left
 
 
 async def test_a_claim_past_deadline_and_grace_is_rescued(engine: AsyncEngine, psql: Psql) -> None:

@@ -335,7 +335,7 @@ def test_a_requeued_dead_letter_is_taken_up_by_a_worker_that_drains(
         worker.send_signal(signal.SIGTERM)
         stopped = end(worker)
     assert (stopped.code, stopped.out) == (0, "")
-    assert "nothing is held" in stopped.err
+    assert "worker stopped" in stopped.err
     (shown,) = shell.run("ingest", "docs/empty.txt", "--json").records
     assert (shown["state"], shown["outcome"]) == ("dead_letter", "unchanged")
 
@@ -578,3 +578,17 @@ def test_bytes_go_to_the_store_that_is_named_and_leave_it_with_their_document(
     assert (nothing.code, "keeps bytes in the database" in nothing.err) == (1, True)
     wrong = shell.run(*where, "status", SMP_BLOBS="memory:///")
     assert (wrong.code, "s3://bucket/prefix" in wrong.err) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_full_disk_is_told_in_a_line() -> None:
+    """'One clear line instead of a traceback', and a failure: the data is not all there."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "statemachine_pipeline", "graph"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: cannot write: No space left on device\n")

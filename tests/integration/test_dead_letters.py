@@ -30,7 +30,7 @@ from statemachine_pipeline.database import letters
 from statemachine_pipeline.decide import Failed
 from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.retry import Backoff, Constant, Exponential, Fibonacci
-from statemachine_pipeline.runner import drive
+from statemachine_pipeline.runner import proposing
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -297,15 +297,15 @@ async def test_the_wait_of_a_stages_schedule_is_stored(
     expected: float,
 ) -> None:
     """'Durable (run_at), per stage': the delay that was drawn stands in the work row."""
-    monkeypatch.setattr(drive.random, "random", lambda: 0.5)
+    monkeypatch.setattr(proposing.random, "random", lambda: 0.5)
     hooks = Hooks()
     pipeline = pipeline_with(engine, hooks, queue_parse=plain(hooks.queue_parse, backoff=backoff))
     await pipeline.submit(b"text", name="a")
     worker = await hand(pipeline)
     claim, bound = await worker.claim_one()
-    facts = worker._drive._facts(claim, bound)
+    facts = worker.proposer.facts(claim, bound)
     failed = Failed(code="x", reason="y")
-    await worker.settle(worker._drive._propose(claim, bound, failed, facts, frozenset(), 0.0))
+    await worker.settle(worker.proposer.propose(claim, bound, failed, facts, frozenset(), 0.0))
     row = psql.execute("SELECT lane, extract(epoch FROM run_at - now()) FROM work").fetchone()
     assert row is not None
     assert row[0] == "deferred"

@@ -23,7 +23,7 @@ from statemachine_pipeline.database.statements.search import nearest
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
 from statemachine_pipeline.records import chunk_id
-from statemachine_pipeline.runner import drive, loop
+from statemachine_pipeline.runner import loop, proposing
 from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.testing import EmbeddingServer, Said, drawn
 
@@ -48,7 +48,7 @@ STOPPED = """
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff draws zero and what is due is looked for at once."""
     monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
-    monkeypatch.setattr(drive.random, "random", lambda: 0.0)
+    monkeypatch.setattr(proposing.random, "random", lambda: 0.0)
 
 
 def embedder(service: EmbeddingServer, **own: Any) -> OpenAIEmbedder:

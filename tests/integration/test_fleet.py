@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -196,7 +197,7 @@ def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_pa
         everyone = made.workers()
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(PATIENCE_SECONDS) == 0, made.said
-        assert made.said.count("nothing is held") == 2
+        assert made.said.count("worker stopped") == 2
         assert not any(one.is_running() for one in everyone)
 
 
@@ -214,15 +215,40 @@ def test_a_worker_says_what_is_paused(letters: Led, letters_url: str) -> None:
             await pipeline.operations.pause(stage="file", reason=reason, by="cli:ann")
 
     asyncio.run(pause())
-    said = " UTC: stage file is paused by cli:ann until somebody resumes it: a \\x1b[31mflood"
-    letters.both_hear(said)
+    said = " WARNING pause.began: stage file is paused by cli:ann until somebody resumes it: a "
+    letters.both_hear(f"{said}\\x1b[31mflood")
 
     async def resume() -> None:
         async with opened(letters_url) as pipeline:
             await pipeline.operations.resume(stage="file")
 
     asyncio.run(resume())
-    letters.both_hear(" UTC: stage file is no longer paused")
+    letters.both_hear(" INFO pause.ended: stage file is no longer paused")
+
+
+def test_a_fleet_logs_as_it_is_told(letters: Led) -> None:
+    """'``--log-format json``, through workers of a fleet too': then stderr holds nothing else."""
+    parent = letters.start("--workers", "2", "--log-format", "json", "--log-level", "info")
+    letters.hears('"worker.started"', 2)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(PATIENCE_SECONDS) == 0, letters.said
+    lines = [json.loads(line) for line in letters.said.splitlines()]
+    assert len({line["process.pid"] for line in lines}) == 3
+    events = [line.get("event_name") for line in lines]
+    assert events.count("worker.started") == events.count("worker.stopped") == 2
+    assert any(line["body"].startswith("2 workers; stop with") for line in lines)
+
+
+def test_an_app_that_configured_its_log_keeps_it(letters: Led) -> None:
+    """Unless the command line, or its environment, says otherwise."""
+    letters.write(
+        "import pathlib\nfrom statemachine_pipeline import configure_logging\n"
+        f"configure_logging(sink=pathlib.Path('own.log'))\n{APP}"
+    )
+    letters.start()
+    own = letters.folder / "own.log"
+    until(lambda: own.exists() and "worker.started" in own.read_text(), "a line in own.log")
+    assert "worker.started" not in letters.said
 
 
 def test_a_second_signal_stops_all_workers_at_once(
@@ -305,7 +331,7 @@ async def test_a_worker_that_signals_kill_is_always_replaced(
 def test_a_database_url_is_not_among_the_arguments_of_workers() -> None:
     """Everybody on a machine may read arguments; the URL holds a password."""
     target = Target(database="postgresql://me:swordfish@host/db")
-    assert "swordfish" not in " ".join(fleet.command("file", 1.0))
+    assert "swordfish" not in " ".join(fleet.command(["--triggers", "file"]))
     assert fleet.environment(target)["SMP_DATABASE"] == target.database
 
 
@@ -330,7 +356,7 @@ def test_a_change_of_the_app_restarts_its_workers(
     letters.hears("serves all stages")
     letters.write("def broken(:\n")
     letters.hears("changed: letters.py; draining, then starting again")
-    letters.hears("nothing is held")
+    letters.hears("worker stopped")
     letters.hears("the next change starts it again")
     assert "SyntaxError" in letters.said
     letters.write(APP.replace("SAYING", "anew"))

@@ -280,12 +280,48 @@ def test_truncate_is_refused(psql: Psql, tables: str) -> None:
     assert psql.execute("SELECT count(*) FROM transition").fetchone() == (1,)
 
 
-def test_pruning_takes_a_document_first_and_then_its_history(psql: Psql) -> None:
-    """Pruning is possible: the document goes, then its history, whole."""
+def test_pruning_takes_a_document_and_its_whole_history(psql: Psql) -> None:
+    """Pruning is possible: the document goes, then its history, whole, in one transaction."""
     document, other = _birth(psql), _birth(psql)
     _step(psql, document)
-    psql.execute("DELETE FROM document WHERE id = %s", [document])
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        psql.execute("DELETE FROM transition WHERE document_id = %s AND version = 1", [document])
-    psql.execute("DELETE FROM transition WHERE document_id = %s", [document])
+    with psql.transaction():
+        psql.execute("DELETE FROM document WHERE id = %s", [document])
+        psql.execute("DELETE FROM transition WHERE document_id = %s", [document])
     assert psql.execute("SELECT document_id FROM transition").fetchall() == [(other,)]
+
+
+@pytest.mark.parametrize(
+    ("which", "check"),
+    [
+        ("version = 1", "transition_continues_its_predecessor"),
+        ("version = 2", "transition_continues_its_predecessor"),
+        ("version = 3", "a history goes whole"),
+        ("version > 1", "a history goes whole"),
+        ("false", "goes in the same transaction"),
+    ],
+)
+def test_no_part_of_a_history_goes(psql: Psql, which: str, check: str) -> None:
+    """Not the last row without the first, nor the first without the last, nor a document alone."""
+    document = _birth(psql)
+    _step(psql, document)
+    _step(
+        psql, document, version=3, trigger="fail", from_state="parse_queued", to_state="dead_letter"
+    )
+
+    def remove() -> None:
+        with psql.transaction():
+            psql.execute("DELETE FROM document WHERE id = %s", [document])
+            psql.execute(f"DELETE FROM transition WHERE document_id = %s AND {which}", [document])
+
+    with pytest.raises(psycopg.errors.IntegrityError, match=check):
+        remove()
+    assert _standing(psql, document) == ("dead_letter", 3)
+    assert psql.execute("SELECT count(*) FROM transition").fetchone() == (3,)
+
+
+def test_a_document_cannot_go_and_leave_its_history(psql: Psql) -> None:
+    """Whoever comes by its id next would find it taken."""
+    document = _birth(psql)
+    with pytest.raises(psycopg.errors.IntegrityError, match="goes in the same transaction"):
+        psql.execute("DELETE FROM document WHERE id = %s", [document])
+    assert _standing(psql, document) == (INITIAL, 1)

@@ -107,7 +107,7 @@ class RemoteService:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff draws zero and what is due is looked for at once."""
     monkeypatch.setattr("statemachine_pipeline.runner.loop.PROMOTE_SECONDS", 0.02)
-    monkeypatch.setattr("statemachine_pipeline.runner.drive.random.random", lambda: 0.0)
+    monkeypatch.setattr("statemachine_pipeline.runner.proposing.random.random", lambda: 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.errors import PauseRefused
 from statemachine_pipeline.hooks import StageFault
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.runner import loop
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.slots import Slots
@@ -287,7 +288,7 @@ async def test_slots_know_what_is_paused_for_whom(engine: AsyncEngine) -> None:
     """No walk goes on where nobody would claim."""
     pipeline = pipeline_with(engine)
     served = pipeline.stages.served(["finish_parse", "finalize"])
-    slots, pausing = Slots(served, lambda: None), Pausing(pipeline._pauses, served)
+    slots, pausing = Slots(served, lambda: None, Metrics()), Pausing(pipeline._pauses, served)
     states = {bound.state for bound in served}
     parsing = served[0].state
     for place, kept in (

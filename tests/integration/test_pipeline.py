@@ -29,7 +29,7 @@ from statemachine_pipeline import Lifecycle, Pipeline, by_hand
 from statemachine_pipeline.errors import DocumentNotFound, PipelineError
 from statemachine_pipeline.hooks import Done, RateLimited, Reject, Retry, StageFault, Wait
 from statemachine_pipeline.records import Facts, ParsedText
-from statemachine_pipeline.runner import chores, drive, loop
+from statemachine_pipeline.runner import chores, loop, proposing
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,7 +46,7 @@ WORK = "SELECT lane, attempt, crashes FROM work WHERE document_id = %s"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff draws zero and what is due is looked for at once: retries follow immediately."""
     monkeypatch.setattr(loop, "PROMOTE_SECONDS", 0.02)
-    monkeypatch.setattr(drive.random, "random", lambda: 0.0)
+    monkeypatch.setattr(proposing.random, "random", lambda: 0.0)
 
 
 async def _deferred(pipeline: Pipeline, psql: Psql) -> tuple[Any, ...]:

@@ -70,7 +70,7 @@ def many(smp_databases: Databases) -> Iterator[str]:
     """The URL of a database with the passages of three tenants and an index on their vectors."""
     url = smp_databases.make()
     with connect(url) as psql:
-        fingerprint = pipeline_with(create_async_engine(url))._embedder.fingerprint
+        fingerprint = pipeline_with(create_async_engine(url))._searching._embedder.fingerprint
         psql.execute(_LOAD.replace("%s", f"'{fingerprint}'").encode())
         psql.execute(
             "CREATE INDEX chunk_vector_embedder_1_idx ON smp.chunk_vector USING hnsw "
@@ -254,7 +254,9 @@ async def test_transitions_leave_the_indexes_of_documents_alone(
 async def test_an_index_of_the_right_name_is_built_after_a_load(many: str) -> None:
     """What this module makes by hand is the index that a runner would have made."""
     async with opened(many) as pipeline:
-        built = await Passages(pipeline.engine, T).build_index(pipeline._embedder.fingerprint)
+        built = await Passages(pipeline.engine, T).build_index(
+            pipeline._searching._embedder.fingerprint
+        )
     assert built is False
 
 

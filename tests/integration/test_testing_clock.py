@@ -59,7 +59,8 @@ ONE_OF_EACH = """
         VALUES (gen_random_uuid(), 'finalize', now(), now(), now());
     INSERT INTO work (document_id, tenant, state, lane, worker, deadline_at)
         VALUES (gen_random_uuid(), 't', 'uploaded', 'claimed', 1, now());
-    INSERT INTO worker (host, pid, version, dead_at) VALUES ('h', 1, '0', now());
+    INSERT INTO worker (host, pid, version, settled_at, dead_at)
+        VALUES ('h', 1, '0', now(), now());
 """
 
 

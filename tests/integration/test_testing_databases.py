@@ -39,8 +39,9 @@ async def test_nothing_is_left_of_documents_workers_and_providers(
         "INSERT INTO placement (document_id, stage, writing_until) "
         "SELECT id, 'finalize', now() FROM document LIMIT 1"
     )
-    for table in EMPTIED:
-        psql.execute(f"DELETE FROM {table}")
+    with psql.transaction():
+        for table in EMPTIED:
+            psql.execute(f"DELETE FROM {table}")
     known = [table.name for table in tables("smp").metadata.sorted_tables]
     left = {name for name in known if psql.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()}
     assert left == KEPT

@@ -163,8 +163,8 @@ class UnfencedMachine(ReviewMachine):
 class CarelessStore(Store):
     """Rescues nobody: a planted fault."""
 
-    async def rescue(self, worker: int, **_: Any) -> int:
-        return 0
+    async def rescue(self, worker: int, **_: Any) -> list[Any]:
+        return []
 
 
 class CarelessMachine(ReviewMachine):

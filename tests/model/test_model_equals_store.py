@@ -25,6 +25,7 @@ from statemachine_pipeline.database.proposal import Settled
 from statemachine_pipeline.decide import Decision, Failed
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.lifecycle import DocumentLifecycle
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.records import Accepted, Validated, sha256_hex
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
@@ -239,8 +240,8 @@ class World:
     def attempt(self, n: int, choice: Choice) -> Proposal:
         """Return the outcome of an attempt, with what guards are told."""
         claim, bound = self.held[n]
-        drive, outcome = self.hand._drive, choice.outcome
-        known, facts = drive._facts(claim, bound), choice.facts
+        proposer, outcome = self.hand.proposer, choice.outcome
+        known, facts = proposer.facts(claim, bound), choice.facts
         named = ("attempt", "attempts_allowed", "crashes", "crashes_allowed")
         assert [getattr(known, x) for x in named] == [getattr(facts, x) for x in named]
         if facts.duplicate_of:
@@ -252,7 +253,7 @@ class World:
         }
         if choice.earns and bound.trigger in products:
             outcome = dataclasses.replace(outcome, product=products[bound.trigger])
-        return drive._propose(claim, bound, outcome, facts, choice.admitted, 0.0)
+        return proposer.propose(claim, bound, outcome, facts, choice.admitted, 0.0)
 
     async def hop(self, at: Situation, n: int, choice: Choice) -> Proposal:
         """Let the runner walk where the model does: whoever owns the keys, whatever it serves."""
@@ -266,10 +267,10 @@ class World:
                 if row.state not in stages.leading_to(bound):
                     continue
                 for is_closed in (False, True):
-                    slots = Slots(list(stages), lambda: None)
+                    slots = Slots(list(stages), lambda: None, Metrics())
                     if is_closed:
                         slots.close()
-                    drive = Drive(self.store, stages, slots, None, None)  # type: ignore[arg-type]
+                    drive = Drive(self.store, stages, slots, None, None, None)  # type: ignore[arg-type]
                     found = await drive._hop(claim, bound)
                     decision = found and found[0].decide(found[0].facts)
                     assert (decision and what(decision)) in known

@@ -1,4 +1,4 @@
-SELECT smp.transition.document_id, smp.transition.version, smp.transition.life, smp.transition.generation, smp.transition.trigger, smp.transition.from_state, smp.transition.to_state, smp.transition.hop, smp.transition.attempt, smp.transition.worker, smp.transition.claim_seq, smp.transition.by, smp.transition.reason, smp.transition.correlation_id, smp.transition.run_seconds, smp.transition.error, smp.transition.at
+SELECT smp.transition.document_id, smp.transition.version, smp.transition.life, smp.transition.generation, smp.transition.trigger, smp.transition.from_state, smp.transition.to_state, smp.transition.hop, smp.transition.attempt, smp.transition.worker, smp.transition.claim_seq, smp.transition.by, smp.transition.reason, smp.transition.correlation_id, smp.transition.run_seconds, smp.transition.tokens, smp.transition.error, smp.transition.at
 FROM smp.transition
 WHERE smp.transition.document_id = %(document)s::UUID
 ORDER BY smp.transition.version;

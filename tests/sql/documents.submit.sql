@@ -1,6 +1,6 @@
 WITH born AS
-(INSERT INTO smp.document (id, tenant, source_uri, name, state, version, life, generation, size_bytes, path, content_sha256, input_sha256, correlation_id, metadata, parent_id, depth)
-VALUES (%(id)s::UUID, %(tenant)s::VARCHAR, %(source_uri)s::VARCHAR, %(name)s::VARCHAR, %(state)s::VARCHAR, %(param_5)s::INTEGER, %(param_6)s::INTEGER, %(param_7)s::INTEGER, %(size_bytes)s::BIGINT, %(path)s::VARCHAR, %(content_sha256)s::VARCHAR, %(content_sha256)s::VARCHAR, %(correlation_id)s::VARCHAR, %(metadata)s::JSONB, %(parent_id)s::UUID, %(depth)s::SMALLINT)
+(INSERT INTO smp.document (id, tenant, source_uri, name, state, version, life, generation, size_bytes, path, content_sha256, input_sha256, correlation_id, traceparent, metadata, parent_id, depth)
+VALUES (%(id)s::UUID, %(tenant)s::VARCHAR, %(source_uri)s::VARCHAR, %(name)s::VARCHAR, %(state)s::VARCHAR, %(param_5)s::INTEGER, %(param_6)s::INTEGER, %(param_7)s::INTEGER, %(size_bytes)s::BIGINT, %(path)s::VARCHAR, %(content_sha256)s::VARCHAR, %(content_sha256)s::VARCHAR, %(correlation_id)s::VARCHAR, %(traceparent)s::VARCHAR, %(metadata)s::JSONB, %(parent_id)s::UUID, %(depth)s::SMALLINT)
 ON CONFLICT (id) DO NOTHING
 RETURNING smp.document.id, smp.document.state, smp.document.tenant, smp.document.correlation_id, smp.document.content_sha256),
 told AS

@@ -23,7 +23,9 @@ from statemachine_pipeline.errors import (
     PauseRefused,
     PipelineError,
     PoolerInTheWay,
+    PruneRefused,
     QuestionNotEmbedded,
+    RoleRefused,
     SchemaMissing,
     SearchRefused,
     SourceRefused,
@@ -66,6 +68,10 @@ SENTENCES = [
     (
         PauseRefused("no stage 'parse'", "there are finish_parse, finalize"),
         "cannot pause or resume: no stage 'parse'; there are finish_parse, finalize",
+    ),
+    (
+        PruneRefused("documents in 'cut' are on their way", "prune takes those in cancelled"),
+        "cannot prune: documents in 'cut' are on their way; prune takes those in cancelled",
     ),
     (
         SchemaMissing("smp", "revision none"),
@@ -122,6 +128,10 @@ SENTENCES = [
         "pypdfium2 is not installed; pip install 'statemachine-pipeline[documents]'",
     ),
     (EmbeddedServerError("it did not start"), "it did not start"),
+    (
+        RoleRefused("app", "there is none of this name", "CREATE ROLE it first"),
+        "cannot prepare role 'app': there is none of this name; CREATE ROLE it first",
+    ),
     (
         EmbedderMismatch("mine#1", 256, 384),
         (

@@ -491,9 +491,15 @@ def test_the_fingerprint_is_what_changes_the_vectors_of_passages() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://host", "http://u:secret@host", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8080", "ftp://host", "http://", "http://u:secret@host"),
+        *("ftp://u:secret@host", "http://host/v1?key=secret", "http://host/#secret"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    """At once, and without quoting a password."""
+    """At once, and without quoting a password or a key."""
     with pytest.raises(ValueError, match="base_url must") as caught:
         OpenAIEmbedder("m", dimensions=8, base_url=url)
     assert "secret" not in str(caught.value)

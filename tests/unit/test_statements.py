@@ -46,6 +46,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         ".narrow": NEAREST | {"narrow": NARROW},
     },
     "search.size": {"": {}, ".narrow": {"narrow": NARROW}},
+    "listings.groups": {f".{by}": {"by": by} for by in ("state", "stage", "tenant", "code")},
+    "usage.spent": {f".{by}": {"by": by} for by in ("tenant", "day", "stage", "document")},
     "keys.owners": {"": {"lock": False}, ".lock": {"lock": True}},
 }
 NO_STATEMENTS = {"levels", "rows", "turns"}

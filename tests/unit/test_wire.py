@@ -219,7 +219,7 @@ def test_nonsense_is_told_from_an_answer(content: bytes) -> None:
 def test_calls_go_down_whole() -> None:
     """Pickle a call."""
     parser = DocumentParser(Reading(pages=3))
-    function, arguments = wire.decode_call(wire.encode_call(parser.parse, ("a", 1)))
+    function, arguments, _ = wire.decode_call(wire.encode_call(parser.parse, ("a", 1)))
     assert function.__self__.reading.pages == 3  # type: ignore[attr-defined]
     assert arguments == ("a", 1)
     assert wire.decode_call(wire.encode_call(functools.partial(max, 1), (2,)))[0](2) == 2

@@ -21,6 +21,7 @@ GIVEN = {
     "path": sa.Text,
     "content_sha256": sa.Text,
     "correlation_id": sa.Text,
+    "traceparent": sa.Text,
     "metadata": JSONB,
     "state": sa.Text,
     "lane": sa.Text,

@@ -42,6 +42,7 @@ SETTLED = {
     "deadline": sa.Double,
     "next_input_sha256": sa.Text,
     "error": sa.Text,
+    "tokens": sa.BigInteger,
     "media_type": sa.Text,
     "text_sha256": sa.Text,
     "text_chars": sa.Integer,
@@ -241,7 +242,11 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
     """
     given = rows("given", SETTLED)
     held = (
-        sa.select(given, t.document.c.version.label("base"))
+        sa.select(
+            given,
+            t.document.c.version.label("base"),
+            (t.work.c.tokens + sa.func.coalesce(given.c.tokens, 0)).label("spent"),
+        )
         .select_from(
             given.join(t.work, _is_held(t, given)).join(t.document, t.document.c.id == given.c.id)
         )
@@ -299,6 +304,7 @@ def _move_documents(t: Tables, held: Any) -> Any:
             held.c.base,
             held.c.seq,
             held.c.steps,
+            held.c.spent,
         )
         .cte("moved")
     )
@@ -311,7 +317,7 @@ def _tell(t: Tables, moved: Any, me: Any) -> Any:
     own = [name for name in STEPS if name not in {"offset", "hop"}]
     return insert(t.transition).from_select(
         ["document_id", "version", "life", "generation", "worker", "claim_seq", "correlation_id"]
-        + ["hop", *own],
+        + ["hop", "tokens", *own],
         sa.select(
             moved.c.id,
             moved.c.base + step.c.offset,
@@ -321,6 +327,7 @@ def _tell(t: Tables, moved: Any, me: Any) -> Any:
             moved.c.seq,
             moved.c.correlation_id,
             sa.func.coalesce(step.c.hop, sa.false()),
+            sa.case((step.c.offset == 1, sa.func.nullif(moved.c.spent, 0))),
             *(step.c[name] for name in own),
         ).select_from(moved.join(step, sa.true())),
     )
@@ -348,6 +355,8 @@ def _keep_work(t: Tables, held: Any, me: Any) -> Any:
             # What passed a stage was not what crashed there, or does so no more.
             crashes=sa.case((entered, 0), else_=w.c.crashes + sa.func.coalesce(held.c.crashed, 0)),
             alone=~entered & (w.c.alone | sa.func.coalesce(held.c.alone, sa.false())),
+            # Told by the next transition.
+            tokens=sa.case((held.c.step_count == 0, held.c.spent), else_=0),
         )
         .returning(w.c.document_id, w.c.claim_seq, w.c.deadline_at, w.c.entered_at, w.c.lane)
         .cte("kept")

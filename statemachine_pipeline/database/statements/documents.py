@@ -38,18 +38,9 @@ MOVES = {
     "by": sa.Text,
     "reason": sa.Text,
 }
-_GIVEN = (
-    "id",
-    "tenant",
-    "source_uri",
-    "name",
-    "size_bytes",
-    "path",
-    "content_sha256",
-    "correlation_id",
-    "parent_id",
-    "depth",
-)
+_REPLACED = ("name", "size_bytes", "path", "content_sha256", "correlation_id", "traceparent")
+"""What new bytes bring with them."""
+_GIVEN = ("id", "tenant", "source_uri", *_REPLACED, "parent_id", "depth")
 
 
 def submit(t: Tables) -> Any:
@@ -180,8 +171,8 @@ def move(t: Tables) -> Any:
         .cte("moved")
     )
     told = insert(t.transition).from_select(
-        ["document_id", "version", "life", "generation", "trigger", "from_state", "to_state"]
-        + ["hop", "by", "reason", "correlation_id"],
+        ["document_id", "version", "life", "generation", "trigger", "from_state", "to_state", "hop"]
+        + ["tokens", "by", "reason", "correlation_id"],
         sa.select(
             step.c.id,
             moved.c.base + step.c.offset,
@@ -192,10 +183,11 @@ def move(t: Tables) -> Any:
             step.c.from_state,
             step.c.to_state,
             step.c.hop,
+            sa.case((step.c.offset == 1, sa.func.nullif(w.c.tokens, 0))),
             step.c.by,
             step.c.reason,
             moved.c.correlation_id,
-        ).join(moved, moved.c.id == step.c.id),
+        ).select_from(step.join(moved, moved.c.id == step.c.id).outerjoin(w, _work_of(w, moved))),
     )
     queued = insert(w).from_select(
         ["document_id", "tenant", "state", "lane"],
@@ -211,6 +203,7 @@ def move(t: Tables) -> Any:
             "claim_seq": t.claim_seq.next_value(),
             "attempt": 0,
             "crashes": 0,
+            "tokens": 0,
             "alone": False,
             "worker": None,
             "deadline_at": None,
@@ -242,14 +235,17 @@ def move(t: Tables) -> Any:
     )
 
 
+def _work_of(work: Any, document: Any) -> Any:
+    return work.c.document_id == document.c.id
+
+
 def replace_content(t: Tables) -> Any:
     """Give a locked document its new bytes; the restart that follows reads them."""
-    names = ("name", "size_bytes", "path", "content_sha256", "correlation_id")
     return (
         sa.update(t.document)
         .where(t.document.c.id == sa.bindparam("document", type_=ID))
         .values(
-            **{n: sa.bindparam(n, type_=t.document.c[n].type) for n in names},
+            **{n: sa.bindparam(n, type_=t.document.c[n].type) for n in _REPLACED},
             metadata=sa.bindparam("metadata", type_=JSONB),
             generation=t.document.c.generation + 1,
         )
@@ -366,18 +362,6 @@ def matching(t: Tables) -> Any:
         sa.select(d.c.id)
         .where(d.c.state == sa.bindparam("state"), sa.or_(tenant.is_(None), d.c.tenant == tenant))
         .order_by(d.c.id)
-    )
-
-
-def counts(t: Tables) -> Any:
-    """Count documents by state, of ``tenant`` if one is given."""
-    d = t.document
-    tenant = sa.bindparam("tenant", type_=sa.Text)
-    return (
-        sa.select(d.c.state, sa.func.count().label("count"))
-        .where(sa.or_(tenant.is_(None), d.c.tenant == tenant))
-        .group_by(d.c.state)
-        .order_by(d.c.state)
     )
 
 

@@ -64,6 +64,12 @@ def lock_old(t: Tables) -> Any:
     return _locked(t, _is_old(t)).limit(GIVE_UP_BATCH)
 
 
+def count_old(t: Tables) -> Any:
+    """Count what ``lock_old`` would lock, batch by batch."""
+    o = t.blob_object
+    return sa.select(sa.func.count()).select_from(o).where(_is_old(t), ~o.c.erasing, _is_loose(t))
+
+
 def lock_named(t: Tables) -> Any:
     """Lock those of the objects ``keys`` that nobody refers to, or is about to."""
     return _locked(t, t.blob_object.c.key == _keys())
@@ -91,6 +97,12 @@ def to_erase(t: Tables) -> Any:
     o = t.blob_object
     after = sa.bindparam("after", type_=sa.Text)
     return sa.select(o.c.key).where(o.c.erasing, o.c.key > after).order_by(o.c.key).limit(BATCH)
+
+
+def some(t: Tables) -> Any:
+    """Name an object that has to be in the store, if there is any."""
+    o = t.blob_object
+    return sa.select(o.c.key).where(~o.c.erasing).order_by(o.c.key).limit(1)
 
 
 def forget(t: Tables) -> Any:

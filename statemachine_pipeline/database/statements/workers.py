@@ -23,13 +23,18 @@ def register(t: Tables) -> Any:
 
 
 def beat(t: Tables) -> Any:
-    """Say that a worker lives; no row says that it was declared dead."""
+    """Say that a worker lives and what it did; no row says that it was declared dead."""
+    ago = sa.cast(sa.bindparam("ago", type_=sa.Double), sa.Double)
     return (
         sa.update(t.worker)
         .where(
             t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger), t.worker.c.dead_at.is_(None)
         )
-        .values(beat_at=clock())
+        .values(
+            beat_at=clock(),
+            settled=sa.bindparam("settled", type_=sa.BigInteger),
+            settled_at=clock() - seconds(ago),
+        )
         .returning(t.worker.c.id)
     )
 
@@ -75,6 +80,36 @@ def known(t: Tables) -> Any:
 
 
 def bury(t: Tables) -> Any:
-    """Forget dead workers that hold nothing any more."""
+    """Forget workers that have been dead for an hour and hold nothing; people look for them."""
     held = sa.exists().where(t.work.c.lane == LANE_CLAIMED, t.work.c.worker == t.worker.c.id)
-    return sa.delete(t.worker).where(t.worker.c.dead_at.is_not(None), ~held)
+    long_ago = clock() - sa.literal_column("interval '1 hour'")
+    return sa.delete(t.worker).where(t.worker.c.dead_at < long_ago, ~held)
+
+
+def standings(t: Tables) -> Any:
+    """List workers with what each holds, and whether the lifecycle that it runs is registered."""
+    k, w = t.worker.c, t.work.c
+    silent = sa.extract("epoch", clock() - k.beat_at)
+    held = (
+        sa.select(
+            w.worker,
+            sa.func.count().label("claims"),
+            sa.func.min(w.entered_at).label("oldest_at"),
+        )
+        .where(w.lane == LANE_CLAIMED)
+        .group_by(w.worker)
+        .cte("held")
+    )
+    known = sa.exists().where(t.lifecycle.c.fingerprint == k.lifecycle)
+    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.dead_at, k.settled, k.started_at)
+    return (
+        sa.select(
+            *own,
+            sa.cast(silent, sa.Double).label("silent_seconds"),
+            sa.case((k.lifecycle.is_not(None), known)).label("is_lifecycle_known"),
+            sa.func.coalesce(held.c.claims, 0).label("claims"),
+            held.c.oldest_at,
+        )
+        .outerjoin(held, held.c.worker == k.id)
+        .order_by(k.id)
+    )

@@ -115,9 +115,10 @@ class Ground:
 
     def empty(self) -> None:
         """Remove every document and all that was noted of workers and providers."""
-        for table in EMPTIED:
-            name = sql.Identifier(self._schema, table)
-            self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
+        with self._connection.transaction():  # no document goes without its history
+            for table in EMPTIED:
+                name = sql.Identifier(self._schema, table)
+                self._connection.execute(sql.SQL("DELETE FROM {}").format(name))
 
     def let_an_hour_pass(self) -> None:
         """Make every time that is compared with the clock an hour older."""

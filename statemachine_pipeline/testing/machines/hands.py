@@ -28,12 +28,17 @@ from statemachine_pipeline.decide import Crashed, Decision, Failed, Outcome, Suc
 from statemachine_pipeline.errors import TransitionRefused
 from statemachine_pipeline.graph import FAIL, RETRY
 from statemachine_pipeline.hooks import Claim, Reject, Retry
+from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.records import Accepted, Facts, Incoming, Validated, sha256_hex
 from statemachine_pipeline.resilience.access import Accesses
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.following import moved, next_claim
+from statemachine_pipeline.runner.journal import Journal
 from statemachine_pipeline.runner.perform import Performer
+from statemachine_pipeline.runner.proposing import Proposer
+from statemachine_pipeline.runner.shares import Bill
 from statemachine_pipeline.runner.slots import Slots
+from statemachine_pipeline.runner.vitals import Vitals
 from statemachine_pipeline.testing.machines.charts import chart
 from statemachine_pipeline.testing.stand_ins import is_stand_in
 
@@ -95,6 +100,7 @@ class Bench:
         self.workers = Workers(engine, self.tables)
         self.pauses = Pauses(engine, self.tables, stages)
         self.store = store(engine, self.tables, stages, reader, patience=PATIENCE)
+        self.proposer = Proposer(self.store, stages)
         self.served = stages.served(None)
         longest = (max(b.stage.deadline, b.stage.fault_pause, b.stage.wait) for b in self.served)
         self.age = MONTH + max(longest, default=timedelta(0))
@@ -105,8 +111,11 @@ class Bench:
         """Register a worker and return it."""
         worker = await self.workers.register()
         # Stages on a bench name no providers; see ``with_stand_ins``.
-        accesses = Accesses(Providers(self.engine, self.tables), worker, ())
-        performer = Performer(self.store, self.pauses, self._withdrawals, accesses, self.served)
+        metrics = Metrics()
+        accesses = Accesses(Providers(self.engine, self.tables), worker, (), metrics)
+        performer = Performer(
+            *(self.store, self.pauses, self._withdrawals, accesses, self.served, metrics)
+        )
         return Hand(self, worker, performer)
 
     async def submit(self, content: bytes, source_uri: str, tenant: str) -> Submitted:
@@ -206,9 +215,9 @@ class Hand:
         if aim is not None:
             aim = self._bench.chart.by_text(aim)
         outcome = await self._outcome(ticket, aim)
-        known = await drive._facts_with_key(claim, bound, outcome)
+        known = await self._bench.proposer.facts_with_key(claim, bound, outcome)
         admitted = self._bench.stages.after(bound.state) if goes_on else frozenset()
-        made = drive._propose(claim, bound, outcome, known, admitted, 0.0)
+        made = self._bench.proposer.propose(claim, bound, outcome, known, admitted, 0.0)
         if aim is None or not isinstance(outcome, Succeeded):
             return dataclasses.replace(made, decide=functools.partial(self._either, made, outcome))
         steer = functools.partial(self._steered, made, outcome, aim, admitted)
@@ -217,9 +226,9 @@ class Hand:
     async def fail(self, ticket: Ticket, error: BaseException) -> Proposal:
         """Return what is to be settled after a hook that raised."""
         outcome = await self._performer.judge(ticket.claim, ticket.bound, error)
-        drive, _ = self._drive()
-        facts = drive._facts(ticket.claim, ticket.bound)
-        made = drive._propose(ticket.claim, ticket.bound, outcome, facts, frozenset(), 0.0)
+        proposer = self._bench.proposer
+        facts = proposer.facts(ticket.claim, ticket.bound)
+        made = proposer.propose(ticket.claim, ticket.bound, outcome, facts, frozenset(), 0.0)
         return dataclasses.replace(made, decide=functools.partial(self._either, made, outcome))
 
     async def settle(self, ticket: Ticket, proposal: Proposal) -> tuple[Settled, Ticket | None]:
@@ -244,7 +253,7 @@ class Hand:
 
     async def rescue(self) -> int:
         """Look for claims of the dead and of those far past their deadline; return how many."""
-        return await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE)
+        return len(await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE))
 
     async def end(self) -> None:
         """End its threads and children; what it holds stays claimed."""
@@ -252,10 +261,13 @@ class Hand:
 
     def _drive(self) -> tuple[Drive, Slots]:
         bench = self._bench
-        slots = Slots(bench.served, lambda: None)
+        metrics = Metrics()
+        slots = Slots(bench.served, lambda: None, metrics)
         # Proposals are those of the runner; nothing is performed or settled by it.
         settling: Any = None
-        return Drive(bench.store, bench.stages, slots, self._performer, settling), slots
+        journal = Journal(Vitals(metrics))
+        drive = Drive(bench.store, bench.stages, slots, self._performer, settling, journal)
+        return drive, slots
 
     async def _outcome(self, ticket: Ticket, aim: Aim | None) -> Outcome:
         claim, bound = ticket.claim, ticket.bound
@@ -275,7 +287,7 @@ class Hand:
         return await self._tried(claim, bound)
 
     async def _tried(self, claim: Claim, bound: Bound) -> Outcome:
-        outcome = await self._performer.perform(claim, bound)
+        outcome = await self._performer.perform(claim, bound, Bill())
         if isinstance(outcome, Failed):
             told = f"{outcome.reason}: {outcome.detail}" if outcome.detail else outcome.reason
             self._bench.failed[bound.trigger] = told

@@ -1,0 +1,58 @@
+"""`health` without a port: ask the database, and everything that is known there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.ending import FAILED, OK, UNREACHABLE, UsageError
+from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
+from statemachine_pipeline.oversight.status import Component, Health
+
+if TYPE_CHECKING:
+    from statemachine_pipeline.cli.opening import Target
+
+
+def refuse(*, live: bool, ready: bool, port: int | None) -> None:
+    """Refuse what ``asking`` did not take, with the reason.
+
+    Raises:
+        UsageError: Always with a port, and for what only a worker itself knows.
+    """
+    if live and ready:
+        raise UsageError("--live and --ready ask different questions; give one of them")
+    if live or ready:
+        raise UsageError("only a worker knows this of itself; give its --port")
+    if port is not None:
+        raise UsageError(
+            "--port asks a worker, and takes --host, --live, --ready and --json after the verb, "
+            "nothing else"
+        )
+
+
+async def health(target: Target, *, as_json: bool) -> int:
+    """Print how each part does; return 0, 1 where one failed, or 5 without a database."""
+    try:
+        async with opened(target, "stored") as pipeline:
+            found = await pipeline.operations.oversight.health()
+    except DatabaseUnavailable as error:
+        fix = "start the server, or name another with --database"
+        found = Health((Component("database", "failed", str(error), fix),))
+    except SchemaMissing as error:
+        fix = "run `statemachine-pipeline migrate`"
+        found = Health((Component("schema", "failed", str(error), fix),))
+    if as_json:
+        output.emit({"status": found.status, "components": found.components})
+    else:
+        _show(found)
+    down = [one.name for one in found.components if one.status == "failed"]
+    return UNREACHABLE if "database" in down else FAILED if down else OK
+
+
+def _show(found: Health) -> None:
+    rows = [(one.name, one.status, one.says) for one in found.components]
+    output.table(("PART", "STATUS", "WHAT IS KNOWN"), rows)
+    for one in found.components:
+        if one.fix:
+            output.say(f"{one.name}: {one.fix}")

@@ -1,0 +1,137 @@
+"""What waits, what runs and who serves it, as health looks at it: one look, in numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.obstacles import ALIVE_SECONDS
+from statemachine_pipeline.database.statements import gauges
+from statemachine_pipeline.database.statements.rows import parameters
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.stages import Stages
+
+STATEMENT_SECONDS = 10
+"""Longest that one statement of a look may take: who watches must not be the load."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What stands before one stage.
+
+    Attributes:
+        stage: The trigger that the stage earns.
+        due: How many documents a worker would claim now: not those behind a pause, nor those for a
+            provider that is not asked.
+        due_seconds: How long the first of them has been due.
+        running: How many attempts run within their deadline.
+    """
+
+    stage: str
+    due: int
+    due_seconds: float
+    running: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One worker that lives.
+
+    Attributes:
+        serves: The triggers of its stages.
+        idle_seconds: How long ago it brought a document on; since its start, if it never did.
+    """
+
+    serves: frozenset[str]
+    idle_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What waits and who serves it.
+
+    Attributes:
+        queues: Of the stages before which anything stands.
+        members: The workers that live and take work.
+    """
+
+    queues: tuple[Queue, ...]
+    members: tuple[Member, ...]
+
+
+async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> Backlog:
+    """Look at what waits and who serves it.
+
+    Raises:
+        DatabaseUnavailable: It did not answer in time.
+    """
+    with answering("looking at what waits"):
+        async with engine.begin() as connection:
+            await bound(connection)
+            waiting = (await connection.execute(gauges.backlog(t), served(stages))).all()
+            fleet = (await connection.execute(gauges.fleet(t))).all()
+    return Backlog(
+        queues=tuple(_queues(waiting)), members=tuple(map(_member, filter(lives, fleet)))
+    )
+
+
+async def bound(connection: AsyncConnection) -> None:
+    """Bound the statements of this transaction."""
+    limit = f"{STATEMENT_SECONDS}s"
+    await connection.execute(sa.select(sa.func.set_config("statement_timeout", limit, True)))
+
+
+def served(stages: Stages) -> dict[str, str]:
+    """Return the parameter ``served``: where every state leads to; the first stage of several."""
+    asked = {one.trigger: one.stage.provider.name for one in stages if one.stage.provider}
+    leading = {state: stages.awaited_at(state) for state in stages.graph.states}
+    return parameters(
+        "served",
+        (
+            {"state": state, "stage": behind[0], "provider": asked.get(behind[0])}
+            for state, behind in leading.items()
+            if behind
+        ),
+    )
+
+
+def lives(row: Any) -> bool:
+    """Tell whether a worker takes work, as far as its row says."""
+    works = row.dead_at is None and not row.draining
+    return works and age(row, row.beat_at) < ALIVE_SECONDS
+
+
+def age(row: Any, then: datetime) -> float:
+    """Return the seconds since a time, by the database's clock when a row was read."""
+    seconds: float = (row.now - then).total_seconds()
+    return max(seconds, 0.0)
+
+
+def _member(row: Any) -> Member:
+    since = row.settled_at or row.started_at
+    return Member(serves=frozenset(row.serves), idle_seconds=age(row, since))
+
+
+def _queues(rows: Any) -> list[Queue]:
+    by_stage: dict[str, list[Any]] = {}
+    for row in rows:
+        if row.stage is not None:
+            by_stage.setdefault(row.stage, []).append(row)
+    return [
+        Queue(
+            stage=stage,
+            due=sum(row.due for row in found),
+            due_seconds=max(age(row, row.due_at or row.now) for row in found),
+            running=sum(row.running for row in found),
+        )
+        for stage, found in by_stage.items()
+    ]

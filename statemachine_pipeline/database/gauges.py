@@ -1,0 +1,162 @@
+"""A whole pipeline in numbers, for one exporter of the fleet; read seldom, whoever asks how often.
+
+Counting the documents that rest reads all of them. So each reading is kept for at least ten
+seconds, and for long enough that reading takes at most a hundredth of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from statemachine_pipeline.database import backlog
+from statemachine_pipeline.database.mapping import answering, took_too_long
+from statemachine_pipeline.database.statements import gauges
+from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.explain import SILENT_SECONDS
+from statemachine_pipeline.observability import instruments
+from statemachine_pipeline.observability.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.stages import Stages
+
+KEPT_SECONDS: Final = 10.0
+SHARE: Final = 0.01
+"""Of the time that reading may take."""
+DEAD_SECONDS: Final = 60.0
+"""How long a worker counts as silent after it was declared dead, so that every scrape sees it."""
+
+
+class _Kept:
+    """One reading that is kept for a while; who asks meanwhile gets it, or waits for the next."""
+
+    def __init__(self, read: Callable[[], Awaitable[Any]]) -> None:
+        self._read, self._turn = read, asyncio.Lock()
+        self._value: Any = None
+        self._until = float("-inf")
+
+    async def get(self) -> Any:
+        async with self._turn:
+            began = time.monotonic()
+            if began >= self._until:
+                self._value = await self._read()
+                took = time.monotonic() - began
+                self._until = time.monotonic() + max(KEPT_SECONDS, took / SHARE)
+            return self._value
+
+
+class Gauges:
+    """Reads the gauges of one schema.
+
+    Args:
+        engine: An async engine.
+        t: The pipeline's tables.
+        stages: Where each state leads to.
+    """
+
+    def __init__(self, engine: AsyncEngine, t: Tables, stages: Stages) -> None:
+        self._engine, self._t, self._stages = engine, t, stages
+        self._moving, self._resting = _Kept(self._read), _Kept(self._read_resting)
+
+    async def metrics(self) -> Metrics:
+        """Return the gauges as they stood at most ten seconds ago, or as long as reading allows.
+
+        The documents that rest are left out while counting them takes too long.
+
+        Raises:
+            DatabaseUnavailable: It did not answer.
+        """
+        metrics = Metrics()
+        for state, count in (await self._resting.get()).items():
+            metrics.set(instruments.DOCUMENTS, count, state=state, lane="")
+        rows = await self._moving.get()
+        for fill in (_fill_queue, _fill_fleet, _fill_trouble, _fill_server):
+            fill(metrics, rows)
+        return metrics
+
+    async def _read_resting(self) -> dict[str, int]:
+        given = {"states": sorted(self._stages.graph.resting)}
+        try:
+            with answering("counting documents"):
+                async with self._engine.begin() as connection:
+                    await backlog.bound(connection)
+                    found = await connection.execute(gauges.resting(self._t), given)
+                    return {row.state: row.documents for row in found}
+        except DatabaseUnavailable as error:
+            if took_too_long(error.__cause__):
+                return {}
+            raise
+
+    async def _read(self) -> dict[str, Any]:
+        with answering("reading gauges"):
+            async with self._engine.begin() as connection:
+                await backlog.bound(connection)
+                return await self._rows(connection)
+
+    async def _rows(self, connection: AsyncConnection) -> dict[str, Any]:
+        served = backlog.served(self._stages)
+        found = {"backlog": (await connection.execute(gauges.backlog(self._t), served)).all()}
+        for statement in (
+            *(gauges.fleet, gauges.letters, gauges.paused, gauges.providers, gauges.withdrawals),
+            *(gauges.sizes, gauges.oldest_transaction, gauges.revision),
+        ):
+            rows = (await connection.execute(statement(self._t))).all()
+            found[statement.__name__] = rows
+        return found
+
+
+def _fill_queue(metrics: Metrics, rows: dict[str, Any]) -> None:
+    waits: dict[str, float] = {}
+    runs: dict[str, float] = {}
+    for row in rows["backlog"]:
+        metrics.set(instruments.DOCUMENTS, row.documents, state=row.state, lane=row.lane)
+        for ages, since in ((waits, row.due_at), (runs, row.claimed_at)):
+            if row.stage is not None and since is not None:
+                ages[row.stage] = max(backlog.age(row, since), ages.get(row.stage, 0.0))
+    for stage, seconds in waits.items():
+        metrics.set(instruments.OLDEST_READY, seconds, stage=stage)
+    for stage, seconds in runs.items():
+        metrics.set(instruments.OLDEST_CLAIM, seconds, stage=stage)
+
+
+def _fill_fleet(metrics: Metrics, rows: dict[str, Any]) -> None:
+    counts = dict.fromkeys(("working", "draining", "silent"), 0)
+    for row in rows["fleet"]:
+        if row.dead_at is None or backlog.age(row, row.dead_at) < DEAD_SECONDS:
+            silent = row.dead_at or backlog.age(row, row.beat_at) >= SILENT_SECONDS
+            counts["silent" if silent else "draining" if row.draining else "working"] += 1
+    for status, count in counts.items():
+        metrics.set(instruments.WORKERS, count, status=status)
+    told = [backlog.age(row, row.settled_at) for row in rows["fleet"] if row.settled_at]
+    if told:
+        metrics.set(instruments.PROGRESS, min(told))
+
+
+def _fill_trouble(metrics: Metrics, rows: dict[str, Any]) -> None:
+    for row in rows["letters"]:
+        metrics.set(instruments.DEAD_LETTERS, row.documents, stage=row.stage, code=row.code)
+    for row in rows["paused"]:
+        fault = "true" if row.fault else "false"
+        metrics.set(instruments.PAUSES, row.pauses, stage=row.stage, fault=fault)
+    for row in rows["providers"]:
+        metrics.set(instruments.PROVIDER_CLOSED, float(row.is_down), provider=row.provider)
+    for row in rows["withdrawals"]:
+        metrics.set(instruments.WITHDRAWALS, row.documents, stage=row.stage)
+
+
+def _fill_server(metrics: Metrics, rows: dict[str, Any]) -> None:
+    for row in rows["sizes"]:
+        metrics.set(instruments.TABLE_BYTES, row.bytes, table=row.name)
+        metrics.set(instruments.DEAD_ROWS, row.dead_rows, table=row.name)
+        metrics.set(instruments.LIVE_ROWS, row.live_rows, table=row.name)
+    for row in rows["oldest_transaction"]:
+        since = row.since or row.now
+        metrics.set(instruments.OLDEST_TRANSACTION, backlog.age(row, since))
+    for row in rows["revision"]:
+        metrics.set(instruments.SCHEMA_VERSION, 1, revision=row.version_num)

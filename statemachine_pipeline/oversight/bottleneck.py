@@ -1,0 +1,93 @@
+"""Which stage is the slowest, and what limits it: one sentence, made of numbers. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from statemachine_pipeline.obstacles import TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from statemachine_pipeline.database.load import StageLoad
+
+Limit = Literal[
+    "idle", "time", "paused", "unserved", "provider", "budget", "slots", "hook", "nothing"
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bottleneck:
+    """The slowest stage.
+
+    Attributes:
+        stage: The trigger that it earns; None when nothing is to be done.
+        limit: What limits it, for programs: nothing is to be done (``idle``) or not yet
+            (``time``); it is ``paused``; no live worker takes it (``unserved``); its ``provider``
+            is not asked; the ``budget`` is used up; all ``slots`` are busy; its ``hook`` is what
+            takes time; or ``nothing``, and workers will take what is ready.
+        sentence: The same for people.
+    """
+
+    stage: str | None
+    limit: Limit
+    sentence: str
+
+
+def bottleneck(loads: Sequence[StageLoad]) -> Bottleneck:
+    """Name the stage whose oldest document has been due for longest, and what limits it.
+
+    Where nothing is due it is the stage with most attempts under way.
+    """
+    waiting = [one for one in loads if one.ready]
+    if waiting:
+        slowest = max(waiting, key=lambda one: one.due_seconds or 0.0)
+        limit, why = _limit(slowest)
+        return _said(slowest, limit, f"{_due(slowest)}: {why}")
+    busy = max(loads, key=lambda one: one.claimed, default=None)
+    if busy is not None and busy.claimed:
+        return _said(busy, "hook", f"nothing waits; {_under_way(busy)}")
+    deferred = max(loads, key=lambda one: one.deferred, default=None)
+    if deferred is not None and deferred.deferred:
+        limit, why = next(_blocked(deferred), ("time", "nothing is due"))
+        return _said(deferred, limit, f"{why}; {deferred.deferred:,} wait for their time")
+    return Bottleneck(stage=None, limit="idle", sentence="idle: no document waits for a worker")
+
+
+def _said(load: StageLoad, limit: Limit, why: str) -> Bottleneck:
+    return Bottleneck(stage=load.stage, limit=limit, sentence=f"{load.stage}: {why}")
+
+
+def _due(load: StageLoad) -> str:
+    are = "is" if load.ready == 1 else "are"
+    return f"{load.ready:,} {are} ready, the oldest for {load.due_seconds or 0.0:,.1f} s"
+
+
+def _limit(load: StageLoad) -> tuple[Limit, str]:
+    for blocked in _blocked(load):
+        return blocked
+    if load.slots is not None and load.claimed >= load.slots:
+        return "slots", f"all {load.slots:,} slots are busy; {_under_way(load)}"
+    if load.claimed:
+        return "hook", _under_way(load)
+    return "nothing", "nothing stands in their way, and a worker takes them next"
+
+
+def _blocked(load: StageLoad) -> Iterator[tuple[Limit, str]]:
+    """Yield what keeps everything from being taken, the first of which has to end first."""
+    for pause in load.pauses:
+        end = "somebody resumes it" if pause.until is None else f"{pause.until:{TIME}}"
+        yield "paused", f"paused by {pause.by} until {end}: {pause.reason}"
+    if not load.workers:
+        yield "unserved", "no live worker takes it"
+    for sentence in load.closed:
+        yield "provider", sentence
+    for sentence in load.used_up:
+        yield "budget", sentence
+
+
+def _under_way(load: StageLoad) -> str:
+    many = "attempt is" if load.claimed == 1 else "attempts are"
+    took = "" if load.run_seconds is None else f", and one takes {load.run_seconds:,.2f} s"
+    return f"{load.claimed:,} {many} under way{took}"

@@ -1,0 +1,185 @@
+"""Whether a pipeline does its work: its parts, each with a status, a sentence and what to do.
+
+Nothing here costs money: of a provider only what its requests have shown is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from statemachine_pipeline.database import backlog
+from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.providers import Providers
+from statemachine_pipeline.database.statements import objects
+from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
+from statemachine_pipeline.obstacles import TIME
+from statemachine_pipeline.oversight.progress import judged
+from statemachine_pipeline.oversight.status import Component, Health
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.blobs import Blobs
+    from statemachine_pipeline.database.providers import ProviderStanding
+    from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.stages import Stages
+
+STANDSTILL: Final = timedelta(minutes=10)
+"""How long work may be due while nothing moves."""
+ANSWER_SECONDS: Final = 5.0
+"""How long a part may take to answer; a probe does not wait for longer."""
+FREE_BYTES: Final = 500 * 1024 * 1024
+BUSY: Final = "see what keeps the database or the network busy"
+
+
+class Checkup:
+    """Asks the parts of one pipeline how they do.
+
+    Args:
+        engine: An engine on psycopg 3.
+        t: The pipeline's tables.
+        stages: The lifecycle and its hooks.
+        check: Checks the schema, anew at each call.
+        blobs: Where bytes are kept, if not in the database.
+        server: The embedded server, if it is used.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        t: Tables,
+        stages: Stages,
+        check: Callable[[], Awaitable[None]],
+        blobs: Blobs | None,
+        server: Any,
+    ) -> None:
+        self._engine, self._t, self._stages, self._check = engine, t, stages, check
+        self._blobs, self._server = blobs, server
+
+    async def health(self, standstill: timedelta) -> Health:
+        """Ask all parts; without the database the others that are in it are not asked."""
+        found = [await self._database()]
+        if self._server is not None:
+            found.append(await asyncio.to_thread(_embedded, self._server))
+        if found[0].status == "failed":
+            return Health(tuple(found))
+        found += [await self._schema()]
+        if found[-1].status == "failed":
+            return Health(tuple(found))
+        if self._blobs is not None:
+            found.append(await _asked("blobs", self._stored(self._blobs)))
+        found += await self._providers()
+        found.append(await self._progress(standstill, None))
+        return Health(tuple(found))
+
+    async def readiness(self, standstill: timedelta, triggers: Collection[str]) -> Health:
+        """Ask what a worker needs that serves ``triggers``: database, schema, and that it moves."""
+        found = [await self._database()]
+        if found[0].status != "failed":
+            found += [await self._schema(), await self._progress(standstill, triggers)]
+        return Health(tuple(found))
+
+    async def _database(self) -> Component:
+        began = time.monotonic()
+        try:
+            with answering("asking whether it is there"):
+                async with asyncio.timeout(ANSWER_SECONDS), self._engine.connect() as connection:
+                    await connection.execute(sa.select(sa.literal_column("1")))
+        except PipelineError as error:
+            fix = "start the server, or see whether its address and this account are right"
+            return Component("database", "failed", str(error), fix)
+        return Component("database", "ok", f"answers in {time.monotonic() - began:.3f} s")
+
+    async def _schema(self) -> Component:
+        return await _asked("schema", self._current())
+
+    async def _current(self) -> Component:
+        try:
+            await self._check()
+        except DatabaseUnavailable:
+            raise
+        except PipelineError as error:
+            fix = "run `statemachine-pipeline migrate` with the program that is to run"
+            return Component("schema", "failed", str(error), fix)
+        return Component("schema", "ok", f"holds {self._stages.graph.name}")
+
+    async def _stored(self, blobs: Blobs) -> Component:
+        with answering("looking for an object"):
+            async with self._engine.connect() as connection:
+                key = (await connection.execute(objects.some(self._t))).scalar()
+        if key is None:
+            return Component("blobs", "ok", "nothing is stored yet, so it was not asked")
+        fix = "see whether the store is there and this program's account may read it"
+        try:
+            async for _ in blobs.open(key, size_bytes=1):
+                break
+        except FileNotFoundError:
+            gone = f"the object {key} is not there, and should be"
+            return Component(
+                "blobs", "failed", gone, "see whether it is the right bucket or prefix"
+            )
+        except (PipelineError, OSError) as error:
+            return Component("blobs", "failed", f"the store cannot be read: {error}", fix)
+        return Component("blobs", "ok", "an object can be read")
+
+    async def _providers(self) -> list[Component]:
+        try:
+            standings = await Providers(self._engine, self._t).standings()
+        except DatabaseUnavailable as error:
+            return [Component("providers", "failed", str(error), BUSY)]
+        return [_provider(one) for one in standings]
+
+    async def _progress(self, standstill: timedelta, triggers: Collection[str] | None) -> Component:
+        async def look() -> Component:
+            found = await backlog.look(self._engine, self._t, self._stages)
+            return judged(found, standstill, triggers)
+
+        return await _asked("progress", look())
+
+
+async def _asked(name: str, look: Awaitable[Component]) -> Component:
+    """Return what a part says, or that it did not answer."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await look
+    except TimeoutError:
+        says = f"did not answer within {ANSWER_SECONDS:g} s"
+    except DatabaseUnavailable as error:
+        says = str(error)
+    return Component(name, "failed", says, BUSY)
+
+
+def _provider(one: ProviderStanding) -> Component:
+    name = f"provider {one.provider}"
+    if one.state != "closed":
+        fix = "mend the provider or its account; one request tries it again by itself"
+        when = f"not asked since {one.since:{TIME}}, tried again from {one.until:{TIME}}"
+        return Component(name, "degraded", f"{when}: {one.reason}", fix)
+    if one.blocked_until is not None:
+        fix = "nothing, if it is seldom; else lower the budget, or have the limit raised"
+        told = f"wants to be left alone until {one.blocked_until:{TIME}}"
+        return Component(name, "degraded", told, fix)
+    last = next(iter(one.changes), None)
+    known = f"works again since {last.at:{TIME}}" if last else "was never found to be down"
+    return Component(name, "ok", f"is asked; it {known}")
+
+
+def _embedded(server: Any) -> Component:
+    name, place = "embedded server", server.directory
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        fix = "put the folder back, or stop all programs that use it and begin anew"
+        return Component(name, "failed", f"its folder {place}: {error.strerror}", fix)
+    says = f"in {place}, {free / 1024**2:,.0f} MB of disk free"
+    if free < FREE_BYTES:
+        return Component(name, "degraded", says, "free some space on that disk")
+    return Component(name, "ok", says)

@@ -1,0 +1,97 @@
+"""Who works for a pipeline: every worker that is known, and how it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.statements import workers as statements
+from statemachine_pipeline.explain import SILENT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.database.tables import Tables
+
+Condition = Literal["alive", "draining", "silent", "dead"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStanding:
+    """How one worker stands.
+
+    Attributes:
+        id: Its number, which no other worker ever has.
+        condition: ``alive`` takes work, ``draining`` takes no more, ``silent`` missed two beats,
+            ``dead`` was declared so within the last hour, or still holds claims.
+        host: The machine it runs on.
+        pid: Its process there.
+        version: Of the library.
+        is_lifecycle_known: Whether the database was migrated to the lifecycle that it runs; None
+            when it did not say.
+        serves: Its stages by their triggers, each with the provider that it asks or None.
+        claims: How many documents it holds.
+        oldest_at: Since when the one that it holds longest stands at its stage; None without one.
+        settled: How many outcomes it has written.
+        started_at: When it was registered (UTC).
+        silent_seconds: Since its last sign of life.
+        dead_at: When it was declared dead (UTC); None when it was not.
+    """
+
+    id: int
+    condition: Condition
+    host: str
+    pid: int
+    version: str
+    is_lifecycle_known: bool | None
+    serves: Mapping[str, str | None]
+    claims: int
+    oldest_at: datetime | None
+    settled: int
+    started_at: datetime
+    silent_seconds: float
+    dead_at: datetime | None
+
+    @property
+    def name(self) -> str:
+        """What people find it by."""
+        return f"worker {self.id} ({self.host}, pid {self.pid})"
+
+
+async def standings(engine: AsyncEngine, t: Tables) -> list[WorkerStanding]:
+    """Return every worker that is known, the oldest first; who ended well is not any more."""
+    with answering("looking at workers"):
+        async with engine.connect() as connection:
+            rows = (await connection.execute(statements.standings(t))).all()
+    return [_standing(row) for row in rows]
+
+
+def _standing(row: Any) -> WorkerStanding:
+    return WorkerStanding(
+        id=row.id,
+        condition=_condition(row),
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        is_lifecycle_known=row.is_lifecycle_known,
+        serves=MappingProxyType(row.serves),
+        claims=row.claims,
+        oldest_at=row.oldest_at,
+        settled=row.settled,
+        started_at=row.started_at,
+        silent_seconds=row.silent_seconds,
+        dead_at=row.dead_at,
+    )
+
+
+def _condition(row: Any) -> Condition:
+    if row.dead_at is not None:
+        return "dead"
+    if row.silent_seconds >= SILENT_SECONDS:
+        return "silent"
+    return "draining" if row.draining else "alive"

@@ -1,0 +1,117 @@
+"""What a runner tells of its documents: a line of the log and its counts, from one call each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from statemachine_pipeline.database import telling
+from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
+from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.context import of
+from statemachine_pipeline.observability.noting import note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statemachine_pipeline.database.proposal import Proposal, Settled
+    from statemachine_pipeline.decide import Decision
+    from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.observability.log_events import LogEvent
+    from statemachine_pipeline.records import Document
+    from statemachine_pipeline.runner.vitals import Vitals
+    from statemachine_pipeline.stages import Bound
+
+_ENDINGS: dict[type[Outcome], tuple[str, LogEvent]] = {
+    Succeeded: ("succeeded", log_events.STAGE_SUCCEEDED),
+    Postponed: ("postponed", log_events.STAGE_POSTPONED),
+    Failed: ("failed", log_events.STAGE_FAILED),
+    Crashed: ("crashed", log_events.STAGE_CRASHED),
+}
+
+
+class Journal:
+    """Tells what one runner does.
+
+    Args:
+        vitals: Told of what brings documents on; with its metrics, where everything is counted.
+    """
+
+    def __init__(self, vitals: Vitals) -> None:
+        self._metrics, self._vitals = vitals.metrics, vitals
+
+    def claimed(self, claims: Sequence[tuple[Claim, Bound]], seconds: float) -> None:
+        """Tell that the database answered a claim, with these documents."""
+        self._metrics.observe(instruments.CLAIM_SECONDS, seconds)
+        if not claims:
+            self._metrics.add(instruments.EMPTY_CLAIMS)
+        for claim, bound in claims:
+            self._metrics.add(instruments.CLAIMED, stage=bound.trigger)
+            note(
+                log_events.CLAIMED,
+                "claimed for {}",
+                bound.trigger,
+                **of(claim.document),
+                stage=claim.stage,
+                attempt=claim.attempt,
+            )
+
+    def started(self, claim: Claim, bound: Bound) -> None:
+        """Tell that a hook is called."""
+        if claim.attempt == 1:
+            # Both by the database's clock: when it was claimed, and since when it stands there.
+            waited = (claim.deadline_at - bound.stage.deadline - claim.entered_at).total_seconds()
+            self._metrics.observe(instruments.WAIT_SECONDS, max(waited, 0.0), stage=bound.trigger)
+        note(log_events.STAGE_STARTED, "{} begins", bound.trigger)
+
+    def settled(self, proposal: Proposal, decision: Decision, seconds: float) -> None:
+        """Tell that an outcome is written, and what became of the document."""
+        self._metrics.observe(instruments.SETTLE_SECONDS, seconds)
+        if not isinstance(proposal.outcome, Postponed):
+            self._vitals.settle()
+        if proposal.bound is not None and proposal.outcome is not None:
+            stage, run_seconds = proposal.bound.trigger, proposal.run_seconds or 0.0
+            name, _ = _ENDINGS[type(proposal.outcome)]
+            self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
+            self._attempted(stage, proposal.outcome, decision, duration_s=round(run_seconds, 6))
+        if decision.lane is None and decision.steps:
+            self._ended(proposal.claim.document, decision)
+
+    def _attempted(
+        self, stage: str, outcome: Outcome, decision: Decision, **fields: object
+    ) -> None:
+        name, event = _ENDINGS[type(outcome)]
+        code = "" if isinstance(outcome, Succeeded) else outcome.code
+        self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
+        told: dict[str, Any] = {"outcome": name, "state": decision.state, **fields}
+        if isinstance(outcome, Succeeded):
+            note(event, "{} is earned", stage, **told)
+            return
+        told |= {"error_code": code, "error_type": getattr(outcome, "error_type", None)}
+        note(event, "{} was not earned: {}", stage, outcome.reason, **told)
+
+    def _ended(self, document: Document, decision: Decision) -> None:
+        self._metrics.add(instruments.ENDED, state=decision.state)
+        if decision.parked is not None:
+            telling.dead_lettered(document, decision.state, decision.parked)
+            return
+        note(log_events.DOCUMENT_ENDED, "it is {}", decision.state, state=decision.state)
+
+    def lost(self, claim: Claim) -> None:
+        """Tell that a write was refused by the claim's fence."""
+        self._metrics.add(instruments.STALE, stage=claim.stage)
+        note(log_events.CLAIM_LOST, "the claim had passed to somebody else; nothing was written")
+
+    def rescued(self, rescued: Sequence[tuple[Proposal, Settled]]) -> None:
+        """Count claims that were taken over from workers that died or are late.
+
+        Of an attempt of another worker nobody knows how long it ran; the store told of each.
+        """
+        self._metrics.add(instruments.RESCUED, len(rescued))
+        note(log_events.CLAIMS_RESCUED, "{} claims were rescued", len(rescued))
+        for proposal, settled in rescued:
+            stage, decision = proposal.claim.stage, settled.decision
+            if isinstance(proposal.outcome, Crashed | Postponed):
+                name, code = _ENDINGS[type(proposal.outcome)][0], proposal.outcome.code
+                self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
+            if decision.lane is None:
+                self._metrics.add(instruments.ENDED, state=decision.state)

@@ -1,0 +1,78 @@
+"""Workers as people see them: who lives, drains or is silent, what each serves and holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fix_pipelines import Hooks, hand, pipeline_with, running
+from typer.testing import CliRunner
+
+from statemachine_pipeline.cli import app
+
+if TYPE_CHECKING:
+    import psycopg
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    Psql = psycopg.Connection[Any]
+
+OTHERS = """
+INSERT INTO worker (host, pid, version, lifecycle, settled, draining, beat_at, dead_at) VALUES
+    ('a', 1, '0.9', 'gone', 12, true, now(), NULL),
+    ('b', 2, '0.9', NULL, 0, false, now() - interval '5 minutes', NULL),
+    ('c', 3, '0.9', NULL, 0, true, now() - interval '5 minutes', now())
+"""
+
+
+async def test_a_worker_is_shown_with_what_it_serves_and_holds(engine: AsyncEngine) -> None:
+    """Host, process, version, lifecycle, stages with providers, claims and the oldest of them."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks)
+    hooks.finish_parse.block()
+    sent = (await pipeline.submit(b"text")).document_id
+    async with running(pipeline):
+        await hooks.finish_parse.begun()
+        (found,) = await pipeline.operations.oversight.workers()
+        hooks.finish_parse.go_on()
+    entered = [step.at for step in await pipeline.history(sent) if step.trigger == "queue_parse"]
+    assert (found.condition, found.is_lifecycle_known) == ("alive", True)
+    assert (found.host, found.pid) == (socket.gethostname(), os.getpid())
+    assert found.version == version("statemachine-pipeline")
+    assert found.serves["finish_parse"] is None
+    assert found.claims == 1
+    assert found.oldest_at is not None
+    assert abs((found.oldest_at - entered[0]).total_seconds()) < 20
+    assert await pipeline.operations.oversight.workers() == []
+
+
+async def test_the_condition_of_each_is_told(engine: AsyncEngine, psql: Psql) -> None:
+    """Who was declared dead is shown for an hour; one that said no lifecycle has none."""
+    pipeline = pipeline_with(engine)
+    psql.execute(OTHERS)
+    await hand(pipeline)
+    found = await pipeline.operations.oversight.workers()
+    assert [one.condition for one in found] == ["draining", "silent", "dead", "alive"]
+    assert [one.is_lifecycle_known for one in found] == [False, None, None, None]
+    assert [one.settled for one in found] == [12, 0, 0, 0]
+    assert found[1].silent_seconds >= 300
+
+
+def test_the_command_line_lists_them(database_url: str, psql: Psql) -> None:
+    """A table for people, every field as JSON, and a word when there is none."""
+    env = {"SMP_DATABASE": database_url}
+    assert "no worker is known" in CliRunner().invoke(app, ["workers"], env=env).stderr
+    psql.execute(OTHERS)
+    done = CliRunner().invoke(app, ["workers"], env=env)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0].startswith("WORKER IS HOST PID VERSION LIFECYCLE CLAIMS")
+    assert lines[1].startswith("1 draining a 1 0.9 unknown 0 - 12 ")
+    listed = CliRunner().invoke(app, ["workers", "--json"], env=env)
+    found = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert [one["condition"] for one in found] == ["draining", "silent", "dead"]
+    assert set(found[0]) == {
+        *("id", "condition", "host", "pid", "version", "is_lifecycle_known", "serves", "claims"),
+        *("oldest_at", "settled", "started_at", "silent_seconds", "dead_at"),
+    }

@@ -1,0 +1,2 @@
+SELECT smp.alembic_version.version_num
+FROM smp.alembic_version;

@@ -1,0 +1,8 @@
+SELECT smp.document.id, smp.document.tenant, smp.document.source_uri, smp.document.name, smp.document.state, smp.document.version, smp.document.life, smp.document.generation, smp.document.media_type, smp.document.size_bytes, smp.document.path, smp.document.content_sha256, smp.document.input_sha256, smp.document.text_sha256, smp.document.published_sha256, smp.document.text_chars, smp.document.chunk_count, smp.document.vector_count, smp.document.correlation_id, smp.document.traceparent, smp.document.last_error, smp.document.metadata, smp.document.parent_id, smp.document.depth, smp.document.children, smp.document.created_at, smp.document.updated_at
+FROM smp.document
+LEFT OUTER JOIN smp.dead_letter ON smp.dead_letter.document_id = smp.document.id
+WHERE (%(state)s::VARCHAR IS NULL OR smp.document.state = %(state)s::VARCHAR) AND (%(tenant)s::VARCHAR IS NULL OR smp.document.tenant = %(tenant)s::VARCHAR) AND (%(after)s::UUID IS NULL OR (smp.document.created_at, smp.document.id) > ((SELECT smp.document.created_at
+FROM smp.document
+WHERE smp.document.id = %(after)s::UUID), %(after)s::UUID)) AND (%(stage)s::VARCHAR IS NULL OR smp.document.state = ANY (%(states)s::TEXT[]) OR smp.dead_letter.stage = %(stage)s::VARCHAR) AND (%(code)s::VARCHAR IS NULL OR smp.dead_letter.code = %(code)s::VARCHAR) AND (CAST(%(older_than)s AS DOUBLE PRECISION) IS NULL OR smp.document.updated_at <= clock_timestamp() - CAST(%(older_than)s AS DOUBLE PRECISION) * interval '1 second') AND (%(contains)s::VARCHAR IS NULL OR strpos(lower(smp.document.name), lower(%(contains)s::VARCHAR)) > %(strpos_1)s::INTEGER OR strpos(CAST(smp.document.id AS TEXT), lower(%(contains)s::VARCHAR)) > %(strpos_2)s::INTEGER)
+ORDER BY smp.document.created_at, smp.document.id
+LIMIT %(limit)s::INTEGER;
