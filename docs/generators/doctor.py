@@ -37,7 +37,7 @@ def _page() -> Iterator[str]:
     yield "statemachine-pipeline doctor"
     yield "```\n"
     yield "```text output"
-    yield "schema smp: nothing -> 0001; lifecycle DocumentLifecycle, 1 version(s)"
+    yield "schema smp: nothing -> 0001; lifecycle DocumentLifecycle, 1 version"
     yield "STATUS  CHECK               FOUND"
     yield "ok      database            PostgreSQL 18.4 answers"
     yield "..."

@@ -134,6 +134,7 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "dry_run": ("boolean", "Whether nothing was removed."),
             "pruned": ("list of id", "Documents that went, or would."),
             "left": ("list of Left", "Those that others need, with reasons."),
+            "forbidden": ("text or null", "Of a dry run, why this role may not do it."),
         },
     ),
     "status": (
@@ -184,8 +185,13 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
     "migrate": (
         "One line.",
         {
-            "schema": ("text", ""),
             "dry_run": ("boolean", "Whether nothing was changed."),
+            "schema": ("text", "Whose tables."),
+            "revision_before": ("text or null", "Of the tables; None where there were none."),
+            "revision": ("text", "Of the tables afterwards."),
+            "lifecycle": ("text", "The class that is the current one afterwards."),
+            "app_role": ("text or null", "The role that was granted what work needs, if any."),
+            "moved": ("map of integer", "Documents that left each state, or would, by that state."),
             "said": ("text", "What was done, in a sentence for people."),
         },
     ),

@@ -122,12 +122,11 @@ async def migrate(
         if not (old and equals and new) or states.setdefault(old, new) != new:
             raise UsageError(f"--map wants OLD=NEW, each OLD once; got {', '.join(pairs)}")
     async with opened(target, "migrate") as pipeline:
-        said = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
-        schema = pipeline.schema
+        done = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
     if as_json:
-        output.emit({"schema": schema, "dry_run": dry_run, "said": said})
+        output.emit({"dry_run": dry_run} | output.jsonable(done))
     else:
-        output.line(output.plain(said))
+        output.line(output.plain(done))
     return OK
 
 

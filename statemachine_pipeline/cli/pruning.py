@@ -41,6 +41,8 @@ async def prune(
         _print(done, "would go" if dry_run else "pruned")
     gone = output.counted(len(done.pruned), "document")
     output.say(f"prune: {gone} {'would go' if dry_run else 'gone'}, {len(done.left):,} left")
+    if done.forbidden is not None:
+        output.say(f"prune: this role may not do it: {done.forbidden}")
     return OK
 
 
