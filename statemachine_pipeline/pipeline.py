@@ -130,6 +130,7 @@ class Pipeline:
         *,
         schema: str | None = None,
         blobs: object | None = None,
+        timeouts: Timeouts | None = None,
     ) -> Pipeline:
         """Return a pipeline of the same lifecycle and hooks on another database.
 
@@ -137,6 +138,7 @@ class Pipeline:
             database: As for a new pipeline; this one's by default.
             schema: As for a new pipeline; this one's by default.
             blobs: As for a new pipeline; this one's by default.
+            timeouts: As for a new pipeline; this one's by default.
         """
         return Pipeline(
             database or self._database,
@@ -145,7 +147,7 @@ class Pipeline:
             schema=schema or self.schema,
             directory=self._directory,
             blobs=blobs or self._blobs,
-            timeouts=self._timeouts,
+            timeouts=timeouts or self._timeouts,
         )
 
     async def __aenter__(self) -> Self:
