@@ -8,6 +8,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.observability import log_events
@@ -125,7 +126,8 @@ def _telling(told: dict[str, Any]) -> Iterator[None]:
         name = type_name(type(error))
         note(log_events.REQUEST_FAILED, "a request failed: {}", name, error_type=name, **took())
         raise
-    note(log_events.REQUEST_ANSWERED, "{} texts are embedded", told["texts"], **took())
+    embedded = counted(told["texts"], "text is", "texts are")
+    note(log_events.REQUEST_ANSWERED, "{} embedded", embedded, **took())
 
 
 def divided(total: int, weights: Sequence[int]) -> list[int]:

@@ -66,7 +66,7 @@ def test_wait_tells_by_its_exit_code_how_it_ended(run: Callable[..., Any], waiti
     """'exit 124 when it times out, else by the states reached'."""
     late = run("wait", str(waiting), "--timeout", "0.5s")
     assert late.exit_code == 124
-    assert "1 of 1 documents do not rest after 0:00:00.5" in late.stderr
+    assert "1 of 1 document does not rest after 0:00:00.5" in late.stderr
     assert late.stdout.splitlines()[1].split() == [str(waiting), "uploaded", "one.txt"]
     assert run("cancel", str(waiting)).exit_code == 0
     assert run("wait", str(waiting)).exit_code == 1
