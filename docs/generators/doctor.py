@@ -47,7 +47,7 @@ def _page() -> Iterator[str]:
     yield "```\n"
     yield "What does not go well is repeated below the table, with what mends it and the page that"
     yield "says more. The exit code is 0 when no check fails, warnings or not; 1 when one does; 5"
-    yield "when that is because the database does not answer. `--json` prints each finding as a"
+    yield "when that is because the database does not answer. `--json` prints each diagnosis as a"
     yield "line with `id`, `status`, `message`, `fix` (null where there is nothing to mend), `docs`"
     yield "and `seconds`. In a program, `await pipeline.operations.oversight.doctor()` returns"
     yield "them.\n"

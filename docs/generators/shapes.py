@@ -14,6 +14,7 @@ RECORDS = {
     "Component": "oversight.status",
     "DeadLetter": "letters",
     "DeadLetterGroup": "letters",
+    "Diagnosis": "oversight.doctor",
     "Document": "records",
     "Explanation": "records",
     "Finding": "testing.linting.findings",
@@ -94,17 +95,7 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "components": ("list of Component", "The parts."),
         },
     ),
-    "doctor": (
-        "A line for each check, those that are well among them.",
-        {
-            "id": ("text", "The check, as [doctor](doctor.md) lists it."),
-            "status": ("text", "`ok`, `warn`, `fail` or `skip`."),
-            "message": ("text", "What was found."),
-            "fix": ("text or null", "A command or a sentence; None when nothing is to be mended."),
-            "docs": ("text", "The page that says more, from the project's root."),
-            "seconds": ("number", "How long it took."),
-        },
-    ),
+    "doctor": ("A line for each check, those that are well among them.", "Diagnosis"),
     "workers": ("A line for each worker, the oldest first.", "WorkerStanding"),
     "top": (
         "A line for each look.",
