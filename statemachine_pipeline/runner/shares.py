@@ -16,6 +16,7 @@ from statemachine_pipeline.observability.context import asking
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.redaction import type_name
 from statemachine_pipeline.resilience.batches import Text
+from statemachine_pipeline.runner.calling import code_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.resilience.batches import Line
+    from statemachine_pipeline.stages import Stage
 
 
 class Told(Protocol):
@@ -76,7 +78,9 @@ Item = tuple[Attempt, Text]
 
 
 @contextlib.contextmanager
-def being_asked(part: Sequence[Item], told: Told, provider: str | None) -> Iterator[None]:
+def being_asked(
+    part: Sequence[Item], told: Told, provider: str | None, stage: Stage
+) -> Iterator[None]:
     """Note that an embedder is asked for these texts, and what their documents owe for it.
 
     What the provider counted is divided by the estimates, which stand for it where it does not say;
@@ -85,7 +89,7 @@ def being_asked(part: Sequence[Item], told: Told, provider: str | None) -> Itera
     """
     weights = [text.tokens for _, text in part]
     try:
-        with _being_asked(part, provider):
+        with _being_asked(part, provider, stage):
             yield
     except BaseException:
         _charge(part, divided(told.tokens or 0, weights))
@@ -99,13 +103,13 @@ def _charge(part: Iterable[Item], amounts: Iterable[int]) -> None:
 
 
 @contextlib.contextmanager
-def _being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
+def _being_asked(part: Sequence[Item], provider: str | None, stage: Stage) -> Iterator[None]:
     attempts = dict.fromkeys(attempt for attempt, _ in part)
     told = {"provider": provider, "texts": len(part)}
     for attempt in attempts:
         attempt.asked += 1
     try:
-        with asking([attempt.claim for attempt in attempts]), _telling(told):
+        with asking([attempt.claim for attempt in attempts]), _telling(told, stage):
             yield
     finally:
         for attempt in attempts:
@@ -113,7 +117,7 @@ def _being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling(told: dict[str, Any]) -> Iterator[None]:
+def _telling(told: dict[str, Any], stage: Stage) -> Iterator[None]:
     began = time.monotonic()
 
     def took() -> dict[str, Any]:
@@ -124,7 +128,8 @@ def _telling(told: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         # Not what it says: a service quotes what it was sent.
         name = type_name(type(error))
-        note(log_events.REQUEST_FAILED, "a request failed: {}", name, error_type=name, **took())
+        why = took() | {"error_code": code_of(error, stage), "error_type": name}
+        note(log_events.REQUEST_FAILED, "a request failed: {}", name, **why)
         raise
     embedded = counted(told["texts"], "text is", "texts are")
     note(log_events.REQUEST_ANSWERED, "{} embedded", embedded, **took())
