@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.records import Document, Lane
     from statemachine_pipeline.stages import Stages
 
-
-SILENT_SECONDS = 20.0
-"""A worker is called silent after two beats that did not come; it counts as dead later."""
-
 _NOTHING = Facts()
 _FREE_WAY = Obstacles()
 
@@ -136,10 +132,10 @@ def _whole(sentence: str, document: Document, lane: Lane | None, reasons: Sequen
 
 
 def _silence(worker: int | None, obstacles: Obstacles) -> Iterator[tuple[Awaited, str]]:
-    silent = obstacles.holder_silent_seconds
     if obstacles.holder_is_dead:
         yield "rescue", f"worker {worker} is dead; whoever lives takes its documents over"
-    elif silent is not None and silent >= SILENT_SECONDS:
+    elif obstacles.holder_is_silent:
+        silent = obstacles.holder_silent_seconds or 0.0
         then = "its documents are taken over once it counts as dead"
         yield "rescue", f"worker {worker} has been silent for {silent:.0f} s; {then}"
 
@@ -157,7 +153,7 @@ def _in_the_way(
             "it took a worker down before, so one takes it that has nothing else in hand",
         )
     if obstacles.serving == 0:
-        yield "worker", _unserved(awaited, obstacles.silent_seconds)
+        yield "worker", _unserved(awaited, obstacles)
     elif lane == "ready" and not obstacles.pauses and not obstacles.closed:
         yield "worker", None
 
@@ -169,10 +165,11 @@ def _paused(pause: Pause) -> str:
     )
 
 
-def _unserved(awaited: tuple[str, ...], silent: float | None) -> str:
+def _unserved(awaited: tuple[str, ...], obstacles: Obstacles) -> str:
+    silent = obstacles.silent_seconds
     if silent is None:
         return "no worker is alive"
-    if silent >= SILENT_SECONDS:
+    if obstacles.all_are_silent:
         return f"no worker is alive: the last sign of life was {silent:.0f} s ago"
     return f"no live worker takes {' or '.join(awaited)}"
 

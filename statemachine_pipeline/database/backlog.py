@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.obstacles import ALIVE_SECONDS
 from statemachine_pipeline.database.statements import gauges
 from statemachine_pipeline.database.statements.rows import parameters
 
@@ -79,9 +78,8 @@ async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> Backlog:
             await bound(connection)
             waiting = (await connection.execute(gauges.backlog(t), served(stages))).all()
             fleet = (await connection.execute(gauges.fleet(t))).all()
-    return Backlog(
-        queues=tuple(_queues(waiting)), members=tuple(map(_member, filter(lives, fleet)))
-    )
+    members = (_member(row) for row in fleet if row.lives and not row.draining)
+    return Backlog(queues=tuple(_queues(waiting)), members=tuple(members))
 
 
 async def bound(connection: AsyncConnection) -> None:
@@ -102,12 +100,6 @@ def served(stages: Stages) -> dict[str, str]:
             if behind
         ),
     )
-
-
-def lives(row: Any) -> bool:
-    """Tell whether a worker takes work, as far as its row says."""
-    works = row.dead_at is None and not row.draining
-    return works and age(row, row.beat_at) < ALIVE_SECONDS
 
 
 def age(row: Any, then: datetime) -> float:

@@ -14,7 +14,6 @@ from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.explain import SILENT_SECONDS
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 
@@ -129,7 +128,7 @@ def _fill_fleet(metrics: Metrics, rows: dict[str, Any]) -> None:
     counts = dict.fromkeys(("working", "draining", "silent"), 0)
     for row in rows["fleet"]:
         if row.dead_at is None or backlog.age(row, row.dead_at) < DEAD_SECONDS:
-            silent = row.dead_at or backlog.age(row, row.beat_at) >= SILENT_SECONDS
+            silent = row.dead_at or row.is_silent
             counts["silent" if silent else "draining" if row.draining else "working"] += 1
     for status, count in counts.items():
         metrics.set(instruments.WORKERS, count, status=status)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.obstacles import ALIVE_SECONDS, to_closed, to_pause
+from statemachine_pipeline.database.obstacles import to_closed, to_pause
 from statemachine_pipeline.database.statements import load, pauses, providers, workers
 from statemachine_pipeline.database.statements.rows import leading
 
@@ -86,9 +86,7 @@ async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> list[StageLoad
 
 async def _fleet(connection: AsyncConnection, t: Tables) -> list[Any]:
     return [
-        row
-        for row in await connection.execute(workers.known(t))
-        if row.dead_at is None and row.silent < ALIVE_SECONDS and not row.draining
+        row for row in await connection.execute(workers.known(t)) if row.lives and not row.draining
     ]
 
 

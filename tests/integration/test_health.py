@@ -20,13 +20,13 @@ from statemachine_pipeline import Breaker, Pipeline, Provider, Stage, StageFault
 from statemachine_pipeline.database.backlog import Backlog, Member, Queue
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.errors import SchemaMissing
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.oversight import listening
 from statemachine_pipeline.oversight.listening import REQUESTS
 from statemachine_pipeline.oversight.probes import Patience, Probes
 from statemachine_pipeline.oversight.progress import judged
 from statemachine_pipeline.oversight.status import Component, Health
-from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def test_work_due_and_nothing_moved_is_red(engine: AsyncEngine, psql: Psql
     assert "no worker brought any document on for" in progress.says
     psql.execute("UPDATE worker SET settled_at = now()")
     assert (await _part(pipeline, "progress")).status == "degraded"
-    psql.execute("UPDATE worker SET beat_at = now() - interval '2 min'")
+    psql.execute("UPDATE worker SET beat_at = now() - interval '20 min'")
     assert "no live worker serves it" in (await _part(pipeline, "progress")).says
 
 

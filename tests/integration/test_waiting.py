@@ -44,7 +44,7 @@ async def _submit(pipeline: Pipeline, tenant: str = "a") -> UUID:
 async def _serving(pipeline: Pipeline, *triggers: str) -> Hand:
     """Register a worker that says what it takes, as a runner does."""
     made = await hand(pipeline)
-    made.worker = await made.workers.register(dict.fromkeys(triggers))
+    made.worker = await Workers(pipeline.engine, pipeline._tables).register(dict.fromkeys(triggers))
     return made
 
 

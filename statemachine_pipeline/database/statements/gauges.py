@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from statemachine_pipeline.database.statements.levels import CLOSED, is_shut
-from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, rows
+from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, judged, rows
 from statemachine_pipeline.database.statements.turns import closed_at, in_force
 from statemachine_pipeline.database.tables import VERSION_TABLE
 
@@ -71,11 +71,12 @@ def backlog(t: Tables) -> Any:
 
 
 def fleet(t: Tables) -> Any:
-    """List workers: what each serves, when it last beat, and when it last brought a document on."""
+    """List workers: what each serves, how it stands, and when it last brought a document on."""
     k = t.worker
     return sa.select(
         *(k.c[name] for name in ("id", "serves", "draining", "dead_at")),
-        *(k.c[name] for name in ("beat_at", "started_at", "settled_at")),
+        *(k.c[name] for name in ("started_at", "settled_at")),
+        *judged(t),
         _now().label("now"),
     ).order_by(k.c.id)
 
