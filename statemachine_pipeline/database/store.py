@@ -152,6 +152,7 @@ class Store:
             entered_at=row.entered_at,
             fingerprint=fingerprint,
             reader=self._reader,
+            tokens=row.tokens,
         )
 
     async def settle(
