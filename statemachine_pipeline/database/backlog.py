@@ -25,20 +25,25 @@ STATEMENT_SECONDS = 10
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """What stands before one stage.
+    """What stands before one stage, or where ways part, before several.
 
     Attributes:
-        stage: The trigger that the stage earns.
+        stages: The triggers that they earn; a worker of any of them takes what stands here.
         due: How many documents a worker would claim now: not those behind a pause, nor those for a
             provider that is not asked.
         due_seconds: How long the first of them has been due.
         running: How many attempts run within their deadline.
     """
 
-    stage: str
+    stages: tuple[str, ...]
     due: int
     due_seconds: float
     running: int
+
+    @property
+    def place(self) -> str:
+        """Where that is, for people."""
+        return " or ".join(self.stages)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> Backlog:
             waiting = (await connection.execute(gauges.backlog(t), served(stages))).all()
             fleet = (await connection.execute(gauges.fleet(t))).all()
     members = (_member(row) for row in fleet if row.lives and not row.draining)
-    return Backlog(queues=tuple(_queues(waiting)), members=tuple(members))
+    return Backlog(queues=tuple(_queues(waiting, stages)), members=tuple(members))
 
 
 async def bound(connection: AsyncConnection) -> None:
@@ -89,15 +94,14 @@ async def bound(connection: AsyncConnection) -> None:
 
 
 def served(stages: Stages) -> dict[str, str]:
-    """Return the parameter ``served``: where every state leads to; the first stage of several."""
+    """Return the parameter ``served``: where every state leads to."""
     asked = {one.trigger: one.stage.provider.name for one in stages if one.stage.provider}
-    leading = {state: stages.awaited_at(state) for state in stages.graph.states}
     return parameters(
         "served",
         (
-            {"state": state, "stage": behind[0], "provider": asked.get(behind[0])}
-            for state, behind in leading.items()
-            if behind
+            {"state": state, "stage": stage, "provider": asked.get(stage)}
+            for state in stages.graph.states
+            for stage in stages.awaited_at(state)
         ),
     )
 
@@ -113,17 +117,17 @@ def _member(row: Any) -> Member:
     return Member(serves=frozenset(row.serves), idle_seconds=age(row, since))
 
 
-def _queues(rows: Any) -> list[Queue]:
-    by_stage: dict[str, list[Any]] = {}
+def _queues(rows: Any, stages: Stages) -> list[Queue]:
+    by_stages: dict[tuple[str, ...], list[Any]] = {}
     for row in rows:
-        if row.stage is not None:
-            by_stage.setdefault(row.stage, []).append(row)
+        if awaited := stages.awaited_at(row.state):
+            by_stages.setdefault(awaited, []).append(row)
     return [
         Queue(
-            stage=stage,
+            stages=awaited,
             due=sum(row.due for row in found),
             due_seconds=max(age(row, row.due_at or row.now) for row in found),
             running=sum(row.running for row in found),
         )
-        for stage, found in by_stage.items()
+        for awaited, found in by_stages.items()
     ]

@@ -75,7 +75,8 @@ class Gauges:
         for state, count in (await self._resting.get()).items():
             metrics.set(instruments.DOCUMENTS, count, state=state, lane="")
         rows = await self._moving.get()
-        for fill in (_fill_queue, _fill_fleet, _fill_trouble, _fill_server):
+        _fill_queue(metrics, rows, self._stages)
+        for fill in (_fill_fleet, _fill_trouble, _fill_server):
             fill(metrics, rows)
         return metrics
 
@@ -110,14 +111,14 @@ class Gauges:
         return found
 
 
-def _fill_queue(metrics: Metrics, rows: dict[str, Any]) -> None:
+def _fill_queue(metrics: Metrics, rows: dict[str, Any], stages: Stages) -> None:
     waits: dict[str, float] = {}
     runs: dict[str, float] = {}
     for row in rows["backlog"]:
         metrics.set(instruments.DOCUMENTS, row.documents, state=row.state, lane=row.lane)
         for ages, since in ((waits, row.due_at), (runs, row.claimed_at)):
-            if row.stage is not None and since is not None:
-                ages[row.stage] = max(backlog.age(row, since), ages.get(row.stage, 0.0))
+            for stage in stages.awaited_at(row.state) if since is not None else ():
+                ages[stage] = max(backlog.age(row, since), ages.get(stage, 0.0))
     for stage, seconds in waits.items():
         metrics.set(instruments.OLDEST_READY, seconds, stage=stage)
     for stage, seconds in runs.items():

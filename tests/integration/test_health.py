@@ -164,7 +164,7 @@ def test_progress_is_judged_by_what_is_due_and_what_moved(
     due_seconds: float, idle_seconds: float, running: int, status: str
 ) -> None:
     """Failed: due for ten minutes, nothing brought on for as long, and no attempt in its time."""
-    queue = Queue(stage="file", due=1, due_seconds=due_seconds, running=running)
+    queue = Queue(stages=("file",), due=1, due_seconds=due_seconds, running=running)
     member = Member(serves=frozenset({"file"}), idle_seconds=idle_seconds)
     found = Backlog(queues=(queue,), members=(member,))
     assert judged(found, TEN, None).status == status
