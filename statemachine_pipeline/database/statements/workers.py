@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, clock, judged, seconds
+from statemachine_pipeline.database.statements.rows import (
+    ID,
+    LANE_CLAIMED,
+    clock,
+    judged,
+    seconds,
+    transition_columns,
+)
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -77,6 +84,25 @@ def known(t: Tables) -> Any:
     silent = sa.extract("epoch", clock() - k.c.beat_at)
     told = (k.c.id, k.c.serves, k.c.draining, k.c.dead_at, k.c.dead_after_seconds)
     return sa.select(*told, *judged(t), sa.cast(silent, sa.Double).label("silent")).order_by(k.c.id)
+
+
+def rescue(t: Tables) -> Any:
+    """Read the newest rescue of a document in one of its lives.
+
+    A failure of the same code that an attempt told of itself has a time that it ran for.
+    """
+    h = t.transition.c
+    return (
+        sa.select(*transition_columns(t))
+        .where(
+            h.document_id == sa.bindparam("document", type_=ID),
+            h.life == sa.bindparam("life", type_=sa.Integer),
+            h.error == sa.literal_column("'crashed'"),
+            h.run_seconds.is_(None),
+        )
+        .order_by(h.version.desc())
+        .limit(1)
+    )
 
 
 def bury(t: Tables) -> Any:
