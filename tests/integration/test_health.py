@@ -20,13 +20,13 @@ from statemachine_pipeline import Breaker, Pipeline, Provider, Stage, StageFault
 from statemachine_pipeline.database.backlog import Backlog, Member, Queue
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.errors import SchemaMissing
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.oversight import listening
 from statemachine_pipeline.oversight.listening import REQUESTS
 from statemachine_pipeline.oversight.probes import Patience, Probes
 from statemachine_pipeline.oversight.progress import judged
 from statemachine_pipeline.oversight.status import Component, Health
-from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def test_work_due_and_nothing_moved_is_red(engine: AsyncEngine, psql: Psql
     assert "no worker brought any document on for" in progress.says
     psql.execute("UPDATE worker SET settled_at = now()")
     assert (await _part(pipeline, "progress")).status == "degraded"
-    psql.execute("UPDATE worker SET beat_at = now() - interval '2 min'")
+    psql.execute("UPDATE worker SET beat_at = now() - interval '20 min'")
     assert "no live worker serves it" in (await _part(pipeline, "progress")).says
 
 
@@ -164,7 +164,7 @@ def test_progress_is_judged_by_what_is_due_and_what_moved(
     due_seconds: float, idle_seconds: float, running: int, status: str
 ) -> None:
     """Failed: due for ten minutes, nothing brought on for as long, and no attempt in its time."""
-    queue = Queue(stage="file", due=1, due_seconds=due_seconds, running=running)
+    queue = Queue(stages=("file",), due=1, due_seconds=due_seconds, running=running)
     member = Member(serves=frozenset({"file"}), idle_seconds=idle_seconds)
     found = Backlog(queues=(queue,), members=(member,))
     assert judged(found, TEN, None).status == status

@@ -88,8 +88,8 @@ PURE = {
     f"{name}.py"
     for name in (
         *("batching", "blobs", "decide", "errors", "events", "explain", "failpoints", "failures"),
-        *("graph", "hooks", "letters", "lifecycle", "limits", "obstacles", "providers", "pruning"),
-        *("records", "redaction", "retry", "sources", "stages", "symptoms", "traces"),
+        *("graph", "hooks", "letters", "lifecycle", "limits", "liveness", "obstacles", "providers"),
+        *("pruning", "records", "redaction", "retry", "sources", "stages", "symptoms", "traces"),
         *("vectors", "waits"),
     )
 }
