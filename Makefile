@@ -13,6 +13,7 @@
 #   make soak SECONDS=600 [SEED=n]    faults at random on a fleet at work, and the proof after each;
 #                 then a few minutes of a service that enforces limits by the minute
 #   make watched [CORPUS=folder]    a provider, a document and a worker fail before Prometheus' eyes
+#   make cost [CORPUS=folder]       what logs and metrics cost, beside a worker that tells nothing
 #   make corpus CORPUS=folder    your own documents: ends, rates, memory, and workers killed meanwhile
 
 PYTHON ?= python3
@@ -26,7 +27,7 @@ RUNNABLE := $(VENV)/.runnable
 DEVELOPABLE := $(VENV)/.developable
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-versions check docs bench mutants soak watched corpus retrieval services wheel clean
+.PHONY: demo test test-versions check docs bench mutants soak watched cost corpus retrieval services wheel clean
 
 demo: $(RUNNABLE)
 	$(BIN)/python examples/demo.py
@@ -68,6 +69,9 @@ soak: $(DEVELOPABLE)
 # Needs Debian's prometheus.
 watched: $(DEVELOPABLE)
 	$(BIN)/python tests/benchmarks/watched.py $(if $(CORPUS),--corpus "$(CORPUS)")
+
+cost: $(DEVELOPABLE)
+	$(BIN)/python tests/benchmarks/cost.py $(if $(CORPUS),--corpus "$(CORPUS)")
 
 corpus: $(DEVELOPABLE)
 	@test -d "$(CORPUS)" || { echo "which folder of documents? make corpus CORPUS=folder"; exit 2; }

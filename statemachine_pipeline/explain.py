@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.letters import DeadLetter
     from statemachine_pipeline.obstacles import Awaited, Pause
-    from statemachine_pipeline.records import Document, Lane
+    from statemachine_pipeline.records import Document, Lane, Option, Transition
     from statemachine_pipeline.stages import Stages
-
-
-SILENT_SECONDS = 20.0
-"""A worker is called silent after two beats that did not come; it counts as dead later."""
 
 _NOTHING = Facts()
 _FREE_WAY = Obstacles()
@@ -42,6 +38,7 @@ def explain(
     seen: Facts = _NOTHING,
     dead_letter: DeadLetter | None = None,
     obstacles: Obstacles = _FREE_WAY,
+    crash: Transition | None = None,
 ) -> Explanation:
     """Put together what is known of one document.
 
@@ -58,40 +55,40 @@ def explain(
         seen: What the guards of its last stage saw; it counts where no hook will say more.
         dead_letter: How it failed.
         obstacles: What else stands in its way.
+        crash: Its newest rescue in this life.
     """
-    facts = _facts(stages, document, attempt, crashes, owner, seen)
-    awaited: tuple[str, ...] = ()
+    awaited = () if lane is None else stages.awaited_at(document.state)
     if lane is None:
         sentence = _resting(stages, document, owner, dead_letter)
     else:
-        awaited = stages.awaited_at(document.state)
         sentence = _working(stages, document, lane, attempt, worker, until)
     reasons = list(_reasons(awaited, lane, worker, obstacles))
     return Explanation(
         document=document,
-        sentence=_whole(sentence, document, lane, [said for _, said in reasons if said]),
+        sentence=_whole(stages, sentence, document, lane, reasons, crash),
         lane=lane,
         attempt=attempt,
         crashes=crashes,
         worker=worker,
         until=until,
-        options=stages.graph.explain(document.state, facts),
+        options=_options(stages, document, attempt, crashes, owner, seen),
         warnings=warnings,
         stages=awaited,
         obstacles=obstacles,
         waits_for=tuple(dict.fromkeys(awaited for awaited, _ in reasons)),
         dead_letter=dead_letter,
+        crash=crash,
     )
 
 
-def _facts(
+def _options(
     stages: Stages,
     document: Document,
     attempt: int,
     crashes: int,
     owner: UUID | None,
     seen: Facts,
-) -> Facts:
+) -> tuple[Option, ...]:
     policy = stages.policy_at(document.state)
     facts = dataclasses.replace(
         _NOTHING if stages.at(document.state) else seen,
@@ -103,7 +100,7 @@ def _facts(
     )
     if owner is not None:
         facts = dataclasses.replace(facts, duplicate_of=owner, duplicate_by="text")
-    return facts
+    return stages.graph.explain(document.state, facts)
 
 
 def _reasons(
@@ -126,21 +123,30 @@ def _reasons(
         )
 
 
-def _whole(sentence: str, document: Document, lane: Lane | None, reasons: Sequence[str]) -> str:
+def _whole(
+    stages: Stages,
+    sentence: str,
+    document: Document,
+    lane: Lane | None,
+    reasons: Sequence[tuple[Awaited, str | None]],
+    crash: Transition | None,
+) -> str:
     """Add what the document met before, unless that is what stands in its way, and what does."""
     error = document.last_error
+    ahead = [said for _, said in reasons if said]
     if error and lane in {"ready", "deferred"}:
         met = error.partition(REFUSED)[2] or error
-        if not any(met in said for said in reasons):
+        if not any(met in said for said in ahead):
             sentence += f", after: {error}"
-    return "; ".join((sentence, *reasons))
+    whole = "; ".join((sentence, *ahead))
+    return "; ".join((whole, *_taken_over(stages, crash, whole)))
 
 
 def _silence(worker: int | None, obstacles: Obstacles) -> Iterator[tuple[Awaited, str]]:
-    silent = obstacles.holder_silent_seconds
     if obstacles.holder_is_dead:
         yield "rescue", f"worker {worker} is dead; whoever lives takes its documents over"
-    elif silent is not None and silent >= SILENT_SECONDS:
+    elif obstacles.holder_is_silent:
+        silent = obstacles.holder_silent_seconds or 0.0
         then = "its documents are taken over once it counts as dead"
         yield "rescue", f"worker {worker} has been silent for {silent:.0f} s; {then}"
 
@@ -158,7 +164,7 @@ def _in_the_way(
             "it took a worker down before, so one takes it that has nothing else in hand",
         )
     if obstacles.serving == 0:
-        yield "worker", _unserved(awaited, obstacles.silent_seconds)
+        yield "worker", _unserved(awaited, obstacles)
     elif lane == "ready" and not obstacles.pauses and not obstacles.closed:
         yield "worker", None
 
@@ -170,12 +176,22 @@ def _paused(pause: Pause) -> str:
     )
 
 
-def _unserved(awaited: tuple[str, ...], silent: float | None) -> str:
+def _unserved(awaited: tuple[str, ...], obstacles: Obstacles) -> str:
+    silent = obstacles.silent_seconds
     if silent is None:
         return "no worker is alive"
-    if silent >= SILENT_SECONDS:
+    if obstacles.all_are_silent:
         return f"no worker is alive: the last sign of life was {silent:.0f} s ago"
     return f"no live worker takes {' or '.join(awaited)}"
+
+
+def _taken_over(stages: Stages, crash: Transition | None, said: str) -> Iterator[str]:
+    """Name a worker that lost the document, unless the sentence does."""
+    if crash is None or crash.from_state is None or not crash.reason or crash.reason in said:
+        return
+    is_known = crash.from_state in stages.graph.states  # it may have been another lifecycle's
+    stage = " or ".join(stages.awaited_at(crash.from_state)) if is_known else crash.from_state
+    yield f"at {stage} {crash.reason}, and it was taken over at {_time(crash.at)}"
 
 
 def _time(when: datetime) -> str:

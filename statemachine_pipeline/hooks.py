@@ -59,6 +59,7 @@ class Claim:
         deadline_at: When the hook is stopped and the attempt counts as timed out (UTC).
         entered_at: When the document came to stand where it stands (UTC).
         fingerprint: Identity of the hook and its settings.
+        tokens: What requests were charged for since its last transition, before this attempt.
     """
 
     document: Document
@@ -71,6 +72,7 @@ class Claim:
     entered_at: datetime
     fingerprint: str
     reader: Reader = dataclasses.field(repr=False, compare=False)
+    tokens: int = 0
 
     @property
     def idempotency_key(self) -> UUID:

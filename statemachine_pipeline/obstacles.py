@@ -72,9 +72,12 @@ class Obstacles:
         closed: A sentence for each provider that its stage may not ask now.
         alone: It took a worker down, so it waits for one that has nothing else in hand.
         holder_silent_seconds: Since the last beat of the worker that holds it.
+        holder_is_silent: Whether it missed two beats of its own.
+        holder_dead_after_seconds: Silence after which that worker counts as dead.
         holder_is_dead: Whether that worker was declared dead or is gone.
         serving: How many live workers take its stage; None where that was not looked up.
         silent_seconds: Since the last beat of any worker; None when there is no worker at all.
+        all_are_silent: Whether each of them missed two beats of its own.
         withdrawals: Where it still has to go from.
     """
 
@@ -82,7 +85,10 @@ class Obstacles:
     closed: tuple[str, ...] = ()
     alone: bool = False
     holder_silent_seconds: float | None = None
+    holder_is_silent: bool = False
+    holder_dead_after_seconds: float | None = None
     holder_is_dead: bool = False
     serving: int | None = None
     silent_seconds: float | None = None
+    all_are_silent: bool = False
     withdrawals: tuple[Withdrawal, ...] = ()

@@ -36,12 +36,12 @@ from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesUnmapped
 from statemachine_pipeline.graph import DELETE
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
+from statemachine_pipeline.liveness import USUAL, Liveness
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.operations import Operations
 from statemachine_pipeline.oversight.health import Checkup
 from statemachine_pipeline.oversight.oversight import Oversight
 from statemachine_pipeline.records import Incoming
-from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.loop import Runner
 from statemachine_pipeline.searching import Searching
 
@@ -516,7 +516,7 @@ class Pipeline:
                 f"a runner wants an engine on {RUNS_ON}, got one on {engine.dialect.driver}: "
                 f"Pipeline('postgresql+{RUNS_ON}://...'); the other methods work on both"
             )
-        alive = liveness or Liveness()
+        alive = liveness or USUAL
         return Runner(
             prepare=self._ready_to_run,
             after_load=self._after_load,
@@ -529,7 +529,7 @@ class Pipeline:
                 patience=alive.dead_after / 2,
             ),
             pauses=self._pauses,
-            workers=Workers(engine, self._tables, self._timeouts),
+            workers=Workers(engine, self._tables, self._timeouts, alive),
             withdrawals=self.withdrawals,
             providers=Providers(engine, self._tables),
             stages=stages,

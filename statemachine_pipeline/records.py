@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 NAMESPACE = UUID("0d5a4f7e-6c1b-5e0f-9a55-2f1f0a9f5d11")
 """Root of every id; a change would give every document another id."""
 
-
 CHILD_SCHEME = "child:"
 """How the ``source_uri`` of documents found in documents begins; no other may."""
-
 CHILD_NAME_LIMIT_CHARS = 1_000
 
 
@@ -548,6 +546,7 @@ class Explanation:
         options: Every trigger declared for the state, with each guard's verdict.
         warnings: The parser's, about the text that is stored: what it left out or guessed.
         dead_letter: What is known of the failure, when it is one.
+        crash: When it was last taken over from a worker that died or was late, in this life.
         stages: The stages it is at or waits for, by their triggers; empty when it rests.
         obstacles: What else stands in its way.
         waits_for: The same in words for programs: a ``worker`` that is free, or none is alive; the
@@ -569,6 +568,7 @@ class Explanation:
     obstacles: Obstacles
     waits_for: tuple[Awaited, ...]
     dead_letter: DeadLetter | None = None
+    crash: Transition | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

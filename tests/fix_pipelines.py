@@ -20,6 +20,7 @@ from statemachine_pipeline.database.turns import Turns
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.decide import Decision, Outcome, Succeeded
 from statemachine_pipeline.hooks import Claim, Done
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.records import (
     Accepted,
     Chunk,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.settling import Answer
 
 PATIENCE = timedelta(seconds=30)
+UNHURRIED = Liveness(dead_after=timedelta(minutes=5))
 """How long locks outlast a worker that was frozen in a transaction."""
 
 BRIEFLY = timedelta(seconds=60)
@@ -253,17 +255,14 @@ class Hand:
         """Settle in one batch."""
         return await self.store.settle(proposals, self.worker, alone=alone)
 
-    async def rescue(self, silent: float = 3600, grace: float = 3600) -> int:
+    async def rescue(self, grace: float = 3600) -> int:
         """Look for claims of the dead and of those past their deadline."""
-        found = await self.store.rescue(
-            self.worker, silent=timedelta(seconds=silent), grace=timedelta(seconds=grace)
-        )
-        return len(found)
+        return len(await self.store.rescue(self.worker, grace=timedelta(seconds=grace)))
 
 
 async def hand(pipeline: Pipeline) -> Hand:
-    """Register a worker and return it."""
-    workers = Workers(pipeline.engine, tables(pipeline.schema))
+    """Register a worker and return it. It never beats, so it lives for as long as tests take."""
+    workers = Workers(pipeline.engine, tables(pipeline.schema), liveness=UNHURRIED)
     return Hand(pipeline, await workers.register(), workers)
 
 

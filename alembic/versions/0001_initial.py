@@ -267,6 +267,8 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
+        sa.Column("beat_seconds", sa.Double(), server_default="10", nullable=False),
+        sa.Column("dead_after_seconds", sa.Double(), server_default="60", nullable=False),
         sa.Column("settled", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),

@@ -222,7 +222,7 @@ PROVIDERS = (
 WORKERS = (
     Panel(
         "Workers",
-        "Silent ones have missed two beats, and are taken for dead after a minute.",
+        "Silent ones have missed two beats, and are taken for dead after a minute by default.",
         {"{{status}}": "sum by (status) (smp_workers{@})"},
     ),
     Panel(

@@ -36,7 +36,7 @@ SETTINGS = (
     "retry.Fibonacci",
     "retry.Constant",
     "failures.FailureRule",
-    "runner.heartbeat.Liveness",
+    "liveness.Liveness",
     "database.timeouts.Timeouts",
     "oversight.probes.Patience",
     "adapters.reading.Reading",

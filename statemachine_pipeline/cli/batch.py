@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.errors import DatabaseUnavailable, SourceRefused
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
-from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -227,10 +226,11 @@ class Batch:
         oldest = next(one for one in self._submitted if one in self._moving)
         found = await self._pipeline.explain(oldest)
         told = f"nothing has moved for {seconds:.0f} s; {found.document.name} is {found.sentence}"
-        if found.lane == "claimed" and found.worker != self._runner.worker:
+        limit = found.obstacles.holder_dead_after_seconds
+        if limit is not None and found.worker != self._runner.worker:
             told += (
                 "; should that worker be dead, its documents are taken over "
-                f"{Liveness().dead_after.seconds} s after its last sign of life"
+                f"{limit:.0f} s after its last sign of life"
             )
         self.standstill = told
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.obstacles import ALIVE_SECONDS
 from statemachine_pipeline.database.statements import gauges
 from statemachine_pipeline.database.statements.rows import parameters
 
@@ -26,20 +25,25 @@ STATEMENT_SECONDS = 10
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """What stands before one stage.
+    """What stands before one stage, or where ways part, before several.
 
     Attributes:
-        stage: The trigger that the stage earns.
+        stages: The triggers that they earn; a worker of any of them takes what stands here.
         due: How many documents a worker would claim now: not those behind a pause, nor those for a
             provider that is not asked.
         due_seconds: How long the first of them has been due.
         running: How many attempts run within their deadline.
     """
 
-    stage: str
+    stages: tuple[str, ...]
     due: int
     due_seconds: float
     running: int
+
+    @property
+    def place(self) -> str:
+        """Where that is, for people."""
+        return " or ".join(self.stages)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +83,8 @@ async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> Backlog:
             await bound(connection)
             waiting = (await connection.execute(gauges.backlog(t), served(stages))).all()
             fleet = (await connection.execute(gauges.fleet(t))).all()
-    return Backlog(
-        queues=tuple(_queues(waiting)), members=tuple(map(_member, filter(lives, fleet)))
-    )
+    members = (_member(row) for row in fleet if row.lives and not row.draining)
+    return Backlog(queues=tuple(_queues(waiting, stages)), members=tuple(members))
 
 
 async def bound(connection: AsyncConnection) -> None:
@@ -91,23 +94,16 @@ async def bound(connection: AsyncConnection) -> None:
 
 
 def served(stages: Stages) -> dict[str, str]:
-    """Return the parameter ``served``: where every state leads to; the first stage of several."""
+    """Return the parameter ``served``: where every state leads to."""
     asked = {one.trigger: one.stage.provider.name for one in stages if one.stage.provider}
-    leading = {state: stages.awaited_at(state) for state in stages.graph.states}
     return parameters(
         "served",
         (
-            {"state": state, "stage": behind[0], "provider": asked.get(behind[0])}
-            for state, behind in leading.items()
-            if behind
+            {"state": state, "stage": stage, "provider": asked.get(stage)}
+            for state in stages.graph.states
+            for stage in stages.awaited_at(state)
         ),
     )
-
-
-def lives(row: Any) -> bool:
-    """Tell whether a worker takes work, as far as its row says."""
-    works = row.dead_at is None and not row.draining
-    return works and age(row, row.beat_at) < ALIVE_SECONDS
 
 
 def age(row: Any, then: datetime) -> float:
@@ -121,17 +117,17 @@ def _member(row: Any) -> Member:
     return Member(serves=frozenset(row.serves), idle_seconds=age(row, since))
 
 
-def _queues(rows: Any) -> list[Queue]:
-    by_stage: dict[str, list[Any]] = {}
+def _queues(rows: Any, stages: Stages) -> list[Queue]:
+    by_stages: dict[tuple[str, ...], list[Any]] = {}
     for row in rows:
-        if row.stage is not None:
-            by_stage.setdefault(row.stage, []).append(row)
+        if awaited := stages.awaited_at(row.state):
+            by_stages.setdefault(awaited, []).append(row)
     return [
         Queue(
-            stage=stage,
+            stages=awaited,
             due=sum(row.due for row in found),
             due_seconds=max(age(row, row.due_at or row.now) for row in found),
             running=sum(row.running for row in found),
         )
-        for stage, found in by_stage.items()
+        for awaited, found in by_stages.items()
     ]

@@ -20,7 +20,7 @@ from statemachine_pipeline.database.moves import plan
 from statemachine_pipeline.database.moving import Moving
 from statemachine_pipeline.database.objects import hold
 from statemachine_pipeline.database.obstacles import look
-from statemachine_pipeline.database.statements import arrivals, documents, family, listings
+from statemachine_pipeline.database.statements import arrivals, documents, family, listings, workers
 from statemachine_pipeline.database.statements.rows import parameters
 from statemachine_pipeline.errors import DocumentNotFound
 from statemachine_pipeline.explain import explain
@@ -249,6 +249,7 @@ class Documents:
         found = to_document(row)
         is_dead = row.state == DEAD_LETTER
         letters = DeadLetters(self._engine, self._t, self._stages)
+        life = {"document": document, "life": row.life}
         return explain(
             self._stages,
             found,
@@ -262,6 +263,7 @@ class Documents:
             seen=await self._moving.seen(document),
             dead_letter=await letters.of(document) if is_dead else None,
             obstacles=await look(self._read, self._t, row, self._stages.awaited_at(found.state)),
+            crash=next(map(to_transition, await self._read(workers.rescue(self._t), life)), None),
         )
 
     async def get(self, document: UUID) -> Document:

@@ -14,7 +14,6 @@ from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.explain import SILENT_SECONDS
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 
@@ -76,7 +75,8 @@ class Gauges:
         for state, count in (await self._resting.get()).items():
             metrics.set(instruments.DOCUMENTS, count, state=state, lane="")
         rows = await self._moving.get()
-        for fill in (_fill_queue, _fill_fleet, _fill_trouble, _fill_server):
+        _fill_queue(metrics, rows, self._stages)
+        for fill in (_fill_fleet, _fill_trouble, _fill_server):
             fill(metrics, rows)
         return metrics
 
@@ -111,14 +111,14 @@ class Gauges:
         return found
 
 
-def _fill_queue(metrics: Metrics, rows: dict[str, Any]) -> None:
+def _fill_queue(metrics: Metrics, rows: dict[str, Any], stages: Stages) -> None:
     waits: dict[str, float] = {}
     runs: dict[str, float] = {}
     for row in rows["backlog"]:
         metrics.set(instruments.DOCUMENTS, row.documents, state=row.state, lane=row.lane)
         for ages, since in ((waits, row.due_at), (runs, row.claimed_at)):
-            if row.stage is not None and since is not None:
-                ages[row.stage] = max(backlog.age(row, since), ages.get(row.stage, 0.0))
+            for stage in stages.awaited_at(row.state) if since is not None else ():
+                ages[stage] = max(backlog.age(row, since), ages.get(stage, 0.0))
     for stage, seconds in waits.items():
         metrics.set(instruments.OLDEST_READY, seconds, stage=stage)
     for stage, seconds in runs.items():
@@ -129,7 +129,7 @@ def _fill_fleet(metrics: Metrics, rows: dict[str, Any]) -> None:
     counts = dict.fromkeys(("working", "draining", "silent"), 0)
     for row in rows["fleet"]:
         if row.dead_at is None or backlog.age(row, row.dead_at) < DEAD_SECONDS:
-            silent = row.dead_at or backlog.age(row, row.beat_at) >= SILENT_SECONDS
+            silent = row.dead_at or row.is_silent
             counts["silent" if silent else "draining" if row.draining else "working"] += 1
     for status, count in counts.items():
         metrics.set(instruments.WORKERS, count, status=status)

@@ -19,6 +19,7 @@ from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import claims, inspection, workers
 from statemachine_pipeline.database.watchdog import lease_path
 from statemachine_pipeline.errors import PipelineError
+from statemachine_pipeline.liveness import USUAL
 from statemachine_pipeline.records import Incoming
 
 if TYPE_CHECKING:
@@ -162,7 +163,10 @@ class Inspection:
         return len((await connection.execute(statement, values)).all())
 
 
-_ME = {"host": _REHEARSAL, "pid": 0, "version": "", "lifecycle": None, "serves": {}}
+_ME = {"host": _REHEARSAL, "pid": 0, "version": "", "lifecycle": None, "serves": {}} | {
+    "beat_seconds": USUAL.beat.total_seconds(),
+    "dead_after_seconds": USUAL.dead_after.total_seconds(),
+}
 
 
 async def _driver(connection: Any) -> Any:

@@ -6,12 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.obstacles import ALIVE_SECONDS, to_closed, to_pause
+from statemachine_pipeline.database.obstacles import to_closed, to_pause
 from statemachine_pipeline.database.statements import load, pauses, providers, workers
 from statemachine_pipeline.database.statements.rows import leading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -31,7 +31,7 @@ class StageLoad:
 
     Attributes:
         stage: The trigger that it earns.
-        ready: Documents that a worker could take.
+        ready: Documents that a worker could take; where ways part, those of several stages.
         deferred: Those that wait for a time.
         claimed: Those that a worker is at.
         due_seconds: How long the oldest that is ready has been due; None when none is.
@@ -60,23 +60,31 @@ class StageLoad:
 
 async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> list[StageLoad]:
     """Return every stage in the order of the lifecycle."""
-    states = ((state, stages.awaited_at(state)) for state in stages.graph.states)
-    served = leading((state, awaited[0]) for state, awaited in states if awaited)
     window: dict[str, Any] = {"within": WITHIN_SECONDS, "limit": NEWEST_ROWS}
     with answering("looking at the load"):
         async with engine.connect() as connection:
+            places = await _places(connection, t, stages)
+            served = leading(_leading(stages, places))
             lanes = {row.stage: row for row in await connection.execute(load.lanes(t), served)}
             found = await connection.execute(load.recent(t), served | window)
             recent = {row.stage: row for row in found}
-            fleet = await _fleet(connection, t)
-            paused = [to_pause(row) for row in await connection.execute(pauses.current(t))]
-            asked = (await connection.execute(providers.standings(t))).all()
+    return [
+        dataclasses.replace(
+            place, **_waiting(lanes.get(place.stage)), **_speed(recent.get(place.stage))
+        )
+        for place in places
+    ]
+
+
+async def _places(connection: AsyncConnection, t: Tables, stages: Stages) -> list[StageLoad]:
+    """Return who serves each stage and what stands in the way there."""
+    fleet = await _fleet(connection, t)
+    paused = [to_pause(row) for row in await connection.execute(pauses.current(t))]
+    asked = (await connection.execute(providers.standings(t))).all()
     slots = {bound.trigger: bound.stage.slots for bound in stages}
     return [
         StageLoad(
             stage=stage,
-            **_waiting(lanes.get(stage)),
-            **_speed(recent.get(stage)),
             **_served(stage, fleet, slots.get(stage), asked),
             pauses=tuple(one for one in paused if one.tenant is None and one.stage == stage),
         )
@@ -84,11 +92,22 @@ async def look(engine: AsyncEngine, t: Tables, stages: Stages) -> list[StageLoad
     ]
 
 
+def _leading(stages: Stages, places: Sequence[StageLoad]) -> Iterator[tuple[str, str]]:
+    """Tell of each state where what stands there goes on.
+
+    Where ways part it is any stage that takes it now, and all of them when none does: nothing is
+    in the way of a document as long as one of them is free.
+    """
+    free = {one.stage for one in places if one.workers and not (one.pauses or one.closed)}
+    for state in stages.graph.states:
+        awaited = stages.awaited_at(state)
+        for stage in [one for one in awaited if one in free] or awaited:
+            yield state, stage
+
+
 async def _fleet(connection: AsyncConnection, t: Tables) -> list[Any]:
     return [
-        row
-        for row in await connection.execute(workers.known(t))
-        if row.dead_at is None and row.silent < ALIVE_SECONDS and not row.draining
+        row for row in await connection.execute(workers.known(t)) if row.lives and not row.draining
     ]
 
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     Read = Callable[[Any, dict[str, Any]], Awaitable[Sequence[Any]]]
 
-ALIVE_SECONDS = 60.0
-"""Who was silent for so long counts as dead by default, should nobody be there to declare it."""
-
 
 async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obstacles:
     """Look up what is in the way of one document.
@@ -34,9 +31,8 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
     if row.lane is None:
         return Obstacles(withdrawals=tuple(gone))
     fleet = await read(workers.known(t), {})
-    asked = {
-        worker.serves.get(stage) for worker in fleet if not worker.dead_at for stage in awaited
-    }
+    known = [one for one in fleet if one.dead_at is None]
+    asked = {worker.serves.get(stage) for worker in known for stage in awaited}
     holder = next((one for one in fleet if one.id == row.worker), None)
     return Obstacles(
         pauses=tuple(
@@ -52,16 +48,19 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
         ),
         alone=row.lane != "claimed" and row.alone,
         holder_silent_seconds=holder.silent if holder else None,
+        holder_is_silent=holder is not None and holder.is_silent,
+        holder_dead_after_seconds=holder.dead_after_seconds if holder else None,
         holder_is_dead=row.worker is not None and (holder is None or holder.dead_at is not None),
         serving=sum(1 for one in fleet if _serves(one, awaited)),
-        silent_seconds=min((one.silent for one in fleet if one.dead_at is None), default=None),
+        silent_seconds=min((one.silent for one in known), default=None),
+        all_are_silent=bool(known) and all(one.is_silent for one in known),
         withdrawals=tuple(gone),
     )
 
 
 def _serves(worker: Any, awaited: Sequence[str]) -> bool:
-    lives = worker.dead_at is None and worker.silent < ALIVE_SECONDS
-    return lives and not worker.draining and not set(worker.serves).isdisjoint(awaited)
+    works = worker.lives and not worker.draining
+    return works and not set(worker.serves).isdisjoint(awaited)
 
 
 def to_closed(provider: Any) -> Iterator[str]:

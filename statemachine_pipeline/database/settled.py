@@ -40,7 +40,7 @@ def settled(
         "deadline": proposal.deadline_seconds.get(decision.state, 0.0),
         "next_input_sha256": decision.input_sha256,
         "error": decision.error,
-        "tokens": proposal.tokens or None,
+        "tokens": claim.tokens + proposal.tokens or None,
         "children": children,
     }
     if isinstance(product, Accepted):

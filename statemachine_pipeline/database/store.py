@@ -152,6 +152,7 @@ class Store:
             entered_at=row.entered_at,
             fingerprint=fingerprint,
             reader=self._reader,
+            tokens=row.tokens,
         )
 
     async def settle(
@@ -247,16 +248,14 @@ class Store:
                 found = await connection.execute(claims.promote(self._t))
                 return int(found.one()._mapping["count"])
 
-    async def rescue(
-        self, worker: int, *, silent: timedelta, grace: timedelta
-    ) -> list[tuple[Proposal, Settled]]:
+    async def rescue(self, worker: int, *, grace: timedelta) -> list[tuple[Proposal, Settled]]:
         """Take claims from dead workers and from those far past their deadline.
 
-        Any worker may, at any time: rows that another one is rescuing are skipped.
+        Any worker may, at any time: rows that another one is rescuing are skipped. Who is dead is
+        judged by what each said of itself.
 
         Args:
             worker: Who does it.
-            silent: A worker without a beat for so long is dead.
             grace: A claim so far past its deadline is taken away.
 
         Returns:
@@ -264,8 +263,7 @@ class Store:
         """
         with answering("rescuing"):
             async with self._autocommit.connect() as connection:
-                given = {"silent": silent.total_seconds()}
-                await connection.execute(workers.declare_dead(self._t), given)
+                await connection.execute(workers.declare_dead(self._t))
             rescued = await self._rescue(worker, grace)
             telling.rescued(rescued)
             async with self._autocommit.connect() as connection:

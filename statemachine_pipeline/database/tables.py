@@ -306,8 +306,10 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         _text("lifecycle", nullable=True),
         _time("started_at"),
         _time("beat_at"),
-        # With the beat: how many outcomes it has written that brought a document on, and when the
-        # last of them was.
+        # What it said of itself, by which others judge it; else as Liveness has it.
+        _count("beat_seconds", 10, sa.Double),
+        _count("dead_after_seconds", 60, sa.Double),
+        # With the beat: outcomes it has written that brought a document on, and when the last was.
         _count("settled", 0, sa.BigInteger),
         _time("settled_at", nullable=True, default=False),
         sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -471,16 +473,12 @@ def _breaker(metadata: sa.MetaData) -> sa.Table:
 
 
 def _breaker_change(metadata: sa.MetaData) -> sa.Table:
+    breaker = sa.ForeignKey("breaker.provider", ondelete="CASCADE")
     return sa.Table(
         "breaker_change",
         metadata,
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-        sa.Column(
-            "provider",
-            sa.Text,
-            sa.ForeignKey("breaker.provider", ondelete="CASCADE"),
-            nullable=False,
-        ),
+        sa.Column("provider", sa.Text, breaker, nullable=False),
         _text("state"),
         _text("reason", nullable=True),
         sa.Column("worker", sa.BigInteger, nullable=False),

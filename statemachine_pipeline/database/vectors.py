@@ -53,7 +53,8 @@ class VectorBuffer:
         with answering("reading chunks"):
             async with self._engine.begin() as connection:
                 held = await connection.execute(
-                    claims.hold(self._t, skip_locked=False), _given([claim]) | self._patience
+                    claims.hold(self._t, skip_locked=False),
+                    _given([claim], [claim.tokens]) | self._patience,
                 )
                 if held.first() is None:
                     raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
@@ -70,7 +71,7 @@ class VectorBuffer:
     @waiting_for_locks
     async def save(
         self,
-        finished: Sequence[tuple[Claim, Vectors]],
+        finished: Sequence[tuple[Claim, Vectors, int]],
         deadline: timedelta,
         *,
         skip_locked: bool = False,
@@ -78,18 +79,21 @@ class VectorBuffer:
         """Keep finished vectors of documents, once, and move the deadlines of their claims.
 
         All in one transaction, which locks claims in id order. One that is gone is left out, and so
-        are its vectors: it takes no neighbour with it.
+        are its vectors: it takes no neighbour with it. With its vectors it is noted what a document
+        was charged for, so that this counts whatever becomes of the attempt.
 
         Args:
-            finished: At most one for each document, all of one embedder. Without vectors only the
-                deadline is moved.
+            finished: At most one for each document, all of one embedder, with all the tokens that
+                it was charged for since its last transition. Without vectors only the deadline is
+                moved.
             deadline: From now on.
             skip_locked: Leave those out too that someone else has locked, instead of waiting.
 
         Returns:
             For each, in their order, whether it was written.
         """
-        given = _given([claim for claim, _ in finished]) | self._patience
+        charged = [tokens for _, _, tokens in finished]
+        given = _given([claim for claim, _, _ in finished], charged) | self._patience
         statement = claims.extend(self._t, skip_locked=skip_locked)
         with answering("saving vectors"):
             async with self._engine.begin() as connection:
@@ -99,27 +103,27 @@ class VectorBuffer:
                 held = set(found.scalars())
                 written = [one for one in finished if one[0].document.id in held]
                 await self._put(connection, written)
-        return [claim.document.id in held for claim, _ in finished]
+        return [claim.document.id in held for claim, _, _ in finished]
 
     async def _put(
-        self, connection: AsyncConnection, finished: Sequence[tuple[Claim, Vectors]]
+        self, connection: AsyncConnection, finished: Sequence[tuple[Claim, Vectors, int]]
     ) -> None:
         chunks = [
             {"document_id": claim.document.id, "chunk_id": chunk}
-            for claim, vectors in finished
+            for claim, vectors, _ in finished
             for chunk in vectors.chunk_ids
         ]
         if not chunks:
             return
         places = ({**chunk, "place": place} for place, chunk in enumerate(chunks, start=1))
-        claim, first = finished[0]
+        claim, first, _ = finished[0]
         await take_reals(connection)
         await connection.execute(
             content.put_vectors(self._t),
             {
                 "embedder": await self._number(connection, claim.fingerprint),
                 "dimensions": first.dimensions,
-                "flat": Reals(value for _, vectors in finished for value in vectors.values),
+                "flat": Reals(value for _, vectors, _ in finished for value in vectors.values),
             }
             | parameters("vector", places),
         )
@@ -131,5 +135,9 @@ class VectorBuffer:
         return int(found.one().id)
 
 
-def _given(held: Sequence[Claim]) -> dict[str, str]:
-    return parameters("given", ({"id": one.document.id, "seq": one.sequence} for one in held))
+def _given(held: Sequence[Claim], charged: Sequence[int]) -> dict[str, str]:
+    pairs = zip(held, charged, strict=True)
+    return parameters(
+        "given",
+        ({"id": one.document.id, "seq": one.sequence, "tokens": tokens} for one, tokens in pairs),
+    )

@@ -18,6 +18,7 @@ from statemachine_pipeline.database.mapping import answering, first_line
 from statemachine_pipeline.database.statements import claims, workers
 from statemachine_pipeline.database.timeouts import Timeouts, Watch, cut
 from statemachine_pipeline.errors import DatabaseUnavailable, NotHeard
+from statemachine_pipeline.liveness import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.liveness import Liveness
 
 NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
@@ -37,11 +39,18 @@ class Workers:
         engine: An engine on psycopg 3.
         t: The pipeline's tables.
         timeouts: How long to wait for connections outside the engine's pool.
+        liveness: When those that it registers count as silent, and when as dead.
     """
 
-    def __init__(self, engine: AsyncEngine, t: Tables, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        t: Tables,
+        timeouts: Timeouts | None = None,
+        liveness: Liveness = USUAL,
+    ) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._t, self._timeouts = t, timeouts or Timeouts()
+        self._t, self._timeouts, self._liveness = t, timeouts or Timeouts(), liveness
         self._given = _from_url(engine)
 
     async def register(
@@ -60,6 +69,8 @@ class Workers:
             "version": importlib.metadata.version("statemachine-pipeline"),
             "lifecycle": lifecycle,
             "serves": dict(serves),
+            "beat_seconds": self._liveness.beat.total_seconds(),
+            "dead_after_seconds": self._liveness.dead_after.total_seconds(),
         }
         with answering("registering a worker"):
             async with self._engine.connect() as connection:

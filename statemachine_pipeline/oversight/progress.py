@@ -44,7 +44,8 @@ def judged(found: Backlog, standstill: timedelta, triggers: Collection[str] | No
         standstill: How long nothing may move.
         triggers: Only look at these stages; None for all.
     """
-    queues = [one for one in found.queues if triggers is None or one.stage in triggers]
+    asked = None if triggers is None else frozenset(triggers)
+    queues = [one for one in found.queues if asked is None or not asked.isdisjoint(one.stages)]
     due = sorted((one for one in queues if one.due), key=lambda one: -one.due_seconds)
     unserved = [one for one in due if not _serving(found.members, [one])]
     if unserved and unserved[0].due_seconds > UNSERVED_SECONDS:
@@ -69,13 +70,13 @@ def _missed(status: Status, queue: Queue) -> Component:
 
 
 def _serving(members: Iterable[Member], queues: Iterable[Queue]) -> list[Member]:
-    stages = {queue.stage for queue in queues}
+    stages = {stage for queue in queues for stage in queue.stages}
     return [member for member in members if not stages.isdisjoint(member.serves)]
 
 
 def _told(queue: Queue) -> str:
     since = _minutes(queue.due_seconds)
-    return f"{counted(queue.due, *_DUE)} at {queue.stage}, the first for {since}"
+    return f"{counted(queue.due, *_DUE)} at {queue.place}, the first for {since}"
 
 
 def _minutes(seconds: float) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import workers as statements
-from statemachine_pipeline.explain import SILENT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +26,8 @@ class WorkerStanding:
 
     Attributes:
         id: Its number, which no other worker ever has.
-        condition: ``alive`` takes work, ``draining`` takes no more, ``silent`` missed two beats,
-            ``dead`` was declared so within the last hour, or still holds claims.
+        condition: ``alive`` takes work, ``draining`` takes no more, ``silent`` missed two beats
+            of its own, ``dead`` was declared so within the last hour, or still holds claims.
         host: The machine it runs on.
         pid: Its process there.
         version: Of the library.
@@ -92,6 +91,6 @@ def _standing(row: Any) -> WorkerStanding:
 def _condition(row: Any) -> Condition:
     if row.dead_at is not None:
         return "dead"
-    if row.silent_seconds >= SILENT_SECONDS:
+    if row.is_silent:
         return "silent"
     return "draining" if row.draining else "alive"

@@ -264,22 +264,22 @@ class Batcher:
                 told = Reject("got a vector that is zero or not finite", "bad_vector")
                 self._fail(attempt, named(told, text))
         saved = [attempt for attempt in good if not attempt.over.done()]
-        finished = [(one.claim, self._vectors(one, good[one])) for one in saved]
+        finished = [(one.claim, self._vectors(one, good[one]), one.charged) for one in saved]
         late = [one for one in self._attempts.values() if one not in good and self._is_late(one)]
-        finished += [(one.claim, self._vectors(one, [])) for one in late]
+        finished += [(one.claim, self._vectors(one, []), one.charged) for one in late]
         if not finished:
             return
         several = len(finished) > 1
         deadline = self._stage.deadline
         written = await self._buffer.save(finished, deadline, skip_locked=several)
-        for attempt, (claim, kept), is_written in zip(
+        for attempt, (claim, kept, _), is_written in zip(
             [*saved, *late], finished, written, strict=True
         ):
             if is_written:
                 self._advance(attempt, len(kept.chunk_ids))
             elif several:
                 # Gone, or locked by somebody else's transaction: its neighbours do not wait for it.
-                self._save_apart(attempt, claim, kept)
+                self._save_apart(attempt, kept)
             else:
                 self._fail(attempt, stale(claim))
 
@@ -302,20 +302,21 @@ class Batcher:
             values=tuple(vector for _, vector in kept),
         )
 
-    def _save_apart(self, attempt: Attempt, claim: Claim, kept: Vectors) -> None:
+    def _save_apart(self, attempt: Attempt, kept: Vectors) -> None:
         attempt.requests += 1
-        saving = self._saved_apart(attempt, claim, kept)
+        saving = self._saved_apart(attempt, kept)
         task = asyncio.create_task(saving, context=self._context.copy())
         self._saves[task] = frozenset({attempt})
         task.add_done_callback(self._saves.pop)
 
-    async def _saved_apart(self, attempt: Attempt, claim: Claim, kept: Vectors) -> None:
+    async def _saved_apart(self, attempt: Attempt, kept: Vectors) -> None:
+        finished = [(attempt.claim, kept, attempt.charged)]
         try:
-            (written,) = await self._buffer.save([(claim, kept)], self._stage.deadline)
+            (written,) = await self._buffer.save(finished, self._stage.deadline)
             if written:
                 self._advance(attempt, len(kept.chunk_ids))
             else:
-                self._fail(attempt, stale(claim))
+                self._fail(attempt, stale(attempt.claim))
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             self._fail(attempt, error)
         finally:

@@ -44,4 +44,5 @@ def next_claim(
         deadline_at=continuation.deadline_at,
         entered_at=continuation.entered_at,
         fingerprint=following.fingerprint,
+        tokens=0,
     )

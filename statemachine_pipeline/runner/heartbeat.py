@@ -7,10 +7,8 @@ stops at once. A second thread sees to that, since a beat on a dead connection m
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.errors import DatabaseUnavailable
@@ -19,6 +17,7 @@ from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from statemachine_pipeline.database.workers import Pulse
     from statemachine_pipeline.runner.vitals import Vitals
@@ -30,27 +29,6 @@ _FENCED: Final = "worker {} counts as dead: {}; it writes nothing more, and take
 LOOKS_PER_BEAT = 5
 END_SECONDS = 2.0
 """How long the end waits for a beat that was broken off; its thread is a daemon."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Liveness:
-    """When a worker counts as dead.
-
-    Attributes:
-        beat: Time between two beats.
-        dead_after: Silence after which others take its claims; at least four beats.
-        grace: Time past its deadline after which a claim is taken from a live worker.
-    """
-
-    beat: timedelta = timedelta(seconds=10)
-    dead_after: timedelta = timedelta(seconds=60)
-    grace: timedelta = timedelta(seconds=30)
-
-    def __post_init__(self) -> None:
-        if self.beat <= timedelta(0) or self.dead_after < 4 * self.beat:
-            raise ValueError(
-                f"dead_after must be at least four beats, got {self.dead_after} and {self.beat}"
-            )
 
 
 class Heartbeat:

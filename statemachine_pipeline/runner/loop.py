@@ -31,7 +31,7 @@ from statemachine_pipeline.runner.chores import (
     say_why,
 )
 from statemachine_pipeline.runner.drive import Drive
-from statemachine_pipeline.runner.heartbeat import Heartbeat, Liveness
+from statemachine_pipeline.runner.heartbeat import Heartbeat
 from statemachine_pipeline.runner.journal import Journal
 from statemachine_pipeline.runner.outages import Outage, backoff_seconds
 from statemachine_pipeline.runner.pausing import Pausing
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.withdrawals import Withdrawals
     from statemachine_pipeline.database.workers import Workers
     from statemachine_pipeline.hooks import Claim
+    from statemachine_pipeline.liveness import Liveness
     from statemachine_pipeline.observability.metrics import Metrics
     from statemachine_pipeline.stages import Bound, Stages
 
@@ -377,8 +378,7 @@ class Runner:
                 self._wake.set()
 
     async def _rescue(self, worker: int) -> None:
-        silent, grace = self._liveness.dead_after, self._liveness.grace
         async with self._looking:
-            if rescued := await self._store.rescue(worker, silent=silent, grace=grace):
+            if rescued := await self._store.rescue(worker, grace=self._liveness.grace):
                 self._journal.rescued(rescued)
                 self._wake.set()

@@ -69,6 +69,11 @@ class Attempt:
     error: BaseException | None = None
 
     @property
+    def charged(self) -> int:
+        """What its document was charged for since its last transition, this attempt included."""
+        return self.claim.tokens + self.bill.tokens
+
+    @property
     def goes_on(self) -> bool:
         """Whether its texts are still wanted."""
         return self.error is None and not self.over.done()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.liveness import USUAL
 from statemachine_pipeline.testing.databases import connect
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _WAITS = """
 SELECT clock_timestamp(), min(at) FROM (
     SELECT run_at AS at FROM {work} WHERE lane = 'deferred'
     UNION ALL SELECT w.deadline_at + %(grace)s FROM {work} w WHERE w.lane = 'claimed'
-    UNION ALL SELECT k.beat_at + %(dead_after)s FROM {worker} k
+    UNION ALL SELECT k.beat_at + k.dead_after_seconds * interval '1 s' FROM {worker} k
         WHERE EXISTS (SELECT FROM {work} w WHERE w.worker = k.id)
     UNION ALL SELECT run_at FROM {placement} WHERE withdraw_at IS NOT NULL
     UNION ALL SELECT until FROM {pause}
@@ -133,9 +133,8 @@ class Clock:
             since: When was looked before: what came due in the meantime counts too, since whoever
                 worked then may have come too early for it.
         """
-        alive = Liveness()
         names = {table: sql.Identifier(self._schema, table) for table in MOVED}
-        given = {"grace": alive.grace, "dead_after": alive.dead_after, "since": since}
+        given = {"grace": USUAL.grace, "since": since}
         with self._connected() as connection:
             ((now, due),) = connection.execute(sql.SQL(_WAITS).format(**names), given).fetchall()
         return Look(now, None if due is None else max(due - now, timedelta(0)))

@@ -18,7 +18,7 @@ import noop
 import worker
 
 from statemachine_pipeline import Done, Pipeline, Stage, Wait
-from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.liveness import Liveness
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -27,7 +27,7 @@ from loguru import logger
 
 from statemachine_pipeline import Done, Pipeline, Stage
 from statemachine_pipeline.adapters.openai import OpenAIEmbedder
-from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.liveness import Liveness
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -25,7 +25,7 @@ from statemachine_pipeline.errors import (
     StaleClaim,
     StatesUnmapped,
 )
-from statemachine_pipeline.runner.heartbeat import Liveness
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.testing import assert_database_replays, assert_replays
 
 if TYPE_CHECKING:

@@ -129,7 +129,7 @@ async def test_a_crash_is_counted_in_the_dead_letter(engine: AsyncEngine) -> Non
     await pipeline.submit(b"text", name="a")
     worker = await hand(pipeline)
     await worker.claim_one()
-    assert await worker.rescue(silent=0, grace=-3600) == 1
+    assert await worker.rescue(grace=-3600) == 1
     (letter,) = await pipeline.operations.dead_letters()
     assert (letter.stage, letter.code, letter.attempts, letter.crashes) == (
         "queue_parse",

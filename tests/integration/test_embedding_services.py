@@ -22,9 +22,9 @@ from statemachine_pipeline.database import search
 from statemachine_pipeline.database.statements.search import nearest
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import EmbedderMismatch, QuestionNotEmbedded
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.records import chunk_id
 from statemachine_pipeline.runner import loop, proposing
-from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.testing import EmbeddingServer, Said, drawn
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ async def test_a_killed_worker_costs_one_batch(
     assert (await pipeline.get(sent.document_id)).state == "complete"
     again = [text for one in service.asked[3:] for text in one.texts]
     assert again == [f"part {n}" for n in range(4, 8)]
+    # Nobody has said how the first attempt ended, and yet its batches are charged for, once.
+    rows = [row for row in await pipeline.history(sent.document_id) if row.tokens]
+    assert [row.trigger for row in rows] == ["retry", "store_embeddings"]
+    assert rows[0].tokens == rows[1].tokens
 
 
 @pytest.mark.usefixtures("impatient")

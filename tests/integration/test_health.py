@@ -21,6 +21,7 @@ from statemachine_pipeline.database.backlog import Backlog, Member, Queue
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.database.timeouts import Timeouts
 from statemachine_pipeline.errors import SchemaMissing
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.oversight import health as asking
 from statemachine_pipeline.oversight import listening
@@ -28,7 +29,6 @@ from statemachine_pipeline.oversight.listening import REQUESTS
 from statemachine_pipeline.oversight.probes import Patience, Probes
 from statemachine_pipeline.oversight.progress import judged
 from statemachine_pipeline.oversight.status import Component, Health
-from statemachine_pipeline.runner.heartbeat import Liveness
 from statemachine_pipeline.runner.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def test_work_due_and_nothing_moved_is_red(engine: AsyncEngine, psql: Psql
     assert "no worker brought any document on for" in progress.says
     psql.execute("UPDATE worker SET settled_at = now()")
     assert (await _part(pipeline, "progress")).status == "degraded"
-    psql.execute("UPDATE worker SET beat_at = now() - interval '2 min'")
+    psql.execute("UPDATE worker SET beat_at = now() - interval '20 min'")
     assert "no live worker serves it" in (await _part(pipeline, "progress")).says
 
 
@@ -172,7 +172,7 @@ def test_progress_is_judged_by_what_is_due_and_what_moved(
     due_seconds: float, idle_seconds: float, running: int, status: str
 ) -> None:
     """Failed: due for ten minutes, nothing brought on for as long, and no attempt in its time."""
-    queue = Queue(stage="file", due=1, due_seconds=due_seconds, running=running)
+    queue = Queue(stages=("file",), due=1, due_seconds=due_seconds, running=running)
     member = Member(serves=frozenset({"file"}), idle_seconds=idle_seconds)
     found = Backlog(queues=(queue,), members=(member,))
     assert judged(found, TEN, None).status == status
@@ -188,8 +188,8 @@ def test_nobody_is_missed_before_a_minute(
 ) -> None:
     """Degraded until documents were due for a minute; a standstill elsewhere is told before."""
     queues = (
-        Queue(stage="file", due=1, due_seconds=due_seconds, running=0),
-        Queue(stage="scan", due=int(late_seconds > 0), due_seconds=late_seconds, running=0),
+        Queue(stages=("file",), due=1, due_seconds=due_seconds, running=0),
+        Queue(stages=("scan",), due=int(late_seconds > 0), due_seconds=late_seconds, running=0),
     )
     scanner = Member(serves=frozenset({"scan"}), idle_seconds=3600)
     found = judged(Backlog(queues=queues, members=(scanner,)), TEN, None)

@@ -15,6 +15,7 @@ from statemachine_pipeline import Breaker, Provider, RateLimited, Reject, Retry,
 from statemachine_pipeline.batching import Batch
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.instruments import OF_A_PROCESS
 from statemachine_pipeline.observability.metrics import OTHER, SERIES, Metric, Metrics, Spread
@@ -23,7 +24,6 @@ from statemachine_pipeline.oversight.probes import counted
 from statemachine_pipeline.resilience.access import Access
 from statemachine_pipeline.resilience.breakers import ProviderClosed
 from statemachine_pipeline.resilience.counting import STATES, Counting
-from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     import psycopg

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_limited_server import LimitedServer
-from fix_pipelines import Hooks, completed, pipeline_with, plain, running, until
+from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, plain, running, until
 
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
+from statemachine_pipeline.batching import Batch
 from statemachine_pipeline.database import listings
 from statemachine_pipeline.database.listings import Which
 from statemachine_pipeline.hooks import RateLimited, Reject, Retry
@@ -89,9 +91,15 @@ class Moody:
     fingerprint = "moody/1"
 
     def __init__(self, *faults: BaseException | None) -> None:
-        self.faults = list(faults)
+        self.faults, self.asked = list(faults), 0
+        self.blocks_at: int | None = None
+        self.blocked = asyncio.Event()
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
+        self.asked += 1
+        if self.asked == self.blocks_at:
+            self.blocked.set()
+            await asyncio.Event().wait()
         report(tokens=100)
         fault = self.faults.pop(0) if self.faults else None
         if fault is not None:
@@ -137,6 +145,25 @@ async def test_what_was_charged_is_told_though_a_person_ends_it(
     (row,) = [one for one in await pipeline.history(sent.document_id) if one.tokens]
     assert (row.trigger, row.tokens) == ("cancel", 100)
     assert await used(pipeline, "stage") == {"store_embeddings": 100}
+
+
+async def test_what_was_saved_is_charged_though_the_attempt_is_given_back(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """'Tokens of finished batches count once': its worker is stopped at the second of three."""
+    moody = Moody()
+    stage = plain(moody, provider=Provider("acme"), batch=Batch(requests=1))
+    pipeline = pipeline_with(engine, store_embeddings=stage)
+    sent = await pipeline.submit(b"one\n\ntwo\n\nthree")
+    moody.blocks_at = 2
+    async with running(pipeline, drain=timedelta(0)):
+        await asyncio.wait_for(moody.blocked.wait(), BRIEFLY.total_seconds())
+        assert psql.execute("SELECT tokens, lane FROM work").fetchall() == [(100, "claimed")]
+    assert psql.execute("SELECT tokens, lane FROM work").fetchall() == [(100, "ready")]
+    moody.blocks_at = None
+    assert await completed(pipeline, sent.document_id) == ["complete"]
+    rows = [one for one in await pipeline.history(sent.document_id) if one.tokens]
+    assert [(one.trigger, one.tokens) for one in rows] == [("store_embeddings", 300)]
 
 
 async def test_hooks_of_other_stages_are_charged_by_what_they_report(engine: AsyncEngine) -> None:

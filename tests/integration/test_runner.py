@@ -19,9 +19,9 @@ from fix_pipelines import (
 )
 from fix_postgres import connect
 
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.retry import Constant
 from statemachine_pipeline.runner import loop
-from statemachine_pipeline.runner.heartbeat import Liveness
 
 if TYPE_CHECKING:
     import psycopg

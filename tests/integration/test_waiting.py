@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import BRIEFLY, Hand, hand, pipeline_with
+from fix_pipelines import BRIEFLY, Hand, completed, hand, pipeline_with
 from typer.testing import CliRunner
 
 from statemachine_pipeline import Pipeline
 from statemachine_pipeline.cli import app
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.workers import Workers
+from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.providers import Budget, Provider
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ async def _submit(pipeline: Pipeline, tenant: str = "a") -> UUID:
 async def _serving(pipeline: Pipeline, *triggers: str) -> Hand:
     """Register a worker that says what it takes, as a runner does."""
     made = await hand(pipeline)
-    made.worker = await made.workers.register(dict.fromkeys(triggers))
+    made.worker = await Workers(pipeline.engine, pipeline._tables).register(dict.fromkeys(triggers))
     return made
 
 
@@ -162,6 +163,46 @@ async def test_a_claim_of_a_silent_worker_tells_since_when(pipeline: Pipeline, p
         found = await pipeline.explain(document)
         assert found.obstacles.holder_is_dead
         assert f"worker {number} is dead; whoever lives takes its" in found.sentence
+
+
+async def test_what_became_of_a_document_whose_worker_died_is_told(
+    pipeline: Pipeline, psql: Psql
+) -> None:
+    """'When it was last taken over from a worker that died', for as long as this life lasts."""
+    document = await _submit(pipeline)
+    lost, other = await _serving(pipeline, "queue_parse"), await hand(pipeline)
+    await lost.claim_one()
+    psql.execute("UPDATE worker SET dead_at = now() WHERE id = %s", [lost.worker])
+    assert (await pipeline.explain(document)).crash is None
+    assert await other.rescue() == 1
+    found = await pipeline.explain(document)
+    assert found.sentence.count(f"worker {lost.worker} died") == 1  # it says so already
+    psql.execute("UPDATE work SET run_at = now()")
+    await other.workers.leave(other.worker)
+    assert await completed(pipeline, document) == ["complete"]
+
+    found = await pipeline.explain(document)
+    (taken,) = [step for step in await pipeline.history(document) if step.trigger == "retry"]
+    assert found.crash == taken
+    at = f"{taken.at:%Y-%m-%d %H:%M:%S} UTC"
+    said = f"at queue_parse worker {lost.worker} died, and it was taken over at {at}"
+    assert found.sentence.endswith(f"are published; {said}")
+
+    await pipeline.apply("reprocess", document, reason="test")
+    assert (await pipeline.explain(document)).crash is None
+
+
+async def test_a_hook_that_says_crashed_took_nobody_down(engine: AsyncEngine) -> None:
+    """Codes of failures are the user's own words."""
+
+    async def refuse(_: object) -> None:
+        raise Reject("a crashed car", code="crashed")
+
+    pipeline = pipeline_with(engine, queue_parse=refuse)
+    document = await _submit(pipeline)
+    assert await completed(pipeline, document) == ["dead_letter"]
+    (*_, failed) = await pipeline.history(document)
+    assert (failed.error, (await pipeline.explain(document)).crash) == ("crashed", None)
 
 
 async def test_a_suspect_waits_for_a_worker_with_nothing_in_hand(

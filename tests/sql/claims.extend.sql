@@ -6,7 +6,8 @@ JOIN smp.document ON smp.document.id = given.id
 ORDER BY given.id
 FOR NO KEY UPDATE OF work, document)
 UPDATE smp.work
-SET deadline_at=(clock_timestamp() + %(deadline)s * interval '1 second')
+SET tokens=greatest(smp.work.tokens, given.tokens), deadline_at=(clock_timestamp() + %(deadline)s * interval '1 second')
+FROM json_to_recordset(CAST(%(given)s::VARCHAR AS JSON)) AS given(id UUID, tokens BIGINT)
 WHERE smp.work.document_id = ANY (array((SELECT held.id
-FROM held)))
+FROM held))) AND smp.work.document_id = given.id
 RETURNING smp.work.document_id;

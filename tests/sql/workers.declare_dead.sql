@@ -1,7 +1,7 @@
 WITH stale AS
 (SELECT smp.worker.id AS id
 FROM smp.worker
-WHERE smp.worker.dead_at IS NULL AND smp.worker.beat_at < clock_timestamp() - %(silent)s * interval '1 second'
+WHERE smp.worker.dead_at IS NULL AND smp.worker.beat_at < clock_timestamp() - smp.worker.dead_after_seconds * interval '1 second'
 ORDER BY smp.worker.id
 FOR UPDATE SKIP LOCKED)
 UPDATE smp.worker

@@ -292,6 +292,12 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
         ("ready", {}, ("worker",), ""),
         ("ready", {"serving": 2}, ("worker",), ""),
         ("ready", {"serving": 0}, ("worker",), "no worker is alive"),
+        (
+            "ready",
+            {"serving": 0, "silent_seconds": 3.0, "all_are_silent": True},
+            ("worker",),
+            "no worker is alive: the last sign of life was 3 s ago",
+        ),
         ("ready", {"pauses": (PAUSE,), "serving": 2}, ("resume",), PAUSED),
         ("ready", {"closed": (OPEN,)}, ("provider",), OPEN),
         (
@@ -300,10 +306,10 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
             ("time", "resume", "provider", "worker"),
             f"{PAUSED}; {OPEN}; no live worker takes finish_parse",
         ),
-        ("claimed", {"holder_silent_seconds": 19.9}, (), ""),
+        ("claimed", {"holder_silent_seconds": 119.9}, (), ""),
         (
             "claimed",
-            {"holder_silent_seconds": 40.2, "pauses": (PAUSE,)},
+            {"holder_silent_seconds": 40.2, "holder_is_silent": True, "pauses": (PAUSE,)},
             ("rescue",),
             f"worker 7 has been silent for 40 s; {TAKEN_OVER}",
         ),
@@ -316,7 +322,7 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
         ("held", {"serving": 0}, ("person",), ""),
     ],
     ids=[
-        *("free", "served", "nobody", "paused", "closed", "all of it"),
+        *("free", "served", "nobody", "nobody any more", "paused", "closed", "all of it"),
         *("beating", "silent", "dead", "held"),
     ],
 )

@@ -89,8 +89,8 @@ PURE = {
     for name in (
         *("batching", "blobs", "counting", "decide", "errors", "events", "explain"),
         *("failpoints", "failures"),
-        *("graph", "hooks", "letters", "lifecycle", "limits", "obstacles", "providers", "pruning"),
-        *("records", "redaction", "retry", "sources", "stages", "symptoms", "traces"),
+        *("graph", "hooks", "letters", "lifecycle", "limits", "liveness", "obstacles", "providers"),
+        *("pruning", "records", "redaction", "retry", "sources", "stages", "symptoms", "traces"),
         *("vectors", "waits"),
     )
 }

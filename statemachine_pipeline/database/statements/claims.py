@@ -178,6 +178,7 @@ def _held_columns(t: Tables) -> list[Any]:
         "worker",
         "deadline_at",
         "entered_at",
+        "tokens",
     )
     return [t.work.c[name] for name in names]
 
@@ -203,14 +204,33 @@ def hold(t: Tables, *, skip_locked: bool) -> Any:
 
 
 def extend(t: Tables, *, skip_locked: bool) -> Any:
-    """Hold the claims of a batch and move their deadlines; rows are those of ``hold``."""
+    """Hold the claims of a batch, move their deadlines and note what they were charged for.
+
+    Rows are those of ``hold``.
+    """
     held = hold(t, skip_locked=skip_locked).cte("held")
+    given = rows("given", {"id": ID, "tokens": sa.BigInteger})
     return (
         sa.update(t.work)
-        .where(t.work.c.document_id == any_of(sa.select(held.c.id)))
-        .values(deadline_at=clock() + seconds(sa.bindparam("deadline", type_=sa.Double)))
+        .where(
+            t.work.c.document_id == any_of(sa.select(held.c.id)),
+            t.work.c.document_id == given.c.id,
+        )
+        .values(
+            deadline_at=clock() + seconds(sa.bindparam("deadline", type_=sa.Double)),
+            tokens=_charged(t, given),
+        )
         .returning(t.work.c.document_id)
     )
+
+
+def _charged(t: Tables, given: Any) -> Any:
+    """Return what a document was charged for since its last transition.
+
+    An attempt tells all of it each time, not what was added: told twice, since an answer was lost,
+    or told by nobody, since its worker died after a save, it is counted once.
+    """
+    return sa.func.greatest(t.work.c.tokens, given.c.tokens)
 
 
 def _patience() -> Any:
@@ -245,7 +265,7 @@ def settle(t: Tables, *, skip_locked: bool) -> Any:
         sa.select(
             given,
             t.document.c.version.label("base"),
-            (t.work.c.tokens + sa.func.coalesce(given.c.tokens, 0)).label("spent"),
+            _charged(t, given).label("spent"),
         )
         .select_from(
             given.join(t.work, _is_held(t, given)).join(t.document, t.document.c.id == given.c.id)

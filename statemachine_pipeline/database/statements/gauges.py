@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from statemachine_pipeline.database.statements.levels import CLOSED, is_shut
-from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, rows
+from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, judged, rows
 from statemachine_pipeline.database.statements.turns import closed_at, in_force
 from statemachine_pipeline.database.tables import VERSION_TABLE
 
@@ -25,9 +25,9 @@ def backlog(t: Tables) -> Any:
     """Count what does not rest by state and lane, and tell since when the oldest waits or runs.
 
     Due is what a worker would claim now, or once it has looked for what was deferred: its time has
-    come, nothing pauses it, and the provider of its stage is asked. ``served`` holds for each state
-    the stage that it leads to, and the provider that this program knows of. Looks at all of
-    ``work`` once; what pauses a document is asked once for each tenant at a state.
+    come, and for one of the stages ahead nothing pauses it and its provider is asked. ``served``
+    holds for each state the stages that it leads to, and the providers that this program knows of.
+    Looks at all of ``work`` once; what pauses a document is asked once for each tenant at a state.
     """
     w, live = t.work, t.worker.alias("live")
     served = rows("served", {"state": sa.Text, "stage": sa.Text, "provider": sa.Text})
@@ -51,31 +51,33 @@ def backlog(t: Tables) -> Any:
         .cte("counted")
     )
     paused = closed_at(t, place.c.stage, counted.c.tenant)
-    is_open = sa.and_(place.c.stage.is_not(None), sa.not_(place.c.closed), sa.not_(paused))
+    here = sa.and_(place.c.state == counted.c.state, sa.not_(place.c.closed), sa.not_(paused))
+    # One that is open is enough where ways part: whoever takes it finds out where it goes.
+    is_open = sa.exists().where(here).correlate(counted)
+    seen = sa.select(counted, is_open.label("open")).cte("seen")
     return (
         sa.select(
-            counted.c.state,
-            place.c.stage,
-            counted.c.lane,
-            _total(counted.c.documents).label("documents"),
-            _total(counted.c.running).label("running"),
-            _total(counted.c.due, is_open).label("due"),
-            sa.func.min(counted.c.due_at).filter(is_open).label("due_at"),
-            sa.func.min(counted.c.entered_at).label("claimed_at"),
+            seen.c.state,
+            seen.c.lane,
+            _total(seen.c.documents).label("documents"),
+            _total(seen.c.running).label("running"),
+            _total(seen.c.due, seen.c.open).label("due"),
+            sa.func.min(seen.c.due_at).filter(seen.c.open).label("due_at"),
+            sa.func.min(seen.c.entered_at).label("claimed_at"),
             _now().label("now"),
         )
-        .select_from(counted.outerjoin(place, place.c.state == counted.c.state))
-        .group_by(counted.c.state, place.c.stage, counted.c.lane)
-        .order_by(counted.c.state, counted.c.lane)
+        .group_by(seen.c.state, seen.c.lane)
+        .order_by(seen.c.state, seen.c.lane)
     )
 
 
 def fleet(t: Tables) -> Any:
-    """List workers: what each serves, when it last beat, and when it last brought a document on."""
+    """List workers: what each serves, how it stands, and when it last brought a document on."""
     k = t.worker
     return sa.select(
         *(k.c[name] for name in ("id", "serves", "draining", "dead_at")),
-        *(k.c[name] for name in ("beat_at", "started_at", "settled_at")),
+        *(k.c[name] for name in ("started_at", "settled_at")),
+        *judged(t),
         _now().label("now"),
     ).order_by(k.c.id)
 

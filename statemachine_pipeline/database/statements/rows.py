@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy.dialects.postgresql import UUID
 
+from statemachine_pipeline.liveness import SILENT_BEATS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
@@ -69,6 +71,14 @@ def milliseconds(duration: timedelta) -> str:
 def transition_columns(t: Tables) -> list[Any]:
     """Return the columns of history that ``Transition`` has."""
     return [column for column in t.transition.c if column.name not in {"prev", "xact"}]
+
+
+def judged(t: Tables) -> tuple[Any, Any]:
+    """Return whether a worker is silent and whether it lives, by what it said of itself."""
+    k = t.worker.c
+    silence, silent = clock() - k.beat_at, seconds(SILENT_BEATS * k.beat_seconds)
+    lives = sa.and_(k.dead_at.is_(None), silence < seconds(k.dead_after_seconds))
+    return (silence >= silent).label("is_silent"), lives.label("lives")
 
 
 def any_of(subquery: Any) -> Any:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from statemachine_pipeline.database.statements.rows import LANE_CLAIMED, clock, seconds
+from statemachine_pipeline.database.statements.rows import (
+    ID,
+    LANE_CLAIMED,
+    clock,
+    judged,
+    seconds,
+    transition_columns,
+)
 
 if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
@@ -14,7 +21,8 @@ if TYPE_CHECKING:
 
 def register(t: Tables) -> Any:
     """Make a worker known; its id is never used again."""
-    given = ("host", "pid", "version", "lifecycle", "serves")
+    own = ("host", "pid", "version", "lifecycle", "serves")
+    given = (*own, "beat_seconds", "dead_after_seconds")
     return (
         sa.insert(t.worker)
         .values(**{name: sa.bindparam(name) for name in given})
@@ -54,12 +62,12 @@ def leave(t: Tables) -> Any:
 
 
 def declare_dead(t: Tables) -> Any:
-    """Declare workers dead whose last beat is older than ``silent`` seconds.
+    """Declare workers dead whose last beat is older than each said of itself.
 
     Locks and checks the beat again, so that a beat in the same moment wins.
     """
     k = t.worker
-    silent = clock() - seconds(sa.bindparam("silent", type_=sa.Double))
+    silent = clock() - seconds(k.c.dead_after_seconds)
     stale = (
         sa.select(k.c.id)
         .where(k.c.dead_at.is_(None), k.c.beat_at < silent)
@@ -74,9 +82,27 @@ def known(t: Tables) -> Any:
     """List workers, with the seconds since each last beat."""
     k = t.worker
     silent = sa.extract("epoch", clock() - k.c.beat_at)
-    return sa.select(
-        k.c.id, k.c.serves, k.c.draining, k.c.dead_at, sa.cast(silent, sa.Double).label("silent")
-    ).order_by(k.c.id)
+    told = (k.c.id, k.c.serves, k.c.draining, k.c.dead_at, k.c.dead_after_seconds)
+    return sa.select(*told, *judged(t), sa.cast(silent, sa.Double).label("silent")).order_by(k.c.id)
+
+
+def rescue(t: Tables) -> Any:
+    """Read the newest rescue of a document in one of its lives.
+
+    A failure of the same code that an attempt told of itself has a time that it ran for.
+    """
+    h = t.transition.c
+    return (
+        sa.select(*transition_columns(t))
+        .where(
+            h.document_id == sa.bindparam("document", type_=ID),
+            h.life == sa.bindparam("life", type_=sa.Integer),
+            h.error == sa.literal_column("'crashed'"),
+            h.run_seconds.is_(None),
+        )
+        .order_by(h.version.desc())
+        .limit(1)
+    )
 
 
 def bury(t: Tables) -> Any:
@@ -100,12 +126,14 @@ def standings(t: Tables) -> Any:
         .group_by(w.worker)
         .cte("held")
     )
+    is_silent, _ = judged(t)
     known = sa.exists().where(t.lifecycle.c.fingerprint == k.lifecycle)
     own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.dead_at, k.settled, k.started_at)
     return (
         sa.select(
             *own,
             sa.cast(silent, sa.Double).label("silent_seconds"),
+            is_silent,
             sa.case((k.lifecycle.is_not(None), known)).label("is_lifecycle_known"),
             sa.func.coalesce(held.c.claims, 0).label("claims"),
             held.c.oldest_at,

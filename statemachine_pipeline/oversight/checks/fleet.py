@@ -77,9 +77,9 @@ async def work(subject: Subject) -> Verdict:
     """
     seen = await backlog.look(subject.engine, subject.t, subject.stages)
     served = {stage for member in seen.members for stage in member.serves}
-    left = [one for one in seen.queues if one.due and one.stage not in served]
+    left = [one for one in seen.queues if one.due and served.isdisjoint(one.stages)]
     if left:
-        places = [f"{one.due:,} at {one.stage} for {one.due_seconds:,.0f} s" for one in left]
+        places = [f"{one.due:,} at {one.place} for {one.due_seconds:,.0f} s" for one in left]
         return fail(
             f"no live worker serves what is due: {named(places)}",
             f"{START}, or look why those that should run do not",

@@ -28,6 +28,7 @@ from statemachine_pipeline.decide import Crashed, Decision, Failed, Outcome, Suc
 from statemachine_pipeline.errors import TransitionRefused
 from statemachine_pipeline.graph import FAIL, RETRY
 from statemachine_pipeline.hooks import Claim, Reject, Retry
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.records import Accepted, Facts, Incoming, Validated, sha256_hex
 from statemachine_pipeline.resilience.access import Accesses
@@ -56,7 +57,7 @@ AT_ONCE = 8
 """Documents that a claim takes at most."""
 PATIENCE, MONTH = timedelta(seconds=30), timedelta(days=30)
 SILENT = GRACE = timedelta(days=1)
-"""When hands take a worker for dead, and how far past its deadline a claim may be: longer than any
+"""When hands count as dead, and how far past its deadline a claim may be: longer than any
 example takes, since hands never beat, and less than what passes at once; see ``times``."""
 
 
@@ -97,7 +98,7 @@ class Bench:
         self.chart = chart(graph, by_hand)
         reader = ContentReader(engine, self.tables)
         self.documents = Documents(engine, self.tables, stages)
-        self.workers = Workers(engine, self.tables)
+        self.workers = Workers(engine, self.tables, liveness=Liveness(dead_after=SILENT))
         self.pauses = Pauses(engine, self.tables, stages)
         self.store = store(engine, self.tables, stages, reader, patience=PATIENCE)
         self.proposer = Proposer(self.store, stages)
@@ -253,7 +254,7 @@ class Hand:
 
     async def rescue(self) -> int:
         """Look for claims of the dead and of those far past their deadline; return how many."""
-        return len(await self._bench.store.rescue(self.worker, silent=SILENT, grace=GRACE))
+        return len(await self._bench.store.rescue(self.worker, grace=GRACE))
 
     async def end(self) -> None:
         """End its threads and children; what it holds stays claimed."""
