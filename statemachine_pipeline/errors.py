@@ -168,6 +168,14 @@ class RoleRefused(PipelineError):
         super().__init__(f"cannot prepare role {role!r}: {found}; {advice}")
 
 
+class RightsMissing(PipelineError):
+    """The role of this connection may not do what was asked for; nothing was changed."""
+
+    def __init__(self, doing: str, role: str, found: str, advice: str) -> None:
+        self.role = role
+        super().__init__(f"role {role!r} cannot {doing}: {found}; {advice}")
+
+
 class EmbedderMismatch(PipelineError):
     """An embedder has other dimensions than the vectors it is known by in the database."""
 

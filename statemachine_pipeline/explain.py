@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.graph import CANCELLED, DEAD_LETTER, DELETED, MARK_DUPLICATE
 from statemachine_pipeline.obstacles import REFUSED, TIME, Obstacles
 from statemachine_pipeline.records import Explanation, Facts
@@ -211,8 +212,8 @@ def _resting(
     if owner is not None:
         return f"{state}: it holds the same as document {owner}, and takes over when that one ends"
     if state in stages.graph.ends and MARK_DUPLICATE in stages.graph.triggers:
-        chunks = _counted(document.chunk_count, "chunk")
-        return f"{state}: {chunks} and {_counted(document.vector_count, 'vector')} are published"
+        chunks = counted(document.chunk_count, "chunk")
+        return f"{state}: {chunks} and {counted(document.vector_count, 'vector')} are published"
     return f"{state}: it rests"
 
 
@@ -221,10 +222,6 @@ def _at_stage(letter: DeadLetter | None, said: str) -> str:
         return ""
     # The code of a guard that refused is in the sentence already.
     return f" ({letter.stage})" if letter.code in said else f" ({letter.stage}: {letter.code})"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _working(

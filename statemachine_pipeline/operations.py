@@ -294,7 +294,7 @@ class Operations:
             states: Where; by default dead letters, cancelled, deleted and duplicates.
             tenant: Only this tenant's.
             limit: Most documents.
-            dry_run: Only say what would be done.
+            dry_run: Only say what would be done, by any role; whether this one may is told too.
 
         Raises:
             PruneRefused: A state is not among those, or the tables belong to another role.

@@ -30,11 +30,7 @@ from statemachine_pipeline.database.sessions import connection_of
 from statemachine_pipeline.database.store import Store
 from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.database.tables import tables
-from statemachine_pipeline.database.timeouts import (
-    BoundedEngine,
-    Timeouts,
-    connecting,
-)
+from statemachine_pipeline.database.timeouts import BoundedEngine, Timeouts, connecting
 from statemachine_pipeline.database.withdrawals import Withdrawals
 from statemachine_pipeline.database.workers import Workers
 from statemachine_pipeline.errors import DefinitionError, PipelineError, StatesUnmapped
@@ -56,6 +52,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from statemachine_pipeline.database.migrated import Migrated
     from statemachine_pipeline.database.sessions import Session
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.hooks import Rerank
@@ -133,6 +130,7 @@ class Pipeline:
         *,
         schema: str | None = None,
         blobs: object | None = None,
+        timeouts: Timeouts | None = None,
     ) -> Pipeline:
         """Return a pipeline of the same lifecycle and hooks on another database.
 
@@ -140,6 +138,7 @@ class Pipeline:
             database: As for a new pipeline; this one's by default.
             schema: As for a new pipeline; this one's by default.
             blobs: As for a new pipeline; this one's by default.
+            timeouts: As for a new pipeline; this one's by default.
         """
         return Pipeline(
             database or self._database,
@@ -148,7 +147,7 @@ class Pipeline:
             schema=schema or self.schema,
             directory=self._directory,
             blobs=blobs or self._blobs,
-            timeouts=self._timeouts,
+            timeouts=timeouts or self._timeouts,
         )
 
     async def __aenter__(self) -> Self:
@@ -247,7 +246,7 @@ class Pipeline:
         *,
         app_role: str | None = None,
         dry_run: bool = False,
-    ) -> str:
+    ) -> Migrated:
         """Create or update the tables and register the lifecycle; say what was done.
 
         Documents in a state that the class does not know move to the one that ``states`` names and
@@ -263,16 +262,16 @@ class Pipeline:
 
         Raises:
             DefinitionError: Such a move is not wanted or not possible; nothing was changed.
+            RightsMissing: This connection's role does not own the tables; nothing was changed.
             RoleRefused: The role is not there, or may change histories; nothing was changed.
             StatesUnmapped: Documents stand in other states that the class does not know; nothing
                 was changed, unless a worker brought them there meanwhile.
         """
-        said = await migrations.bring(
-            self.engine, self.schema, self.stages, states, app_role, dry_run=dry_run
-        )
+        at = self.engine, self.schema, self.stages
+        done = await migrations.bring(*at, states, app_role, dry_run=dry_run)
         if not dry_run:
             await self._searching.build_indexes()
-        return said
+        return done
 
     async def submit(
         self,

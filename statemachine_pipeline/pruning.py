@@ -30,10 +30,12 @@ class Pruned:
     Attributes:
         pruned: Documents that are gone, with their histories.
         left: Those that others need, with reasons.
+        forbidden: Of a dry run, why this connection's role may not do it; None when it may.
     """
 
     pruned: tuple[UUID, ...]
     left: tuple[Left, ...]
+    forbidden: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ HANDED_OUT = (
     *("oversight.oversight", "oversight.status", "oversight.probes"),
     *("oversight.doctor", "oversight.workers"),
     *("oversight.top", "oversight.bottleneck"),
-    *("database.load", "database.listings", "database.usage"),
+    *("database.load", "database.listings", "database.usage", "database.migrated"),
 )
 """Modules whose public classes are met as values, protocols and settings."""
 SHIPPED = "adapters"

@@ -14,6 +14,7 @@ RECORDS = {
     "Component": "oversight.status",
     "DeadLetter": "letters",
     "DeadLetterGroup": "letters",
+    "Diagnosis": "oversight.doctor",
     "Document": "records",
     "Explanation": "records",
     "Finding": "testing.linting.findings",
@@ -94,17 +95,7 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "components": ("list of Component", "The parts."),
         },
     ),
-    "doctor": (
-        "A line for each check, those that are well among them.",
-        {
-            "id": ("text", "The check, as [doctor](doctor.md) lists it."),
-            "status": ("text", "`ok`, `warn`, `fail` or `skip`."),
-            "message": ("text", "What was found."),
-            "fix": ("text or null", "A command or a sentence; None when nothing is to be mended."),
-            "docs": ("text", "The page that says more, from the project's root."),
-            "seconds": ("number", "How long it took."),
-        },
-    ),
+    "doctor": ("A line for each check, those that are well among them.", "Diagnosis"),
     "workers": ("A line for each worker, the oldest first.", "WorkerStanding"),
     "top": (
         "A line for each look.",
@@ -134,6 +125,7 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "dry_run": ("boolean", "Whether nothing was removed."),
             "pruned": ("list of id", "Documents that went, or would."),
             "left": ("list of Left", "Those that others need, with reasons."),
+            "forbidden": ("text or null", "Of a dry run, why this role may not do it."),
         },
     ),
     "status": (
@@ -184,8 +176,13 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
     "migrate": (
         "One line.",
         {
-            "schema": ("text", ""),
             "dry_run": ("boolean", "Whether nothing was changed."),
+            "schema": ("text", "Whose tables."),
+            "revision_before": ("text or null", "Of the tables; None where there were none."),
+            "revision": ("text", "Of the tables afterwards."),
+            "lifecycle": ("text", "The class that is the current one afterwards."),
+            "app_role": ("text or null", "The role that was granted what work needs, if any."),
+            "moved": ("map of integer", "Documents that left each state, or would, by that state."),
             "said": ("text", "What was done, in a sentence for people."),
         },
     ),

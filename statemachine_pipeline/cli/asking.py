@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 OK, FAILED, UNREACHABLE = 0, 1, 5
 """As ``ending`` has them, which imports typer."""
 HOST = "127.0.0.1"
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+"""Longest wait for a worker, which says itself what does not answer within seven seconds."""
 _FLAGS = ("--live", "--ready", "--json")
 _OK_LINE = b" 200 "
 

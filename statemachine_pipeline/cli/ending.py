@@ -26,6 +26,13 @@ SIGNALLED: Final = 128
 """Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
 INTERRUPTED: Final = 130
 
+FORBIDDEN: Final = "42501"
+"""PostgreSQL's code for a right that is missing."""
+DOCTOR: Final = (
+    "; `statemachine-pipeline doctor` names the role and all that it lacks, and as the owner of "
+    "the tables `migrate --app-role ROLE` grants that"
+)
+
 _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.DatabaseUnavailable, UNREACHABLE),
     (errors.BlobsUnavailable, UNREACHABLE),
@@ -33,6 +40,7 @@ _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.DocumentNotFound, NOT_FOUND),
     (errors.TransitionRefused, REFUSED),
     (errors.PruneRefused, REFUSED),
+    (errors.RightsMissing, REFUSED),
     (errors.DefinitionError, USAGE),
     (errors.SearchRefused, USAGE),
     (errors.PauseRefused, USAGE),
@@ -72,7 +80,8 @@ def run(work: Coroutine[None, None, int]) -> NoReturn:
     except SQLAlchemyError as error:
         # Not one of ours: the database refused a statement. Its own words, without the statement.
         cause = getattr(error, "orig", None) or error
-        say(f"error: the database refused: {str(cause).strip().splitlines()[0]}")
+        advice = DOCTOR if getattr(cause, "sqlstate", None) == FORBIDDEN else ""
+        say(f"error: the database refused: {str(cause).strip().splitlines()[0]}{advice}")
         code = FAILED
     except KeyboardInterrupt:
         code = INTERRUPTED

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.cli.ending import OK, Failed
+from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
@@ -23,10 +24,13 @@ ANSWER_SECONDS: Final = 60.0
 OK_PAGE, UNAVAILABLE = 200, 503
 
 
-async def export(target: Target, host: str, port: int) -> int:
+async def export(target: Target, host: str, port: int, narration: Narration) -> int:
     """Serve `/metrics` until SIGINT or SIGTERM."""
     stopped = asyncio.Event()
+    if narration.is_asked:
+        narrate(narration)  # what is said from here on
     async with opened(target, "stored") as pipeline:
+        narrate(narration)  # after the app was imported, which may log in a way of its own
         gauges = pipeline.operations.oversight.gauges()
         reading = _Reading(gauges, asyncio.get_running_loop())
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import FAILED, OK, UNREACHABLE, UsageError
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
+from statemachine_pipeline.oversight.health import BRISK
 from statemachine_pipeline.oversight.status import Component, Health
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def refuse(*, live: bool, ready: bool, port: int | None) -> None:
 
 async def health(target: Target, *, as_json: bool) -> int:
     """Print how each part does; return 0, 1 where one failed, or 5 without a database."""
+    target = dataclasses.replace(target, timeouts=BRISK)  # nobody waits for a probe for long
     try:
         async with opened(target, "stored") as pipeline:
             found = await pipeline.operations.oversight.health()

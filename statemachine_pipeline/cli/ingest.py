@@ -13,6 +13,7 @@ from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.progress import reporting
 from statemachine_pipeline.cli.signals import stopping
 from statemachine_pipeline.cli.walking import walk
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.sources import tenant_problem
 
 if TYPE_CHECKING:
@@ -110,14 +111,14 @@ def _print(batch: Batch, *, as_json: bool) -> None:
 def _summarise(batch: Batch, seconds: float, stops: Stops) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in batch.counts.items())
     refused, rested = len(batch.items) - batch.total, batch.total - batch.moving
-    also = f"; {output.counted(refused, 'path')} refused" if refused else ""
+    also = f"; {counted(refused, 'path')} refused" if refused else ""
     rate = f" ({rested / seconds:.1f} documents/s)" if rested else ""
     output.say(f"ingested in {seconds:.1f} s{rate}: {counts or 'no documents'}{also}")
     if not stops:
         return
     if batch.moving:
         output.say(
-            f"stopped early with {output.counted(batch.moving, 'document')} on the way; nothing of "
+            f"stopped early with {counted(batch.moving, 'document')} on the way; nothing of "
             "it is lost, and the next ingest or worker goes on with it"
         )
     if batch.has_left_some:

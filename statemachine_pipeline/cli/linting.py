@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import FAILED, OK, UsageError
 from statemachine_pipeline.cli.userapp import find_app, imported, load
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.lifecycle import DocumentLifecycle, Lifecycle
 from statemachine_pipeline.pipeline import Pipeline
 from statemachine_pipeline.testing.linting.findings import described, unallowed
@@ -44,7 +45,7 @@ async def lint(target: Target, name: str | None, allow: Collection[str], *, as_j
             _draw(finding)
     for line in idle:
         output.say(line)
-    output.say(f"{asked.graph.name}: {output.counted(len(left), 'finding')}")
+    output.say(f"{asked.graph.name}: {counted(len(left), 'finding')}")
     return FAILED if left or idle else OK
 
 

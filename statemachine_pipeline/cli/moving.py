@@ -10,6 +10,7 @@ from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import OK, REFUSED, UsageError
 from statemachine_pipeline.cli.looking import check_state
 from statemachine_pipeline.cli.opening import opened
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.graph import REQUEUE
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _print(trigger: str, applied: Applied, *, dry_run: bool, as_json: bool) -> N
         rows += [(one.document_id, "refused", one.reason) for one in applied.refused]
         if rows:
             output.table(("DOCUMENT", "DONE", "REASON"), rows, state=1)
-    moved = output.counted(len(applied.moved), "document")
+    moved = counted(len(applied.moved), "document")
     would = "would be moved" if dry_run else "moved"
     output.say(f"{trigger}: {moved} {would}, {len(applied.refused):,} refused")
 
@@ -122,12 +123,11 @@ async def migrate(
         if not (old and equals and new) or states.setdefault(old, new) != new:
             raise UsageError(f"--map wants OLD=NEW, each OLD once; got {', '.join(pairs)}")
     async with opened(target, "migrate") as pipeline:
-        said = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
-        schema = pipeline.schema
+        done = await pipeline.migrate(states, app_role=app_role, dry_run=dry_run)
     if as_json:
-        output.emit({"schema": schema, "dry_run": dry_run, "said": said})
+        output.emit({"dry_run": dry_run} | output.jsonable(done))
     else:
-        output.line(output.plain(said))
+        output.line(output.plain(done))
     return OK
 
 
@@ -140,7 +140,7 @@ async def sweep(target: Target, hours: float, *, dry_run: bool, as_json: bool) -
         output.emit({"dry_run": dry_run, "erased": erased})
     else:
         would = "would erase" if dry_run else "erased"
-        output.line(f"{would} {output.counted(erased, 'object')}")
+        output.line(f"{would} {counted(erased, 'object')}")
     return OK
 
 

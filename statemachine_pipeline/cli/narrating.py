@@ -1,4 +1,4 @@
-"""What a worker's process logs: as the command line asks, or else as its app has said."""
+"""What a process that runs on logs: as the command line asks, or else as its app has said."""
 
 from __future__ import annotations
 

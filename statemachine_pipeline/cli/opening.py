@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from statemachine_pipeline.database.embedded import EmbeddedServer
+    from statemachine_pipeline.database.timeouts import Timeouts
     from statemachine_pipeline.graph import Graph
 
 CONNECT_SECONDS = "5"
@@ -36,12 +37,21 @@ them, hooks without asking for tables, or hooks without asking for a database th
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What the command line said about app and database; None where it said nothing."""
+    """What the command line said about app and database; None where it said nothing.
+
+    Attributes:
+        app: Which.
+        database: Which.
+        schema: Which.
+        blobs: Which object store.
+        timeouts: How long the verb waits for the database, if not as long as others.
+    """
 
     app: str | None = None
     database: str | None = None
     schema: str | None = None
     blobs: str | None = None
+    timeouts: Timeouts | None = None
 
     @property
     def explicit_database(self) -> str | None:
@@ -86,10 +96,10 @@ async def _of_app(target: Target, name: str) -> AsyncIterator[Pipeline]:
     database = target.explicit_database
     if database is None and pipeline.is_embedded:
         database = os.environ.get("DATABASE_URL") or None
-    if database or target.explicit_schema or target.explicit_blobs:
+    asked = {"schema": target.explicit_schema, "blobs": target.explicit_blobs}
+    if database or target.timeouts or any(asked.values()):
         url = None if database is None else _url(database)
-        blobs = target.explicit_blobs
-        pipeline = pipeline.at(url, schema=target.explicit_schema, blobs=blobs)
+        pipeline = pipeline.at(url, **asked, timeouts=target.timeouts)
     async with pipeline:
         if pipeline.server is not None:
             say(f"database: embedded PostgreSQL in {pipeline.server.directory}")
@@ -119,7 +129,13 @@ async def _shipped(target: Target, need: Need, stack: contextlib.AsyncExitStack)
             if need != "doctor":
                 raise
     lifecycle = None if need == "stored" else DocumentLifecycle
-    pipeline = Pipeline(url, lifecycle=lifecycle, schema=schema, blobs=target.explicit_blobs)
+    pipeline = Pipeline(
+        url,
+        lifecycle=lifecycle,
+        schema=schema,
+        blobs=target.explicit_blobs,
+        timeouts=target.timeouts,
+    )
     try:
         return await stack.enter_async_context(pipeline)
     except SchemaMissing as error:

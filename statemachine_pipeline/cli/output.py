@@ -86,15 +86,6 @@ def raw(text: str) -> None:
     print(text, end="")  # noqa: T201
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "path"), counted(1200, "path")
-    ('1 path', '1,200 paths')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def paragraph(text: str, indent: str) -> None:
     """Write text in lines that fit the terminal, or 100 characters."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from statemachine_pipeline.cli.opening import Target
-    from statemachine_pipeline.oversight.doctor import Finding
+    from statemachine_pipeline.oversight.doctor import Diagnosis
     from statemachine_pipeline.oversight.workers import WorkerStanding
 
 _MENDED = ("warn", "fail")
@@ -28,24 +28,24 @@ async def doctor(target: Target, *, as_json: bool) -> int:
         1 when a check failed, 5 when that was because the database does not answer; else 0.
     """
     async with opened(target, "doctor") as pipeline:
-        findings = await pipeline.operations.oversight.doctor()
+        made = await pipeline.operations.oversight.doctor()
     if as_json:
-        for one in findings:
+        for one in made:
             output.emit(one)
     else:
-        rows = [(one.status, one.id, one.message) for one in findings]
+        rows = [(one.status, one.id, one.message) for one in made]
         output.table(("STATUS", "CHECK", "FOUND"), rows, state=0)
-        _print_fixes([one for one in findings if one.status in _MENDED])
-    counts = Counter(one.status for one in findings)
+        _print_fixes([one for one in made if one.status in _MENDED])
+    counts = Counter(one.status for one in made)
     said = ", ".join(f"{counts[status]} {status}" for status in ("ok", "warn", "fail", "skip"))
     output.say(f"doctor: {said}")
-    failed = {one.id for one in findings if one.status == "fail"}
+    failed = {one.id for one in made if one.status == "fail"}
     if failed:
         return UNREACHABLE if _DATABASE in failed else FAILED
     return OK
 
 
-def _print_fixes(found: Sequence[Finding]) -> None:
+def _print_fixes(found: Sequence[Diagnosis]) -> None:
     for one in found:
         output.line()
         output.line(f"{one.id}: see {one.docs}")

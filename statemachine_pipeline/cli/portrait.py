@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
+from statemachine_pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,10 +104,10 @@ def _draw_document(document: Document, parent: Document | None) -> None:
         "found in": f"{parent.id} {parent.name}" if parent else None,
         "tenant": document.tenant,
         "type": document.media_type or "not looked at yet",
-        "size": output.counted(document.size_bytes, "byte"),
-        "text": output.counted(document.text_chars, "character"),
-        "published": f"{output.counted(document.chunk_count, 'chunk')}, "
-        f"{output.counted(document.vector_count, 'vector')}",
+        "size": counted(document.size_bytes, "byte"),
+        "text": counted(document.text_chars, "character"),
+        "published": f"{counted(document.chunk_count, 'chunk')}, "
+        f"{counted(document.vector_count, 'vector')}",
         "state": document.state,
     }
     for name, fact in facts.items():

@@ -9,6 +9,7 @@ from statemachine_pipeline.cli.ending import OK
 from statemachine_pipeline.cli.looking import check_state
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.times import duration_of
+from statemachine_pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +40,10 @@ async def prune(
         output.emit({"dry_run": dry_run} | output.jsonable(done))
     else:
         _print(done, "would go" if dry_run else "pruned")
-    gone = output.counted(len(done.pruned), "document")
+    gone = counted(len(done.pruned), "document")
     output.say(f"prune: {gone} {'would go' if dry_run else 'gone'}, {len(done.left):,} left")
+    if done.forbidden is not None:
+        output.say(f"prune: this role may not do it: {done.forbidden}")
     return OK
 
 

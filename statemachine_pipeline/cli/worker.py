@@ -14,6 +14,7 @@ from statemachine_pipeline.cli.ending import OK, Failed
 from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
+from statemachine_pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -122,7 +123,7 @@ async def lead(target: Target, asked: Asked, workers: int, *, reload: bool) -> i
     if asked.narration.format == "json":
         narrate(asked.narration)
     led = fleet.Fleet(words, workers, variables, reloads=reload)
-    say(f"{workers} worker{'s' * (workers > 1)}; stop with Ctrl-C or SIGTERM")
+    say(f"{counted(workers, 'worker')}; stop with Ctrl-C or SIGTERM")
     with stopping(led.stop) as stops:
         code = await _reloading(led) if reload else await led.run()
     return code or (stops.exit_code if len(stops) > 1 else OK)

@@ -12,6 +12,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database import holding, telling
 from statemachine_pipeline.database.letters import DeadLetters
 from statemachine_pipeline.database.mapping import answering, page_limit, to_document, to_transition
@@ -296,10 +297,9 @@ class Documents:
             now = time.monotonic()
             if now >= until:
                 states = ", ".join(f"{count} {state}" for state, count in sorted(left.items()))
-                raise TimeoutError(
-                    f"{left.total()} of {len(rested) + left.total()} documents do not rest "
-                    f"after {timeout}: {states}"
-                )
+                asked = counted(len(rested) + left.total(), "document")
+                rest = counted(left.total(), f"of {asked} does", f"of {asked} do")
+                raise TimeoutError(f"{rest} not rest after {timeout}: {states}")
             pause = max(WAIT_POLL_SECONDS, WAIT_SHARE * (now - began))
             await asyncio.sleep(min(pause, until - now))
 

@@ -7,6 +7,7 @@ know.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +17,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database import roles
 from statemachine_pipeline.database.checks import guard_edges
 from statemachine_pipeline.database.lifecycles import Stored, closed, registered, retired
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.statements import feed
+from statemachine_pipeline.database.migrated import Migrated
+from statemachine_pipeline.database.restored import follow_own_numbers
 from statemachine_pipeline.database.successors import (
     Successors,
     check_successors,
@@ -79,31 +82,30 @@ def migrate(
     by_hand: Collection[str] = (),
     earned: Sequence[str] = (),
     states: Mapping[str, str] = NO_STATES,
-) -> str:
+) -> Migrated:
     """Bring ``schema`` to the newest revision and make ``graph`` its current lifecycle.
 
     Documents that wait where people act now wait for them, and those that waited for people where
     workers act now for a worker. The moves that ``planned`` returns are legal once this committed,
     and every lifecycle that knows a state they leave is retired.
 
-    Returns:
-        A sentence that says what was done.
-
     Raises:
-        DefinitionError: As ``planned`` says; nothing was changed, like with the other.
+        DefinitionError: As ``planned`` says; nothing was changed, like with the others.
         StatesUnmapped: As there.
+        RightsMissing: As ``roles.require_owner`` says.
     """
     from alembic import command
 
     name = quoted(schema)
     # Two migrations at once would both find nothing there.
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": schema})
-    connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {name}"))
+    if not roles.require_owner(connection, schema).has_schema:  # or CREATE on the database is asked
+        connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {name}"))
     connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
     before = _revision(connection, schema)
     command.upgrade(_config(connection, schema), "head")
     after = _revision(connection, schema)
-    _follow_own_numbers(connection, schema)
+    follow_own_numbers(connection, tables(schema), name)
     plan = planned(connection, schema, graph, by_hand, states)
     newest = plan.known[-1] if plan.known else None
     pairs = tuple(plan.states.items())
@@ -113,7 +115,13 @@ def migrate(
     _keep_stages(connection, schema, graph, by_hand, earned)
     count = len(registered(connection, schema))
     schema_said = f"{before or 'nothing'} -> {after}" if before != after else f"at {after}"
-    return f"schema {schema}: {schema_said}; lifecycle {graph.name}, {count} version(s)"
+    return Migrated(
+        schema=schema,
+        revision_before=before,
+        revision=HEAD,
+        lifecycle=graph.name,
+        said=f"schema {schema}: {schema_said}; lifecycle {graph.name}, {counted(count, 'version')}",
+    )
 
 
 async def bring(
@@ -124,43 +132,64 @@ async def bring(
     app_role: str | None = None,
     *,
     dry_run: bool = False,
-) -> str:
+) -> Migrated:
     """Migrate, grant, and then move documents to the successors of their states.
 
     Takes as long as it needs, whatever the engine's timeouts say.
 
-    Returns:
-        A sentence that says what was done, or for ``dry_run`` what would be moved.
-
     Raises:
         DefinitionError: As ``planned`` says.
         StatesUnmapped: As there.
+        RightsMissing: This role cannot migrate, not even for ``dry_run``; nothing was changed.
         RoleRefused: As ``roles.grant`` says; nothing was changed.
     """
     graph, by_hand = stages.graph, stages.kept_by_hand
 
-    def begin(connection: Connection) -> tuple[str, Successors]:
+    def begin(connection: Connection) -> tuple[Migrated, Successors]:
         if dry_run:
-            if app_role is not None:
-                roles.check(connection, schema, app_role)
-            plan = planned(connection, schema, graph, by_hand, states)
-            return plan.said(plan.counts(connection), dry_run=True), plan
-        said = migrate(connection, schema, graph, by_hand, stages.earned, states)
+            return rehearse(connection, schema, stages, states, app_role)
+        done = migrate(connection, schema, graph, by_hand, stages.earned, states)
         if app_role is not None:
             roles.grant(connection, schema, app_role)
-            said += f"; role {app_role} may work, and cannot change history"
-        return said, planned(connection, schema, graph, by_hand, states)
+            said = f"{done.said}; role {app_role} may work, and cannot change history"
+            done = dataclasses.replace(done, app_role=app_role, said=said)
+        return done, planned(connection, schema, graph, by_hand, states)
 
     engine = unbounded(engine)
     with answering("migrating"):
         async with engine.begin() as connection:
-            said, plan = await connection.run_sync(begin)
+            done, plan = await connection.run_sync(begin)
     if dry_run:
-        return said
-    moved = plan.said(await plan.move(engine))
-    done = f"{said}; {moved}" if moved else said
-    note(log_events.MIGRATED, "{}", done, pipeline=schema)
-    return done
+        return done
+    moved = await plan.move(engine)
+    said = "; ".join(filter(None, (done.said, plan.said(moved))))
+    note(log_events.MIGRATED, "{}", said, pipeline=schema)
+    return dataclasses.replace(done, moved=moved, said=said)
+
+
+def rehearse(
+    connection: Connection,
+    schema: str,
+    stages: Stages,
+    states: Mapping[str, str],
+    app_role: str | None,
+) -> tuple[Migrated, Successors]:
+    """Return what ``bring`` would do, and refuse what it would refuse; changes nothing."""
+    roles.require_owner(connection, schema)
+    if app_role is not None:
+        roles.check(connection, schema, app_role)
+    plan = planned(connection, schema, stages.graph, stages.kept_by_hand, states)
+    would_move = plan.counts(connection)
+    would = Migrated(
+        schema=schema,
+        revision_before=_revision(connection, schema),
+        revision=HEAD,
+        lifecycle=stages.graph.name,
+        app_role=app_role,
+        moved=would_move,
+        said=plan.said(would_move, dry_run=True),
+    )
+    return would, plan
 
 
 def planned(
@@ -236,30 +265,6 @@ def newest(connection: Connection, schema: str) -> Stored:
     if not known:
         raise SchemaMissing(schema, "no tables, or no lifecycle in them")
     return known[-1]
-
-
-def _follow_own_numbers(connection: Connection, schema: str) -> None:
-    """After a restore from another server, number history on from where that one ended.
-
-    Transactions count from another number here, and events would be sorted before old ones.
-    """
-    t = tables(schema)
-    if not connection.execute(feed.horizon(t)).one().is_ahead:
-        return
-    name = quoted(schema)
-    # What writers in between were given is beyond reach; who holds the table is waited for.
-    connection.execute(sa.text(f"LOCK TABLE {name}.transition IN ACCESS EXCLUSIVE MODE"))
-    newest = connection.execute(sa.select(sa.func.max(t.transition.c.xact))).scalar_one()
-    running = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-    first = connection.execute(sa.text(f"SELECT {running}")).scalar_one()
-    offset = newest + 1 - first
-    connection.execute(sa.insert(t.restore).values(offset=offset))
-    connection.execute(
-        sa.text(
-            f"ALTER TABLE {name}.transition ALTER COLUMN xact "
-            f"SET DEFAULT pg_current_xact_id()::text::bigint + {offset:d}"
-        )
-    )
 
 
 def _register(connection: Connection, schema: str, graph: Graph, plan: Successors) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.graph import Graph
 
+AS_OWNER = "connect as the owner, as for `migrate`: workers may not remove history"
 BATCH = 500
 """Documents that are removed in one transaction."""
 
@@ -63,8 +64,9 @@ class Pruning:
             "states": sorted(self._asked(states)),
         }
         with answering("pruning"):
-            if not dry_run:
-                await self._require_owner()
+            forbidden = await self._forbidden()
+            if forbidden and not dry_run:
+                raise PruneRefused(forbidden, AS_OWNER)
             waiting = await self._resting(given | {"tenant": tenant})
             gone: dict[UUID, None] = {}
             left: list[Left] = []
@@ -72,7 +74,8 @@ class Pruning:
                 most = BATCH if limit is None else min(BATCH, limit - len(gone))
                 batch, waiting = waiting[:most], waiting[most:]
                 await self._batch(given | {"ids": batch}, gone, left, dry_run=dry_run)
-        return Pruned(pruned=tuple(gone), left=tuple(left))
+        forbidden = f"{forbidden}; {AS_OWNER}" if forbidden else None
+        return Pruned(pruned=tuple(gone), left=tuple(left), forbidden=forbidden)
 
     def _asked(self, states: Collection[str]) -> frozenset[str]:
         allowed = prunable(self._graph)
@@ -83,14 +86,12 @@ class Pruning:
             raise PruneRefused(found, f"prune takes those in {', '.join(sorted(allowed))}")
         return frozenset(states) or allowed
 
-    async def _require_owner(self) -> None:
+    async def _forbidden(self) -> str | None:
         async with self._engine.connect() as connection:
             found = (await connection.execute(pruning.owner(self._t))).one()
-        if not found.is_owner:
-            raise PruneRefused(
-                f"history belongs to the role {found.owner!r}, and this is {found.role!r}",
-                "connect as the owner, as for `migrate`: workers may not remove history",
-            )
+        if found.is_owner:
+            return None
+        return f"history belongs to the role {found.owner!r}, and this is {found.role!r}"
 
     async def _resting(self, given: dict[str, Any]) -> list[UUID]:
         async with self._engine.connect() as connection:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Final
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.errors import SearchRefused
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def reordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
     """
     given = [float(score) for score in scores]
     if len(given) != len(hits) or not all(map(math.isfinite, given)):
-        advice = f"rerank has to return one finite number for each of {len(hits)} passages"
+        advice = (
+            f"rerank has to return one finite number for each of {counted(len(hits), 'passage')}"
+        )
         raise SearchRefused("the scores of rerank", given, advice)
     scored = zip(hits, given, strict=True)
     rescored = [dataclasses.replace(hit, score=score) for hit, score in scored]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.database.tables import CLAIM_SEQUENCE, VERSION_TABLE, tables
-from statemachine_pipeline.errors import RoleRefused
+from statemachine_pipeline.errors import RightsMissing, RoleRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +42,46 @@ GRANTS: Final = (
 )
 """What the statements of the library do with each table; a test compares them."""
 
+OTHER_ROLE: Final = (
+    "connect as that role to migrate; the role for daily work, which `--app-role` prepares, needs "
+    "no `migrate` of its own"
+)
 HISTORY: Final = "transition"
 _HARMFUL: Final = ("UPDATE", "DELETE", "TRUNCATE")
+
+
+def require_owner(connection: Connection, schema: str) -> Any:
+    """Refuse to migrate as a role that could not do all of it.
+
+    Returns:
+        The row of ``inspection.standing``.
+
+    Raises:
+        RightsMissing: The role is named, with what it lacks and who has it.
+    """
+    found = connection.execute(inspection.standing(tables(schema)), {"tables": list(GRANTS)}).one()
+    lacks, advice = _lacks(found, schema)
+    if lacks:
+        raise RightsMissing("migrate", found.role, lacks, advice)
+    return found
+
+
+def _lacks(found: Any, schema: str) -> tuple[str, str]:
+    """Say what a role cannot do that ``migrate`` has to, and what to do about it."""
+    if found.owners:
+        owners = " and ".join(repr(owner) for owner in found.owners)
+        return f"the tables in schema {schema!r} belong to {owners}", OTHER_ROLE
+    database, to = _name(found.database), _name(found.role)
+    if not found.has_schema and not found.may_create_schema:
+        lacks = f"schema {schema!r} is not there, and the role may not create it"
+        return lacks, f"as an administrator: GRANT CREATE ON DATABASE {database} TO {to}"
+    if found.has_schema and not found.has_tables and not found.may_create_tables:
+        lacks = f"schema {schema!r} has no tables, and the role may not create any there"
+        return lacks, f"as its owner: GRANT CREATE ON SCHEMA {_name(schema)} TO {to}"
+    if not found.has_extension and not found.may_create_extension:
+        lacks = "the extension `vector` is not there, and the role may not create it"
+        return lacks, "as a superuser, once: CREATE EXTENSION vector"
+    return "", ""
 
 
 def check(connection: Connection, schema: str, role: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.obstacles import TIME
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def bottleneck(loads: Sequence[StageLoad]) -> Bottleneck:
     deferred = max(loads, key=lambda one: one.deferred, default=None)
     if deferred is not None and deferred.deferred:
         limit, why = next(_blocked(deferred), ("time", "nothing is due"))
-        return _said(deferred, limit, f"{why}; {deferred.deferred:,} wait for their time")
+        wait = counted(deferred.deferred, "waits for its time", "wait for their time")
+        return _said(deferred, limit, f"{why}; {wait}")
     return Bottleneck(stage=None, limit="idle", sentence="idle: no document waits for a worker")
 
 
@@ -60,15 +62,16 @@ def _said(load: StageLoad, limit: Limit, why: str) -> Bottleneck:
 
 
 def _due(load: StageLoad) -> str:
-    are = "is" if load.ready == 1 else "are"
-    return f"{load.ready:,} {are} ready, the oldest for {load.due_seconds or 0.0:,.1f} s"
+    are_ready = counted(load.ready, "is ready", "are ready")
+    return f"{are_ready}, the oldest for {load.due_seconds or 0.0:,.1f} s"
 
 
 def _limit(load: StageLoad) -> tuple[Limit, str]:
     for blocked in _blocked(load):
         return blocked
     if load.slots is not None and load.claimed >= load.slots:
-        return "slots", f"all {load.slots:,} slots are busy; {_under_way(load)}"
+        all_slots = "its slot is" if load.slots == 1 else f"all {load.slots:,} slots are"
+        return "slots", f"{all_slots} busy; {_under_way(load)}"
     if load.claimed:
         return "hook", _under_way(load)
     return "nothing", "nothing stands in their way, and a worker takes them next"
@@ -88,6 +91,6 @@ def _blocked(load: StageLoad) -> Iterator[tuple[Limit, str]]:
 
 
 def _under_way(load: StageLoad) -> str:
-    many = "attempt is" if load.claimed == 1 else "attempts are"
+    attempts = counted(load.claimed, "attempt is", "attempts are")
     took = "" if load.run_seconds is None else f", and one takes {load.run_seconds:,.2f} s"
-    return f"{load.claimed:,} {many} under way{took}"
+    return f"{attempts} under way{took}"

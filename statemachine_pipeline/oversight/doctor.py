@@ -20,13 +20,13 @@ PATIENCE_SECONDS: Final = 15.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """What one check found.
 
     Attributes:
         id: The check, as the reference lists it.
-        status: ``warn`` works and may not for long, ``fail`` does not work or no longer holds,
-            ``skip`` had nothing to look at.
+        status: ``ok``; ``warn`` works and may not for long; ``fail`` does not work or no longer
+            holds; ``skip`` had nothing to look at.
         message: What was found.
         fix: A command or a sentence; None when there is nothing to mend.
         docs: The page that says more, from the project's root.
@@ -41,17 +41,17 @@ class Finding:
     seconds: float
 
 
-async def examine(subject: Subject) -> list[Finding]:
+async def examine(subject: Subject) -> list[Diagnosis]:
     """Make every check and return what each found, in their order.
 
     One that raises, or takes longer than 15 seconds, has failed by that. Where the database does
     not answer, or the tables are missing, what needs them is skipped.
     """
-    findings: dict[str, Finding] = {}
+    made: dict[str, Diagnosis] = {}
     for check in CHECKS:
         began = time.monotonic()
-        verdict = _spared(check, findings) or await _made(check, subject)
-        findings[check.id] = Finding(
+        verdict = _spared(check, made) or await _made(check, subject)
+        made[check.id] = Diagnosis(
             id=check.id,
             status=verdict.status,
             message=verdict.message,
@@ -59,10 +59,10 @@ async def examine(subject: Subject) -> list[Finding]:
             docs=check.docs,
             seconds=time.monotonic() - began,
         )
-    return list(findings.values())
+    return list(made.values())
 
 
-def _spared(check: Check, made: dict[str, Finding]) -> Verdict | None:
+def _spared(check: Check, made: dict[str, Diagnosis]) -> Verdict | None:
     """Say why a check is not made; None if it is."""
     if check.needs == "nothing":
         return None
@@ -81,6 +81,6 @@ async def _made(check: Check, subject: Subject) -> Verdict:
         return fail(
             f"no answer within {PATIENCE_SECONDS:g} s", "see whether the server is overloaded"
         )
-    except Exception as error:  # noqa: BLE001 - whatever breaks a check is its finding
+    except Exception as error:  # noqa: BLE001 - whatever breaks a check has failed it
         found = first_line(getattr(error, "orig", None) or error)
         return fail(f"the check broke: {type(error).__name__}: {found}", "mend what it names")

@@ -17,13 +17,14 @@ from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.statements import objects
+from statemachine_pipeline.database.timeouts import BoundedEngine, Timeouts
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
 from statemachine_pipeline.obstacles import TIME
 from statemachine_pipeline.oversight.progress import judged
 from statemachine_pipeline.oversight.status import Component, Health
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 STANDSTILL: Final = timedelta(minutes=10)
 """How long work may be due while nothing moves."""
 ANSWER_SECONDS: Final = 5.0
-"""How long a part may take to answer; a probe does not wait for longer."""
+"""How long all parts together may take to answer; a probe does not wait for longer."""
+BRISK: Final = Timeouts(statement=timedelta(seconds=2.5), lock=timedelta(seconds=1))
+"""A connection without an answer is cut after 4.5 s, before the time is up. To cancel a statement
+of a server that stands still would take ten seconds more."""
 FREE_BYTES: Final = 500 * 1024 * 1024
 BUSY: Final = "see what keeps the database or the network busy"
 
@@ -61,37 +65,58 @@ class Checkup:
         blobs: Blobs | None,
         server: Any,
     ) -> None:
-        self._engine, self._t, self._stages, self._check = engine, t, stages, check
+        self._engine, self._t = BoundedEngine(engine, BRISK), t
+        self._stages, self._check = stages, check
         self._blobs, self._server = blobs, server
+        self._asking: set[asyncio.Task[Component]] = set()
 
     async def health(self, standstill: timedelta) -> Health:
         """Ask all parts; without the database the others that are in it are not asked."""
-        found = [await self._database()]
+        until = time.monotonic() + ANSWER_SECONDS
+        found = [await self._asked("database", self._database(), until)]
         if self._server is not None:
             found.append(await asyncio.to_thread(_embedded, self._server))
         if found[0].status == "failed":
             return Health(tuple(found))
-        found += [await self._schema()]
+        found.append(await self._asked("schema", self._schema(), until))
         if found[-1].status == "failed":
             return Health(tuple(found))
         if self._blobs is not None:
-            found.append(await _asked("blobs", self._stored(self._blobs)))
-        found += await self._providers()
-        found.append(await self._progress(standstill, None))
+            found.append(await self._asked("blobs", self._stored(self._blobs), until))
+        found += await self._providers(until)
+        found.append(await self._asked("progress", self._progress(standstill, None), until))
         return Health(tuple(found))
 
     async def readiness(self, standstill: timedelta, triggers: Collection[str]) -> Health:
         """Ask what a worker needs that serves ``triggers``: database, schema, and that it moves."""
-        found = [await self._database()]
+        until = time.monotonic() + ANSWER_SECONDS
+        found = [await self._asked("database", self._database(), until)]
         if found[0].status != "failed":
-            found += [await self._schema(), await self._progress(standstill, triggers)]
+            found.append(await self._asked("schema", self._schema(), until))
+            found.append(await self._asked("progress", self._progress(standstill, triggers), until))
         return Health(tuple(found))
+
+    async def _asked(
+        self, name: str, look: Coroutine[None, None, Component], until: float
+    ) -> Component:
+        """Return what a part says, or that it did not answer in time.
+
+        What is late is not waited for, and not cancelled either: its connection is cut.
+        """
+        asking = asyncio.create_task(_answer(name, look))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        await asyncio.wait({asking}, timeout=max(until - time.monotonic(), 0))
+        if asking.done():
+            return await asking
+        who = "the store" if name == "blobs" else "the database"
+        return Component(name, "failed", f"{who} did not answer within {ANSWER_SECONDS:g} s", BUSY)
 
     async def _database(self) -> Component:
         began = time.monotonic()
         try:
             with answering("asking whether it is there"):
-                async with asyncio.timeout(ANSWER_SECONDS), self._engine.connect() as connection:
+                async with self._engine.connect() as connection:
                     await connection.execute(sa.select(sa.literal_column("1")))
         except PipelineError as error:
             fix = "start the server, or see whether its address and this account are right"
@@ -99,9 +124,6 @@ class Checkup:
         return Component("database", "ok", f"answers in {time.monotonic() - began:.3f} s")
 
     async def _schema(self) -> Component:
-        return await _asked("schema", self._current())
-
-    async def _current(self) -> Component:
         try:
             await self._check()
         except DatabaseUnavailable:
@@ -130,31 +152,26 @@ class Checkup:
             return Component("blobs", "failed", f"the store cannot be read: {error}", fix)
         return Component("blobs", "ok", "an object can be read")
 
-    async def _providers(self) -> list[Component]:
-        try:
-            standings = await Providers(self._engine, self._t).standings()
-        except DatabaseUnavailable as error:
-            return [Component("providers", "failed", str(error), BUSY)]
-        return [_provider(one) for one in standings]
+    async def _providers(self, until: float) -> list[Component]:
+        found: list[Component] = []
+
+        async def look() -> Component:
+            found.extend(map(_provider, await Providers(self._engine, self._t).standings()))
+            return Component("providers", "ok", "their requests are known")
+
+        asked = await self._asked("providers", look(), until)
+        return found if asked.status == "ok" else [asked]
 
     async def _progress(self, standstill: timedelta, triggers: Collection[str] | None) -> Component:
-        async def look() -> Component:
-            found = await backlog.look(self._engine, self._t, self._stages)
-            return judged(found, standstill, triggers)
-
-        return await _asked("progress", look())
+        found = await backlog.look(self._engine, self._t, self._stages)
+        return judged(found, standstill, triggers)
 
 
-async def _asked(name: str, look: Awaitable[Component]) -> Component:
-    """Return what a part says, or that it did not answer."""
+async def _answer(name: str, look: Coroutine[None, None, Component]) -> Component:
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await look
-    except TimeoutError:
-        says = f"did not answer within {ANSWER_SECONDS:g} s"
+        return await look
     except DatabaseUnavailable as error:
-        says = str(error)
-    return Component(name, "failed", says, BUSY)
+        return Component(name, "failed", str(error), BUSY)
 
 
 def _provider(one: ProviderStanding) -> Component:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.listings import GroupKey, Groups
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.database.usage import Usage, UsageKey
-    from statemachine_pipeline.oversight.doctor import Finding
+    from statemachine_pipeline.oversight.doctor import Diagnosis
     from statemachine_pipeline.oversight.health import Checkup
     from statemachine_pipeline.oversight.status import Health
     from statemachine_pipeline.oversight.top import Top
@@ -103,14 +103,14 @@ class Oversight:
         """
         return Gauges(self._engine, self._t, self._stages)
 
-    async def doctor(self) -> list[Finding]:
+    async def doctor(self) -> list[Diagnosis]:
         """Look for what is wrong or will be: server, tables, rights, hooks, workers, failures.
 
-        Changes nothing and asks no provider; takes a second or two. A check that cannot be made is
-        a finding too, so this raises nothing where the database is away or has no tables.
+        Changes nothing and asks no provider; takes a second or two. A check that cannot be made has
+        failed, so this raises nothing where the database is away or has no tables.
 
         Returns:
-            A finding for each check, those that are well among them, in the order of the reference.
+            One for each check, those that are well among them, in the order of the reference.
         """
         subject = Subject(
             inspection=Inspection(self._engine, self._t),

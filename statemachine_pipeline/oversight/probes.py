@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from statemachine_pipeline.runner.vitals import Vitals
 
 HOST: Final = "127.0.0.1"
-LOOP_SECONDS: Final = 4 * ANSWER_SECONDS
-"""Longest that `/readyz` waits for the loop: database, schema and progress answer one by one."""
+LOOP_SECONDS: Final = ANSWER_SECONDS + 2.0
+"""Longest that `/readyz` waits for the loop, which may come round late to what it is asked."""
 KEPT_SECONDS: Final = 1.0
 """How long an answer of `/readyz` is given again, so that who asks often is no load."""
 OK, UNAVAILABLE, NOT_HERE = 200, 503, 501

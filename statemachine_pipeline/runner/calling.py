@@ -127,6 +127,15 @@ def outcome_of(error: BaseException, stage: Stage, what: str = "the hook raised"
     return max((_outcome(one, stage, what) for one in telling), key=_badness)
 
 
+def code_of(error: BaseException, stage: Stage) -> str | None:
+    """Return the code that history has for what a hook raised; None for what is not the hook's."""
+    try:
+        outcome = outcome_of(error, stage)
+    except (*_NOT_THE_HOOKS, *_ENDS_THE_PROCESS):
+        return None
+    return None if isinstance(outcome, Succeeded) else outcome.code
+
+
 def _outcome(error: BaseException, stage: Stage, what: str) -> Outcome:
     if isinstance(error, asyncio.CancelledError):
         return Failed(code="hook_cancelled", reason="the hook was cancelled by its own doing")

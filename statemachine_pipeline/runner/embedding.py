@@ -231,7 +231,7 @@ class Batcher:
             self._metrics.add(instruments.TEXTS, len(part), stage=self._trigger)
             self._metrics.observe(instruments.BATCH_FILL, used, stage=self._trigger)
             try:
-                with being_asked(part, request, self._provider):
+                with being_asked(part, request, self._provider, self._stage):
                     values = await self._embedder.embed([text.text for _, text in part])
             except Reject as refused:
                 return refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database import telling
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.observability import instruments, log_events
@@ -107,7 +108,8 @@ class Journal:
         Of an attempt of another worker nobody knows how long it ran; the store told of each.
         """
         self._metrics.add(instruments.RESCUED, len(rescued))
-        note(log_events.CLAIMS_RESCUED, "{} claims were rescued", len(rescued))
+        told = counted(len(rescued), "claim was", "claims were")
+        note(log_events.CLAIMS_RESCUED, "{} rescued", told)
         for proposal, settled in rescued:
             stage, decision = proposal.claim.stage, settled.decision
             if isinstance(proposal.outcome, Crashed | Postponed):

@@ -8,6 +8,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.errors import StaleClaim
 from statemachine_pipeline.hooks import Reject
 from statemachine_pipeline.observability import log_events
@@ -15,6 +16,7 @@ from statemachine_pipeline.observability.context import asking
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.redaction import type_name
 from statemachine_pipeline.resilience.batches import Text
+from statemachine_pipeline.runner.calling import code_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.resilience.batches import Line
+    from statemachine_pipeline.stages import Stage
 
 
 class Told(Protocol):
@@ -80,7 +83,9 @@ Item = tuple[Attempt, Text]
 
 
 @contextlib.contextmanager
-def being_asked(part: Sequence[Item], told: Told, provider: str | None) -> Iterator[None]:
+def being_asked(
+    part: Sequence[Item], told: Told, provider: str | None, stage: Stage
+) -> Iterator[None]:
     """Note that an embedder is asked for these texts, and what their documents owe for it.
 
     What the provider counted is divided by the estimates, which stand for it where it does not say;
@@ -89,7 +94,7 @@ def being_asked(part: Sequence[Item], told: Told, provider: str | None) -> Itera
     """
     weights = [text.tokens for _, text in part]
     try:
-        with _being_asked(part, provider):
+        with _being_asked(part, provider, stage):
             yield
     except BaseException:
         _charge(part, divided(told.tokens or 0, weights))
@@ -103,13 +108,13 @@ def _charge(part: Iterable[Item], amounts: Iterable[int]) -> None:
 
 
 @contextlib.contextmanager
-def _being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
+def _being_asked(part: Sequence[Item], provider: str | None, stage: Stage) -> Iterator[None]:
     attempts = dict.fromkeys(attempt for attempt, _ in part)
     told = {"provider": provider, "texts": len(part)}
     for attempt in attempts:
         attempt.asked += 1
     try:
-        with asking([attempt.claim for attempt in attempts]), _telling(told):
+        with asking([attempt.claim for attempt in attempts]), _telling(told, stage):
             yield
     finally:
         for attempt in attempts:
@@ -117,7 +122,7 @@ def _being_asked(part: Sequence[Item], provider: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling(told: dict[str, Any]) -> Iterator[None]:
+def _telling(told: dict[str, Any], stage: Stage) -> Iterator[None]:
     began = time.monotonic()
 
     def took() -> dict[str, Any]:
@@ -128,9 +133,11 @@ def _telling(told: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         # Not what it says: a service quotes what it was sent.
         name = type_name(type(error))
-        note(log_events.REQUEST_FAILED, "a request failed: {}", name, error_type=name, **took())
+        why = took() | {"error_code": code_of(error, stage), "error_type": name}
+        note(log_events.REQUEST_FAILED, "a request failed: {}", name, **why)
         raise
-    note(log_events.REQUEST_ANSWERED, "{} texts are embedded", told["texts"], **took())
+    embedded = counted(told["texts"], "text is", "texts are")
+    note(log_events.REQUEST_ANSWERED, "{} embedded", embedded, **took())
 
 
 def divided(total: int, weights: Sequence[int]) -> list[int]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from commands import mistaken
 from compose_spec import PyCompose
+from sqlalchemy.engine import make_url
+
+if TYPE_CHECKING:
+    import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -23,6 +28,8 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: one for name, one in SERVICES.items() if one["image"] == "statemachine-pipeline"}
+ROLES = (DEPLOY / "postgres" / "roles.sql").read_text()
+PSQL = shutil.which("psql")
 HADOLINT = shutil.which(
     "hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 )
@@ -116,6 +123,45 @@ def test_compose_runs_verbs_that_exist_one_after_another() -> None:
         assert after == {"migrate": {"condition": "service_completed_successfully"}}
 
 
+def user_of(service: dict[str, Any]) -> str:
+    """Return the role as which a service connects."""
+    url = service["environment"]["SMP_DATABASE"]
+    return str(re.fullmatch(r"postgresql://(\w+):\$\{(\w+):\?[^}]+\}@postgres/pipeline", url)[1])  # type: ignore[index]
+
+
+def test_compose_migrates_as_the_owner_and_works_as_another_role() -> None:
+    """'Least privilege': who can drop what protects histories runs `migrate` and nothing else."""
+    users = {name: user_of(one) for name, one in OURS.items()}
+    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    (role,) = re.findall(r"^CREATE ROLE (\w+) ", ROLES, flags=re.MULTILINE)
+    assert users == {"migrate": owner, "worker": role, "exporter": role}
+    assert OURS["migrate"]["command"] == ["migrate", "--app-role", role]
+    assert role != owner
+    mounted = [one for one in SERVICES["postgres"]["volumes"] if "roles.sql" in one]
+    assert mounted == ["./postgres/roles.sql:/docker-entrypoint-initdb.d/roles.sql:ro"]
+
+
+@pytest.mark.skipif(PSQL is None, reason="needs psql: apt-get install postgresql-client")
+def test_the_role_of_compose_is_made_with_the_password_that_was_chosen(
+    database_url: str, psql: psycopg.Connection[Any]
+) -> None:
+    """As the image does it: by psql with its environment, whatever characters a password has."""
+    role = f"app_{secrets.token_hex(6)}"
+    url = make_url(database_url).set(drivername="postgresql")
+    done = subprocess.run(
+        [str(PSQL), "--no-psqlrc", "--set=ON_ERROR_STOP=1", url.render_as_string(False)],
+        env=os.environ | {"APP_PASSWORD": "it's"},
+        input=ROLES.replace("pipeline_app", role),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    made = "SELECT rolcanlogin, rolpassword LIKE 'SCRAM%%' FROM pg_authid WHERE rolname = %s"
+    assert psql.execute(made, [role]).fetchone() == (True, True)
+    psql.execute(f"DROP ROLE {role}".encode())
+
+
 def test_a_worker_gets_longer_to_stop_than_it_takes_to_drain() -> None:
     """Else what was nearly done would begin anew."""
     worker = OURS["worker"]
@@ -136,7 +182,8 @@ def test_every_path_variable_and_volume_of_compose_exists() -> None:
     build = OURS["worker"]["build"]
     assert (DEPLOY / build["context"] / build["dockerfile"]).exists()
     variables = re.findall(r"\$\{(\w+)([^}]*)\}", text)
-    assert {name for name, _ in variables} == {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
+    passwords = {"POSTGRES_PASSWORD", "APP_PASSWORD", "GRAFANA_PASSWORD"}
+    assert {name for name, _ in variables} == passwords
     assert all(rest.startswith(":?") for _, rest in variables)
     settings = (ROOT / "docs" / "reference" / "settings.md").read_text()
     ours = {name for one in OURS.values() for name in one["environment"]}

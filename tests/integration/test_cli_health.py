@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +19,17 @@ from fix_postgres import connect
 from fix_probes import get, promtool_accepts
 from typer.testing import CliRunner
 
-from statemachine_pipeline.cli import app
+from statemachine_pipeline.cli import app, health
+from statemachine_pipeline.database.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fix_proxy import Proxy
+
 SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
 PATIENCE_SECONDS = 60
+HARDLY = timedelta(seconds=0.1)
 HEAVY = {"typer", "click", "rich", "sqlalchemy", "psycopg", "loguru", "asyncio", "http", "email"}
 
 
@@ -119,9 +124,13 @@ def test_a_probe_port_that_cannot_be_had_is_told(database_url: str) -> None:
 
 
 def test_the_exporter_serves_what_promtool_accepts(database_url: str) -> None:
-    """Database gauges, one a fleet."""
-    with started("exporter", "--port", "0", url=database_url) as process:
-        port = int(said(process, r"http://127\.0\.0\.1:(\d+)/metrics"))
+    """Database gauges, one a fleet; `--log-format json`, and stderr holds nothing else."""
+    words = ("exporter", "--port", "0", "--log-format", "json")
+    with started(*words, url=database_url) as process:
+        assert process.stderr is not None
+        lines = (json.loads(line)["body"] for line in process.stderr)
+        at = (re.search(r"serving http://127\.0\.0\.1:(\d+)/metrics", line) for line in lines)
+        port = int(next(filter(None, at))[1])
         status, text = get(port, "/metrics")
         assert (status, "smp_table_bytes{" in text) == (200, True)
         promtool_accepts(text)
@@ -184,6 +193,16 @@ def test_a_database_that_does_not_answer_is_told_as_any_other_part() -> None:
     told = json.loads(found.stdout)
     assert (found.exit_code, told["status"]) == (5, "failed")
     assert [one["name"] for one in told["components"]] == ["database"]
+
+
+def test_a_database_that_stands_still_does_not_hold_health_up(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, by what the verb waits itself and not what anything else is set to."""
+    monkeypatch.setattr(health, "BRISK", Timeouts(statement=timedelta(seconds=0.2), lock=HARDLY))
+    proxy.freeze(new=True)
+    found = run("health", url=proxy.url)
+    assert (found.exit_code, "no connection within 0.4 s" in found.stdout) == (5, True)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_pipelines import Hooks, pipeline_with, running, until
 from typer.testing import CliRunner
 
-from statemachine_pipeline import Pipeline
+from statemachine_pipeline import Pipeline, Reject, Stage, StageFault
 from statemachine_pipeline.cli import app
+from statemachine_pipeline.failures import FailureRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
+
+    import psycopg
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 SETTINGS = ("SMP_DATABASE", "SMP_APP", "SMP_SCHEMA", "SMP_BLOBS", "DATABASE_URL")
@@ -44,6 +49,36 @@ def waiting(database_url: str) -> UUID:
     return asyncio.run(submit())
 
 
+SAID = "no way in with password=hunter2 \x1b[31mred\x1b]0;owned\x07 \u202eback"
+SHOWN = r"no way in with password=*** \x1b[31mred\x1b]0;owned\x07 \u202eback"
+STORED = "SELECT count(*) FROM {0} AS found WHERE found::text LIKE '%hunter2%'"
+
+
+async def test_what_an_exception_says_is_shown_without_secrets_and_orders_to_a_terminal(
+    engine: AsyncEngine, psql: psycopg.Connection[Any], run: Callable[..., Any]
+) -> None:
+    """Operators need its words, wherever they look: masked before they are stored, then escaped."""
+    hooks = Hooks()
+    rule = FailureRule(ValueError, "permanent", is_quotable=True)
+    pipeline = pipeline_with(engine, queue_parse=Stage(hooks.queue_parse, failures=[rule]))
+    hooks.queue_parse.raises(Reject(SAID), ValueError(SAID), StageFault(SAID))
+    ids = []
+    async with running(pipeline):
+        for number in range(3):
+            ids.append((await pipeline.submit(b"%d" % number)).document_id)
+            await until(psql, "SELECT last_error IS NOT NULL FROM document WHERE id = %s", ids[-1])
+    told = [("show", ids[0]), ("explain", ids[1]), ("explain", ids[2])]
+    for words in (*told, ("list",), ("dead-letters",), ("doctor",)):
+        ended = await asyncio.to_thread(run, *map(str, words))
+        assert SHOWN in " ".join(ended.stdout.split()), words
+        assert "hunter2" not in ended.output, words
+        assert not {"\x1b", "\x07", "\u202e"} & set(ended.output), words
+    tables = psql.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'smp'").fetchall()
+    assert len(tables) > 10
+    for (table,) in tables:
+        assert psql.execute(STORED.format(table).encode()).fetchone() == (0,), table
+
+
 @pytest.mark.parametrize("verb", ["explain", "wait", "show"])
 def test_an_unknown_id_is_told_by_its_exit_code(run: Callable[..., Any], verb: str) -> None:
     """'Exit code 3 for an unknown id', and nothing on stdout."""
@@ -66,7 +101,7 @@ def test_wait_tells_by_its_exit_code_how_it_ended(run: Callable[..., Any], waiti
     """'exit 124 when it times out, else by the states reached'."""
     late = run("wait", str(waiting), "--timeout", "0.5s")
     assert late.exit_code == 124
-    assert "1 of 1 documents do not rest after 0:00:00.5" in late.stderr
+    assert "1 of 1 document does not rest after 0:00:00.5" in late.stderr
     assert late.stdout.splitlines()[1].split() == [str(waiting), "uploaded", "one.txt"]
     assert run("cancel", str(waiting)).exit_code == 0
     assert run("wait", str(waiting)).exit_code == 1

@@ -447,7 +447,7 @@ async def test_a_worker_that_was_killed_is_told_while_silent_and_after(
     assert (found.status, "silent: worker 1 (a, pid 1) for 2" in found.message) == ("warn", True)
     psql.execute("UPDATE worker SET dead_at = '2026-01-01Z' WHERE host = 'a'")
     found = await verdict(pipeline, "workers")
-    said = "last hour: worker 1 (a, pid 1) at 2026-01-01 00:00:00 UTC; 1 worker(s) live"
+    said = "last hour: worker 1 (a, pid 1) at 2026-01-01 00:00:00 UTC; 1 worker lives"
     assert (found.status, said in found.message) == ("warn", True)
 
 

@@ -19,9 +19,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from statemachine_pipeline import Breaker, Pipeline, Provider, Stage, StageFault
 from statemachine_pipeline.database.backlog import Backlog, Member, Queue
 from statemachine_pipeline.database.embedded import EmbeddedServer
+from statemachine_pipeline.database.timeouts import Timeouts
 from statemachine_pipeline.errors import SchemaMissing
 from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability.metrics import Metrics
+from statemachine_pipeline.oversight import health as asking
 from statemachine_pipeline.oversight import listening
 from statemachine_pipeline.oversight.listening import REQUESTS
 from statemachine_pipeline.oversight.probes import Patience, Probes
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     Psql = psycopg.Connection[Any]
 
 TEN = timedelta(minutes=10)
+AT_ONCE = Timeouts(statement=timedelta(seconds=0.2), lock=timedelta(seconds=0.1))
 QUICK = Liveness(beat=timedelta(seconds=0.2), dead_after=timedelta(seconds=60))
 PASSED_ON = "SELECT count(*) = 1 FROM work WHERE state <> 'uploaded' AND lane = 'ready'"
 LONG_AGO = "UPDATE work SET run_at = now() - interval '20 min'"
@@ -62,10 +65,13 @@ async def test_an_idle_pipeline_is_well_without_any_worker(engine: AsyncEngine) 
     assert [one.name for one in health.components] == ["database", "schema", "progress"]
 
 
-async def test_work_due_with_no_worker_is_red(engine: AsyncEngine) -> None:
-    """'A deployed worker that never ran and nobody noticed'."""
+async def test_work_due_with_no_worker_is_red(engine: AsyncEngine, psql: Psql) -> None:
+    """'A deployed worker that never ran and nobody noticed'; not before one could have started."""
     pipeline = pipeline_with(engine)
     sent = await pipeline.submit(b"text")
+    psql.execute("UPDATE work SET run_at = now() + interval '1 hour'")  # however long this takes
+    assert (await _part(pipeline, "progress")).status == "ok"
+    psql.execute(LONG_AGO)
     progress = await _part(pipeline, "progress")
     assert progress.status == "failed"
     assert progress.says.startswith("1 document is due at queue_parse, the first for")
@@ -83,6 +89,7 @@ async def test_work_due_at_a_stage_that_no_worker_serves_is_red(
     await pipeline.submit(b"text")
     async with running(pipeline, triggers=["queue_parse"]):
         await until(psql, PASSED_ON)
+        psql.execute(LONG_AGO)
         progress = await _part(pipeline, "progress")
     assert progress.status == "failed"
     assert "due at finish_parse" in progress.says
@@ -114,6 +121,7 @@ async def test_what_nobody_may_claim_is_not_due(engine: AsyncEngine, psql: Psql)
     pipeline = pipeline_with(engine, queue_parse=Stage(accept, provider=asked))
     oversight = pipeline.operations.oversight
     await pipeline.submit(b"text", tenant="a")
+    psql.execute(LONG_AGO)
     for how in ({"stage": "queue_parse"}, {"tenant": "a"}, {"stage": "queue_parse", "tenant": "a"}):
         await pipeline.operations.pause(**how, reason="test", by="me")
         assert (await _part(pipeline, "progress")).says == "nothing is due; 0 workers live"
@@ -169,6 +177,27 @@ def test_progress_is_judged_by_what_is_due_and_what_moved(
     found = Backlog(queues=(queue,), members=(member,))
     assert judged(found, TEN, None).status == status
     assert judged(found, TEN, ["another"]).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("due_seconds", "late_seconds", "status"),
+    [(59, 0, "degraded"), (61, 0, "failed"), (59, 601, "failed")],
+)
+def test_nobody_is_missed_before_a_minute(
+    due_seconds: float, late_seconds: float, status: str
+) -> None:
+    """Degraded until documents were due for a minute; a standstill elsewhere is told before."""
+    queues = (
+        Queue(stages=("file",), due=1, due_seconds=due_seconds, running=0),
+        Queue(stages=("scan",), due=int(late_seconds > 0), due_seconds=late_seconds, running=0),
+    )
+    scanner = Member(serves=frozenset({"scan"}), idle_seconds=3600)
+    found = judged(Backlog(queues=queues, members=(scanner,)), TEN, None)
+    assert found.status == status
+    assert ("no live worker serves it" in found.says) is (late_seconds == 0)
+    # A standstill that is shorter than the minute is one only where somebody serves.
+    alone = Backlog(queues=queues[:1], members=())
+    assert judged(alone, timedelta(seconds=1), ["file"]).says.endswith("no live worker serves it")
 
 
 async def test_without_the_schema_it_is_named(empty_url: str) -> None:
@@ -266,6 +295,36 @@ async def test_a_database_that_is_away_leaves_livez_green_and_turns_readyz_red(
             await becomes(probes.port, "/readyz", 200)
 
 
+async def test_a_database_that_stands_still_is_cut_off_and_named(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """'Bound the whole answer': to have a statement cancelled would take ten seconds more."""
+    monkeypatch.setattr(asking, "BRISK", AT_ONCE)
+    async with engine_through(proxy) as made:
+        async with made.connect():
+            pass  # of the pool from now on
+        proxy.freeze(new=True)
+        (database,) = (await pipeline_with(made).operations.oversight.health()).components
+    assert (database.name, database.status) == ("database", "failed")
+    assert "did not answer while asking whether it is there" in database.says
+    assert [one.message for one in caplog.records if one.name == "psycopg"] == []
+
+
+async def test_a_part_that_is_late_is_not_waited_for(engine: AsyncEngine) -> None:
+    """All parts together have five seconds, and what a late one waits for is the database."""
+    checkup, answers = pipeline_with(engine).operations.oversight._checkup, asyncio.Event()
+
+    async def look() -> Component:
+        await answers.wait()
+        return Component("progress", "ok", "late")
+
+    progress = await checkup._asked("progress", look(), until=time.monotonic())
+    assert (progress.status, progress.says) == ("failed", "the database did not answer within 5 s")
+    (asked,) = checkup._asking
+    answers.set()
+    assert (await asked).says == "late"
+
+
 async def test_a_worker_that_drains_is_not_ready(engine: AsyncEngine) -> None:
     """Not draining; it still lives."""
     hooks = Hooks()
@@ -316,6 +375,7 @@ async def test_a_ready_worker_is_judged_by_its_own_stages(engine: AsyncEngine, p
     probes = pipeline.operations.oversight.probes(runner, port=0)
     async with runner, probes:
         await until(psql, PASSED_ON)
+        psql.execute(LONG_AGO)
         assert (await _part(pipeline, "progress")).status == "failed"
         await becomes(probes.port, "/readyz", 200)
 

@@ -9,14 +9,25 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import Hooks, Told, completed, hand, pipeline_with, running, split, until
+from fix_pipelines import (
+    HashEmbedder,
+    Hooks,
+    Told,
+    completed,
+    hand,
+    pipeline_with,
+    running,
+    split,
+    until,
+)
 from logging_hooks import SECRET, Parser, chatter, configure_anew, forge, log_and_die, log_in_a_fork
 from loguru import logger
 
-from statemachine_pipeline import Provider, Stage, correlation_headers
+from statemachine_pipeline import Provider, Reject, Stage, correlation_headers
 from statemachine_pipeline.adapters.openai import OpenAIEmbedder
 from statemachine_pipeline.batching import Batch
 from statemachine_pipeline.errors import SourceRefused
+from statemachine_pipeline.failures import FailureRule
 from statemachine_pipeline.limits import ProcessLimits
 from statemachine_pipeline.records import Incoming
 from statemachine_pipeline.runner.children import ChildCrashed, Children
@@ -246,6 +257,26 @@ async def test_requests_name_the_documents_they_are_for(
     # Of several documents it names none: not even the one that happened to be the last to come.
     assert {"document_id", "attempt"} & set(line) == set()
     assert line.get("trace_id") == (TRACE if sent else None)
+
+
+async def test_a_request_that_failed_says_why_as_history_does(
+    engine: AsyncEngine, log: Log
+) -> None:
+    """Code and type, and never what the exception says: a service quotes what it was sent."""
+    embedder, rule = HashEmbedder(), FailureRule(LookupError, "permanent", code="not_there")
+    embedder.faults += [LookupError(WORDS), Reject(WORDS, code="too_odd")]
+    pipeline = pipeline_with(engine, store_embeddings=Stage(embedder, failures=[rule]))
+    for text in (b"a", b"b"):
+        await completed(pipeline, (await pipeline.submit(text)).document_id)
+    failed = log.of("request.failed")
+    assert [one["error.code"] for one in failed] == ["not_there", "too_odd"]
+    assert {one.code for one in await pipeline.operations.dead_letters()} == {
+        "not_there",
+        "too_odd",
+    }
+    types = ["LookupError", "statemachine_pipeline.hooks.Reject"]
+    assert [one["error.type"] for one in failed] == types
+    assert WORDS not in str(failed)
 
 
 async def test_a_request_is_in_the_name_of_nobody_else(engine: AsyncEngine, log: Log) -> None:

@@ -123,7 +123,7 @@ async def test_a_users_migrations_leave_the_pipelines_tables_alone(
     assert "smp'" not in written
     assert "pass" in project.written("a2")
     pipeline = pipeline_with(engine)
-    assert "at 0001" in await pipeline.migrate()
+    assert "at 0001" in str(await pipeline.migrate())
     insert = sa.text("INSERT INTO public.contract (customer, document_id) VALUES ('alder', :id)")
     async with engine.begin() as connection:
         sent = await pipeline.submit(b"text", session=connection)

@@ -360,5 +360,5 @@ async def test_a_runner_on_asyncpg_is_refused(asyncpg_engine: AsyncEngine) -> No
 async def test_asyncpg_migrates(asyncpg_engine: AsyncEngine) -> None:
     """Tables can be made from an application's own engine."""
     pipeline = pipeline_with(asyncpg_engine, schema="another")
-    assert "nothing -> 0001" in await pipeline.migrate()
+    assert "nothing -> 0001" in str(await pipeline.migrate())
     assert (await pipeline.submit(b"text")).outcome == "new"

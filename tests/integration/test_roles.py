@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from fix_pipelines import BRIEFLY, HashEmbedder, Hooks, completed, pipeline_with, running
+from fix_postgres import connect
 from loguru import logger
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -245,6 +248,82 @@ def test_the_command_line_grants_too(database_url: str, psql: Psql, role: str) -
     assert set(_acl(psql)) == {*GRANTS, "claim_seq", "smp"}
     slip = CliRunner().invoke(app, ["migrate", "--app-role", "slip", "--dry-run"], env=env)
     assert (slip.exit_code, "CREATE ROLE it first" in slip.stderr) == (2, True)
+
+
+def test_migrate_says_to_a_role_for_daily_work_that_it_is_not_the_one(
+    database_url: str, role: str
+) -> None:
+    """'Which account, what it lacks, and what to do', also where nothing would be changed."""
+    granted = ["migrate", "--app-role", role, "--json"]
+    (line,) = (
+        CliRunner().invoke(app, granted, env={"SMP_DATABASE": database_url}).stdout.split("\n")[:-1]
+    )
+    told = json.loads(line)
+    assert (told["revision_before"], told["revision"], told["app_role"]) == ("0001", "0001", role)
+    env = {"SMP_DATABASE": url_as(database_url, role)}
+    for words in ([], ["--dry-run"]):
+        done = CliRunner().invoke(app, ["migrate", *words], env=env)
+        assert (done.exit_code, done.stdout) == (4, "")
+        assert f"role {role!r} cannot migrate: the tables in schema 'smp' belong to 'postgres'" in (
+            done.stderr
+        )
+        assert "connect as that role to migrate" in done.stderr
+
+
+LACKS = {
+    "": "schema 'smp' is not there, and the role may not create it; as an administrator: GRANT "
+    "CREATE ON DATABASE",
+    "CREATE SCHEMA smp": "no tables, and the role may not create any there; as its owner: GRANT "
+    'CREATE ON SCHEMA "smp" TO',
+    "CREATE SCHEMA smp AUTHORIZATION": "the extension `vector` is not there, and the role may not "
+    "create it; as a superuser, once: CREATE EXTENSION vector",
+}
+
+
+def test_who_begins_is_told_the_first_right_that_is_missing(empty_url: str) -> None:
+    """One after another, until the role may do all of it; then it owns what it made."""
+    role = f"owner of {secrets.token_hex(6)}"
+    env = {"SMP_DATABASE": url_as(empty_url, role)}
+    with connect(empty_url) as psql:
+        psql.execute(f"CREATE ROLE {quoted(role)} LOGIN".encode())
+        psql.execute("DROP EXTENSION IF EXISTS vector")
+        for given, lacks in LACKS.items():
+            whose = quoted(role) if given.endswith("AUTHORIZATION") else ""
+            psql.execute(f"DROP SCHEMA IF EXISTS smp; {given} {whose}".encode())
+            done = CliRunner().invoke(app, ["migrate"], env=env)
+            assert (done.exit_code, lacks in done.stderr) == (4, True), done.stderr
+        psql.execute("CREATE EXTENSION vector")
+        done = CliRunner().invoke(app, ["migrate"], env=env)
+        assert (done.exit_code, "nothing -> 0001" in done.stdout) == (0, True), done.stderr
+        psql.execute(f"DROP OWNED BY {quoted(role)}; DROP ROLE {quoted(role)}".encode())
+
+
+async def test_a_bulk_verb_that_needs_another_role_says_which(
+    database_url: str, psql: Psql, role: str
+) -> None:
+    """A dry run counts truly by any role and says whether this may; a missing right has advice."""
+    await _granted(database_url, role)
+    hooks = Hooks()
+    hooks.finish_parse.raises(Reject("no"))
+    async with working_as(database_url, role, hooks) as pipeline:
+        await pipeline.submit(b"bad")
+        await completed(pipeline)
+        await pipeline.submit(b"good")
+        await completed(pipeline)
+
+    async def run(*words: str) -> tuple[int, str]:
+        env = {"SMP_DATABASE": url_as(database_url, role)}
+        done = await asyncio.to_thread(CliRunner().invoke, app, words, env=env)
+        return done.exit_code, done.stderr
+
+    would = await run("prune", "--older-than", "0.001s", "--dry-run")
+    assert "prune: 1 document would go" in would[1]
+    assert "this role may not do it: history belongs to the role 'postgres'" in would[1]
+    refused = await run("prune", "--older-than", "0.001s")
+    assert (refused[0], "connect as the owner" in refused[1]) == (4, True)
+    psql.execute(f"REVOKE INSERT ON transition FROM {quoted(role)}".encode())
+    code, told = await run("delete", "--state", "complete")
+    assert (code, "permission denied for table transition; `statemachine-pipe" in told) == (1, True)
 
 
 async def _granted(url: str, role: str) -> None:

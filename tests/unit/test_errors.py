@@ -25,6 +25,7 @@ from statemachine_pipeline.errors import (
     PoolerInTheWay,
     PruneRefused,
     QuestionNotEmbedded,
+    RightsMissing,
     RoleRefused,
     SchemaMissing,
     SearchRefused,
@@ -131,6 +132,10 @@ SENTENCES = [
     (
         RoleRefused("app", "there is none of this name", "CREATE ROLE it first"),
         "cannot prepare role 'app': there is none of this name; CREATE ROLE it first",
+    ),
+    (
+        RightsMissing("migrate", "app", "the tables belong to 'owner'", "connect as that role"),
+        "role 'app' cannot migrate: the tables belong to 'owner'; connect as that role",
     ),
     (
         EmbedderMismatch("mine#1", 256, 384),

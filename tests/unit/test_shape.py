@@ -87,7 +87,8 @@ OTHER_USES = {
 PURE = {
     f"{name}.py"
     for name in (
-        *("batching", "blobs", "decide", "errors", "events", "explain", "failpoints", "failures"),
+        *("batching", "blobs", "counting", "decide", "errors", "events", "explain"),
+        *("failpoints", "failures"),
         *("graph", "hooks", "letters", "lifecycle", "limits", "liveness", "obstacles", "providers"),
         *("pruning", "records", "redaction", "retry", "sources", "stages", "symptoms", "traces"),
         *("vectors", "waits"),

@@ -112,7 +112,10 @@ def migrate(
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Create or update the tables, and register the lifecycle. Harmless when repeated."""
+    """Create or update the tables, and register the lifecycle. Harmless when repeated.
+
+    Exit code 4 when the tables belong to another role, or this one may not create them.
+    """
     from statemachine_pipeline.cli import ending, moving
 
     target = target_of(context, app, database, schema)

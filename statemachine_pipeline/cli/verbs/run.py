@@ -114,7 +114,10 @@ def worker(
 
     target = target_of(context, app, database, schema)
     if probe_port is not None and probe_port + workers - 1 > LAST_PORT:
-        raise typer.BadParameter(f"--probe-port {probe_port} leaves no port for {workers} workers")
+        last = LAST_PORT - workers + 1
+        raise typer.BadParameter(
+            f"--probe-port {probe_port}: with --workers {workers} it can be {last} at most"
+        )
     probes = None if probe_port is None else (probe_host, probe_port)
     asked = worker.Asked(
         triggers=triggers,

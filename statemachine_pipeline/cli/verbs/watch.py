@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from statemachine_pipeline.cli.verbs.options import App, Database, Json, Schema, app, target_of
+from statemachine_pipeline.cli.verbs.options import (
+    App,
+    Database,
+    Json,
+    LogFormat,
+    LogLevel,
+    Schema,
+    app,
+    target_of,
+)
 
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address of the port.")]
 
@@ -51,6 +60,8 @@ def exporter(
         int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port to listen at.")
     ] = 9464,
     host: Host = "127.0.0.1",
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     app: App = None,
     database: Database = None,
     schema: Schema = None,
@@ -60,6 +71,7 @@ def exporter(
     What a worker counts itself is served at its own --probe-port. Needs the extra `prometheus`.
     """
     from statemachine_pipeline.cli import ending, exporter
+    from statemachine_pipeline.cli.narrating import Narration
 
-    target = target_of(context, app, database, schema)
-    ending.run(exporter.export(target, host, port))
+    target, narration = target_of(context, app, database, schema), Narration(log_format, log_level)
+    ending.run(exporter.export(target, host, port, narration))

@@ -113,6 +113,31 @@ def role(t: Tables) -> Any:
     ).bindparams(sa.bindparam("role", type_=sa.Text), schema=_quoted(t), sequence=t.claim_seq.name)
 
 
+def standing(t: Tables) -> Any:
+    """Read who asks, to whom those of the ``tables`` belong that are not its own, what it may make.
+
+    An extension that is trusted is made by whoever may create things in the database.
+    """
+    return sa.text(
+        "SELECT current_user AS role, current_database() AS database, "
+        "n.oid IS NOT NULL AS has_schema, "
+        "has_database_privilege(current_database(), 'CREATE') AS may_create_schema, "
+        "coalesce(has_schema_privilege(n.oid, 'CREATE'), false) AS may_create_tables, "
+        "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid "
+        "AND c.relname = ANY (:tables)) AS has_tables, "
+        "ARRAY(SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class c "
+        "WHERE c.relnamespace = n.oid AND c.relname = ANY (:tables) "
+        "AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1) AS owners, "
+        "EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector') AS has_extension, "
+        "coalesce((SELECT bool_or(NOT e.superuser OR e.trusted "
+        "AND has_database_privilege(current_database(), 'CREATE')) "
+        "FROM pg_catalog.pg_available_extension_versions e WHERE e.name = 'vector'), true) "
+        "OR r.rolsuper AS may_create_extension "
+        "FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_namespace n "
+        "ON n.oid = to_regnamespace(:schema) WHERE r.rolname = current_user"
+    ).bindparams(sa.bindparam("tables", type_=_NAMES), schema=_quoted(t))
+
+
 def has_role(_: Tables) -> Any:
     """Find a role by its name."""
     return sa.text("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = :role")

@@ -53,7 +53,7 @@ class Check:
 
     @property
     def id(self) -> str:
-        """What it is called, in findings and in the reference."""
+        """What it is called, in diagnoses and in the reference."""
         return self.look.__name__
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.database.statements import pauses as pausing
 from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, ok, skip, warn
@@ -90,7 +91,8 @@ async def stuck_claims(subject: Subject) -> Verdict:
     if not row.count:
         return ok("no claim is past its deadline")
     return warn(
-        f"{row.count:,} claim(s) past their deadline, the oldest since "
+        f"{counted(row.count, 'claim is past its', 'claims are past their')} deadline, the oldest "
+        f"since "
         f"{row.oldest_at:%Y-%m-%d %H:%M:%S} {row.oldest_at:%Z}",
         "run a worker, which rescues them: statemachine-pipeline worker",
     )

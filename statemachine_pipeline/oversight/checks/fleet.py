@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database import backlog
 from statemachine_pipeline.obstacles import TIME
 from statemachine_pipeline.oversight.checks.verdicts import Verdict, fail, named, ok, warn
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.oversight.checks.verdicts import Subject
     from statemachine_pipeline.oversight.workers import WorkerStanding
 
+_LIVE = ("worker lives", "workers live")
 START = "statemachine-pipeline worker"
 
 
@@ -38,12 +40,12 @@ async def workers(subject: Subject) -> Verdict:
         said.append(f"declared dead within the last hour: {named(each)}")
     if said:
         return warn(
-            f"{'; '.join(said)}; {lives} worker(s) live",
+            f"{'; '.join(said)}; {counted(lives, *_LIVE)}",
             "look for the process and its log; what it held is taken over by any other "
             f"`{START}`, once it counts as dead",
         )
     draining = sum(1 for one in known if one.condition == "draining")
-    return ok(f"{lives} worker(s) live, {draining} of them draining")
+    return ok(f"{counted(lives, *_LIVE)}, {draining:,} draining")
 
 
 async def worker_versions(subject: Subject) -> Verdict:
@@ -83,4 +85,5 @@ async def work(subject: Subject) -> Verdict:
             f"{START}, or look why those that should run do not",
         )
     due = sum(one.due for one in seen.queues)
-    return ok(f"{due:,} document(s) are due, and each stage of theirs is served")
+    due_now = counted(due, "document is due", "documents are due")
+    return ok(f"{due_now}, and no stage is without a worker" if due else "nothing is due")

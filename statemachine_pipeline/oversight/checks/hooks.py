@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.blobs import TENANT_DIGITS
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.obstacles import TIME
@@ -41,7 +42,7 @@ async def hooks(subject: Subject) -> Verdict:
             'it run in a thread: Stage(..., run="thread")',
         )
     kinds = [f"{one.trigger} ({one.stage.kind}, {one.stage.where})" for one in bound]
-    return ok(f"{len(bound)} stages have hooks: {', '.join(kinds)}")
+    return ok(f"{counted(len(bound), 'stage has a hook', 'stages have hooks')}: {', '.join(kinds)}")
 
 
 def _problems(bound: Bound) -> Iterator[str]:

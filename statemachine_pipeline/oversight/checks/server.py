@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database.statements import inspection, workers
 from statemachine_pipeline.oversight.checks.verdicts import (
     Subject,
@@ -138,12 +139,13 @@ async def connections(subject: Subject) -> Verdict:
     asked = alive * (pool + BESIDE_THE_POOL)
     if asked > most:
         return warn(
-            f"{alive} worker(s) with pools like this one's of {pool} may ask for {asked} "
+            f"{counted(alive, 'worker')} with pools like this one's of {pool} may ask for {asked} "
             f"connections, and {most} are allowed",
             "create_async_engine(url, pool_size=..., max_overflow=...) with less, or raise "
             "max_connections",
         )
-    return ok(f"{row.used} of {most} connections are taken; {alive} worker(s) need {asked} at most")
+    need = counted(alive, "worker needs", "workers need")
+    return ok(f"{row.used} of {most} connections are taken; {need} {asked} at most")
 
 
 async def durability(subject: Subject) -> Verdict:
