@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
-from statemachine_pipeline.database.statements import gauges
+from statemachine_pipeline.database.statements import gauges, inspection
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.explain import SILENT_SECONDS
 from statemachine_pipeline.observability import instruments
@@ -104,7 +104,7 @@ class Gauges:
         found = {"backlog": (await connection.execute(gauges.backlog(self._t), served)).all()}
         for statement in (
             *(gauges.fleet, gauges.letters, gauges.paused, gauges.providers, gauges.withdrawals),
-            *(gauges.sizes, gauges.oldest_transaction, gauges.revision),
+            *(gauges.sizes, inspection.oldest_transaction, gauges.revision),
         ):
             rows = (await connection.execute(statement(self._t))).all()
             found[statement.__name__] = rows
@@ -155,8 +155,7 @@ def _fill_server(metrics: Metrics, rows: dict[str, Any]) -> None:
         metrics.set(instruments.TABLE_BYTES, row.bytes, table=row.name)
         metrics.set(instruments.DEAD_ROWS, row.dead_rows, table=row.name)
         metrics.set(instruments.LIVE_ROWS, row.live_rows, table=row.name)
-    for row in rows["oldest_transaction"]:
-        since = row.since or row.now
-        metrics.set(instruments.OLDEST_TRANSACTION, backlog.age(row, since))
+    oldest = max((row.seconds for row in rows["oldest_transaction"]), default=0.0)
+    metrics.set(instruments.OLDEST_TRANSACTION, max(oldest, 0.0))
     for row in rows["revision"]:
         metrics.set(instruments.SCHEMA_VERSION, 1, revision=row.version_num)

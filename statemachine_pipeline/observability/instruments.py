@@ -250,7 +250,8 @@ LIVE_ROWS: Final = Metric(
 OLDEST_TRANSACTION: Final = Metric(
     name="smp_oldest_transaction_age_seconds",
     kind="gauge",
-    says="How long the oldest transaction of this database is open; it holds vacuum back.",
+    says="How long the oldest transaction of a client is open in this database, or a prepared one; "
+    "it holds vacuum back.",
 )
 SCHEMA_VERSION: Final = Metric(
     name="smp_schema_info",
