@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges, inspection
+from statemachine_pipeline.database.stored import stored_stages
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.explain import SILENT_SECONDS
 from statemachine_pipeline.observability import instruments
@@ -57,7 +58,8 @@ class Gauges:
     Args:
         engine: An async engine.
         t: The pipeline's tables.
-        stages: Where each state leads to.
+        stages: Where each state leads to, while the database knows no newer lifecycle: who reads
+            gauges is seldom started anew when it is migrated.
     """
 
     def __init__(self, engine: AsyncEngine, t: Tables, stages: Stages) -> None:
@@ -81,7 +83,7 @@ class Gauges:
         return metrics
 
     async def _read_resting(self) -> dict[str, int]:
-        given = {"states": sorted(self._stages.graph.resting)}
+        given = {"states": sorted((await self._current()).graph.resting)}
         try:
             with answering("counting documents"):
                 async with self._engine.begin() as connection:
@@ -94,13 +96,19 @@ class Gauges:
             raise
 
     async def _read(self) -> dict[str, Any]:
+        stages = await self._current()
         with answering("reading gauges"):
             async with self._engine.begin() as connection:
                 await backlog.bound(connection)
-                return await self._rows(connection)
+                return await self._rows(connection, stages)
 
-    async def _rows(self, connection: AsyncConnection) -> dict[str, Any]:
-        served = backlog.served(self._stages)
+    async def _current(self) -> Stages:
+        stored = await stored_stages(self._engine, self._t.schema)
+        known = self._stages.graph.fingerprint == stored.graph.fingerprint
+        return self._stages if known else stored
+
+    async def _rows(self, connection: AsyncConnection, stages: Stages) -> dict[str, Any]:
+        served = backlog.served(stages)
         found = {"backlog": (await connection.execute(gauges.backlog(self._t), served)).all()}
         for statement in (
             *(gauges.fleet, gauges.letters, gauges.paused, gauges.providers, gauges.withdrawals),
