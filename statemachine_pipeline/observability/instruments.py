@@ -32,7 +32,7 @@ RUN_SECONDS: Final = Metric(
 WAIT_SECONDS: Final = Metric(
     name="smp_stage_wait_seconds",
     kind="histogram",
-    says="How long a document waited for its first attempt at a stage.",
+    says="How long a document that was due waited for an attempt at a stage.",
     labels=("stage",),
     buckets=SECONDS,
 )

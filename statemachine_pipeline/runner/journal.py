@@ -57,10 +57,9 @@ class Journal:
 
     def started(self, claim: Claim, bound: Bound) -> None:
         """Tell that a hook is called."""
-        if claim.attempt == 1:
-            # Both by the database's clock: when it was claimed, and since when it stands there.
-            waited = (claim.deadline_at - bound.stage.deadline - claim.entered_at).total_seconds()
-            self._metrics.observe(instruments.WAIT_SECONDS, max(waited, 0.0), stage=bound.trigger)
+        # Both by the database's clock: when it was claimed, and since when it could be.
+        waited = (claim.deadline_at - bound.stage.deadline - claim.due_at).total_seconds()
+        self._metrics.observe(instruments.WAIT_SECONDS, max(waited, 0.0), stage=bound.trigger)
         note(log_events.STAGE_STARTED, "{} begins", bound.trigger)
 
     def settled(self, proposal: Proposal, decision: Decision, seconds: float) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import Hooks, accept, hand, pipeline_with, running
+from fix_pipelines import Hooks, accept, completed, hand, pipeline_with, running
 from fix_probes import engine_through, promtool_accepts, until_true
 
 from statemachine_pipeline import Breaker, Provider, RateLimited, Reject, Retry, Stage, Wait
@@ -153,6 +153,20 @@ async def test_slots_are_busy_while_a_hook_runs(engine: AsyncEngine) -> None:
         assert pipeline.metrics.value(instruments.SLOTS_BUSY, **at) == 1
         assert pipeline.metrics.value(instruments.SLOTS, **at) > 1
         hooks.finish_parse.go_on()
+
+
+async def test_a_document_that_was_deferred_waits_from_its_time_on(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """'How long a document that was due waited': not how long it was given back for."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks)
+    sent = await pipeline.submit(b"text")
+    psql.execute("UPDATE work SET entered_at = now() - interval '1 day'")
+    assert await completed(pipeline, sent.document_id) == ["complete"]
+    waited = pipeline.metrics.spread(instruments.WAIT_SECONDS, stage="queue_parse")
+    assert waited.count == 1
+    assert waited.total < timedelta(hours=12).total_seconds()
 
 
 async def test_what_may_happen_is_counted_from_zero(engine: AsyncEngine) -> None:
