@@ -93,6 +93,7 @@ class Drive:
 
     async def _walk(self, claim: Claim, bound: Bound) -> None:
         current: Bound | None = bound
+        self._journal.claimed(claim, bound)
         try:
             while current is not None:
                 step = await self._step(claim, current)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from statemachine_pipeline.database import telling
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.observability import instruments, log_events
-from statemachine_pipeline.observability.context import of
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
@@ -39,21 +38,17 @@ class Journal:
     def __init__(self, vitals: Vitals) -> None:
         self._metrics, self._vitals = vitals.metrics, vitals
 
-    def claimed(self, claims: Sequence[tuple[Claim, Bound]], seconds: float) -> None:
-        """Tell that the database answered a claim, with these documents."""
+    def looked(self, seconds: float, *, found: int) -> None:
+        """Count that the database answered a look for documents to claim."""
         self._metrics.observe(instruments.CLAIM_SECONDS, seconds)
-        if not claims:
+        if not found:
             self._metrics.add(instruments.EMPTY_CLAIMS)
-        for claim, bound in claims:
-            self._metrics.add(instruments.CLAIMED, stage=bound.trigger)
-            note(
-                log_events.CLAIMED,
-                "claimed for {}",
-                bound.trigger,
-                **of(claim.document),
-                stage=claim.stage,
-                attempt=claim.attempt,
-            )
+
+    def claimed(self, claim: Claim, bound: Bound) -> None:
+        """Tell of one that was claimed, be it to try a provider."""
+        self._metrics.add(instruments.CLAIMED, stage=bound.trigger)
+        told: dict[str, Any] = {"stage": claim.stage, "attempt": claim.attempt}
+        note(log_events.CLAIMED, "claimed for {}", bound.trigger, **told)
 
     def started(self, claim: Claim, bound: Bound) -> None:
         """Tell that a hook is called."""
