@@ -83,7 +83,8 @@ class Gauges:
         return metrics
 
     async def _read_resting(self) -> dict[str, int]:
-        given = {"states": sorted((await self._current()).graph.resting)}
+        await self._follow()
+        given = {"states": sorted(self._stages.graph.resting)}
         try:
             with answering("counting documents"):
                 async with self._engine.begin() as connection:
@@ -96,19 +97,19 @@ class Gauges:
             raise
 
     async def _read(self) -> dict[str, Any]:
-        stages = await self._current()
+        await self._follow()
         with answering("reading gauges"):
             async with self._engine.begin() as connection:
                 await backlog.bound(connection)
-                return await self._rows(connection, stages)
+                return await self._rows(connection)
 
-    async def _current(self) -> Stages:
+    async def _follow(self) -> None:
         stored = await stored_stages(self._engine, self._t.schema)
-        known = self._stages.graph.fingerprint == stored.graph.fingerprint
-        return self._stages if known else stored
+        if stored.graph.fingerprint != self._stages.graph.fingerprint:
+            self._stages = stored
 
-    async def _rows(self, connection: AsyncConnection, stages: Stages) -> dict[str, Any]:
-        served = backlog.served(stages)
+    async def _rows(self, connection: AsyncConnection) -> dict[str, Any]:
+        served = backlog.served(self._stages)
         found = {"backlog": (await connection.execute(gauges.backlog(self._t), served)).all()}
         for statement in (
             *(gauges.fleet, gauges.letters, gauges.paused, gauges.providers, gauges.withdrawals),
