@@ -1,4 +1,4 @@
-"""The exporter goes on: after a migration, without a right, and when nobody reads its stderr."""
+"""The exporter goes on: after a migration, a refusal, with its stderr closed; and who is none."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from fix_pipelines import pipeline_with
 from fix_probes import page
 from sqlalchemy.ext.asyncio import create_async_engine
 from statemachine import State
 
 from statemachine_pipeline import Lifecycle, Pipeline
+from statemachine_pipeline.cli.asking import UNREACHABLE, ask
 from statemachine_pipeline.cli.exporter import _Reading
 from statemachine_pipeline.hooks import Done
 from statemachine_pipeline.oversight.listening import Listening
 
 if TYPE_CHECKING:
     import psycopg
-    import pytest
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     Psql = psycopg.Connection[Any]
@@ -96,6 +97,22 @@ async def test_numbers_are_served_though_nobody_reads_what_is_said(
     assert (await asyncio.to_thread(reading.page)).code == 503
     psql.execute("ALTER TABLE pause RENAME COLUMN fault_ TO fault")
     assert (await asyncio.to_thread(reading.page)).code == 200
+
+
+async def test_health_of_who_is_no_worker_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """'5 when nobody answers': nor does a worker where another server does, or no port is."""
+    listening = Listening("127.0.0.1", 0, {})
+    try:
+        for port, told in (
+            (listening.port, "/readyz is no page of health there"),
+            (99_999, "nobody answers at 127.0.0.1 port 99999"),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                await asyncio.to_thread(ask, "127.0.0.1", port, "/readyz", False)
+            assert ended.value.code == UNREACHABLE
+            assert told in capsys.readouterr().err
+    finally:
+        await asyncio.to_thread(listening.stop)
 
 
 async def test_a_page_that_breaks_is_answered() -> None:
