@@ -128,11 +128,12 @@ class Drive:
         try:
             began = time.monotonic()
             with attempting(claim):
-                settled = await self._settle(proposal)
-                if settled is not None:
-                    took = time.monotonic() - began
-                    self._journal.settled(proposal, settled.decision, took)
-            if settled is None or settled.continuation is None:
+                written = await self._settle(proposal)
+                if written is None:
+                    return None
+                proposal, settled = written
+                self._journal.settled(proposal, settled.decision, time.monotonic() - began)
+            if settled.continuation is None:
                 return None
             following = self._stages.at(settled.decision.state)
             if following is None:
@@ -227,13 +228,17 @@ class Drive:
         finally:
             self._performing.discard(task)
 
-    async def _settle(self, proposal: Proposal) -> Settled | None:
-        """Settle until the database answers; None when another claim goes on instead."""
+    async def _settle(self, proposal: Proposal) -> tuple[Proposal, Settled] | None:
+        """Settle until the database answers; None when another claim goes on instead.
+
+        Returns:
+            What was written in the end: a failure, where PostgreSQL refused the product.
+        """
         claim = proposal.claim
         failures = 0
         while True:
             try:
-                return await self._settling.settle(proposal)
+                return proposal, await self._settling.settle(proposal)
             except OwnerChanged:
                 if proposal.bound is None:
                     # The walk is no longer true: the runner gives the claim back, for a new one.
@@ -255,7 +260,7 @@ class Drive:
                 failures += 1
                 await self._until_known(claim)
 
-    async def _settle_again(self, proposal: Proposal) -> Settled | None:
+    async def _settle_again(self, proposal: Proposal) -> tuple[Proposal, Settled] | None:
         """The twin changed between decision and settle: ask for the key again and decide anew."""
         bound = proposal.bound
         if bound is None:

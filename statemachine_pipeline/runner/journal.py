@@ -64,9 +64,10 @@ class Journal:
             self._vitals.settle()
         if proposal.bound is not None and proposal.outcome is not None:
             stage, run_seconds = proposal.bound.trigger, proposal.run_seconds or 0.0
-            name, _ = _ENDINGS[type(proposal.outcome)]
+            outcome = _judged(proposal.outcome, decision)
+            name, _ = _ENDINGS[type(outcome)]
             self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
-            self._attempted(stage, proposal.outcome, decision, duration_s=round(run_seconds, 6))
+            self._attempted(stage, outcome, decision, duration_s=round(run_seconds, 6))
         if decision.lane is None and decision.steps:
             self._ended(proposal.claim.document, decision)
 
@@ -109,3 +110,11 @@ class Journal:
                 self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
             if decision.lane is None:
                 self._metrics.add(instruments.ENDED, state=decision.state)
+
+
+def _judged(outcome: Outcome, decision: Decision) -> Outcome:
+    """Return what came of an attempt: a hook that succeeded failed, where no guard agreed."""
+    last = decision.steps[-1] if decision.steps else None
+    if isinstance(outcome, Succeeded) and last is not None and last.error is not None:
+        return Failed(code=last.error, reason=last.reason or last.error, permanent=True)
+    return outcome
