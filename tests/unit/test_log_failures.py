@@ -95,6 +95,32 @@ def test_a_file_that_cannot_be_opened_again_now_is_later(quiet: None, tmp_path: 
     assert told == [["while there is no folder"], ["there is one again"]]
 
 
+def test_code_in_no_module_is_logged_as_json_too(log: Log) -> None:
+    """'One flat JSON object a line': also of what was given to ``exec``, or made by hand."""
+    exec("logger.info('by exec')", {"logger": logger})
+    logging.getLogger().handle(
+        logging.makeLogRecord({"name": None, "msg": "by hand", "levelno": 20})
+    )
+    assert [(line["logger"], line["body"]) for line in log.lines] == [
+        ("", "by exec"),
+        ("", "by hand"),
+    ]
+
+
+def test_a_value_without_a_text_is_told_by_its_type(log: Log) -> None:
+    """'Other values become the name of their type': the line is not lost."""
+
+    class Mute(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            raise ValueError(SECRET)
+
+    logging.getLogger("lib").warning("heard", extra={"word": Mute("x")})
+    (line,) = log.lines
+    assert line["extra.word"].endswith("Mute")
+
+
 def closed() -> io.StringIO:
     """Return a stream that was closed."""
     stream = io.StringIO()
