@@ -243,6 +243,17 @@ def test_labels_that_somebody_makes_up_do_not_grow_without_end() -> None:
     assert metrics.value(instruments.ENDED, state=OTHER) == 10
 
 
+def test_what_is_beyond_the_bound_still_tells_of_its_stage() -> None:
+    """An alert goes by stage and outcome, and a hook makes up no more than codes."""
+    metrics = Metrics()
+    for number in range(SERIES + 10):
+        metrics.add(instruments.ATTEMPTS, stage="look", outcome="failed", code=f"E{number}")
+    assert metrics.value(instruments.ATTEMPTS, stage="look", outcome="failed", code=OTHER) == 10
+    for number in range(2 * SERIES):
+        metrics.add(instruments.ATTEMPTS, stage=f"S{number}", outcome="failed", code="E")
+    assert len(metrics.snapshot()) == 2 * SERIES + 1
+
+
 def test_a_snapshot_is_plain_numbers() -> None:
     """Usable without any dependency: names and labels as Prometheus writes them."""
     metrics = Metrics()
