@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import pipeline_with
+from fix_pipelines import hand, pipeline_with
 from fix_probes import page
 from sqlalchemy.ext.asyncio import create_async_engine
 from statemachine import State
@@ -16,12 +16,17 @@ from statemachine import State
 from statemachine_pipeline import Lifecycle, Pipeline
 from statemachine_pipeline.cli.asking import UNREACHABLE, ask
 from statemachine_pipeline.cli.exporter import _Reading
+from statemachine_pipeline.database.statements import gauges
 from statemachine_pipeline.hooks import Done
 from statemachine_pipeline.oversight.listening import Listening
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from statemachine_pipeline.database.tables import Tables
 
     Psql = psycopg.Connection[Any]
 
@@ -46,6 +51,16 @@ class Longer(Lifecycle):
     look = checked.to(looked_at)
 
 
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+
 async def _pass(_: object) -> Done:
     return Done()
 
@@ -59,13 +74,39 @@ async def test_gauges_follow_a_migration(empty_url: str, monkeypatch: pytest.Mon
         short = Pipeline(engine, lifecycle=Short, hooks={"look": _pass})
         longer = Pipeline(engine, lifecycle=Longer, hooks={"check": _pass, "look": _pass})
         await short.migrate()
-        gauges = short.operations.oversight.gauges()
+        read = short.operations.oversight.gauges().metrics
         await short.submit(b"text")
-        assert 'smp_oldest_ready_age_seconds{stage="look"}' in (await gauges.metrics()).snapshot()
+        assert 'smp_oldest_ready_age_seconds{stage="look"}' in (await read()).snapshot()
         await longer.migrate()
-        assert 'smp_oldest_ready_age_seconds{stage="check"}' in (await gauges.metrics()).snapshot()
+        assert 'smp_oldest_ready_age_seconds{stage="check"}' in (await read()).snapshot()
     finally:
         await engine.dispose()
+
+
+async def test_who_is_silent_is_seen_however_long_documents_are_counted(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading is kept for a hundred times as long as it takes; that of workers takes no time."""
+    clock = Clock()
+
+    def as_if_there_were_millions(
+        t: Tables, count: Callable[[Tables], Any] = gauges.backlog
+    ) -> Any:
+        clock.now += 5.0
+        return count(t)
+
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr(gauges, "backlog", as_if_there_were_millions)
+    pipeline = pipeline_with(engine)
+    await hand(pipeline)
+    read = pipeline.operations.oversight.gauges().metrics
+    assert (await read()).snapshot()['smp_workers{status="silent"}'] == 0
+    psql.execute("UPDATE worker SET beat_at = now() - interval '1 hour'")
+    await pipeline.submit(b"text")
+    clock.now += 11.0
+    found = (await read()).snapshot()
+    assert found['smp_workers{status="silent"}'] == 1
+    assert 'smp_documents{state="uploaded",lane="ready"}' not in found
 
 
 async def test_a_refusal_is_answered_and_told_once(
