@@ -13,6 +13,8 @@ from fix_logs import Log
 from loguru import logger
 
 from statemachine_pipeline import configure_logging
+from statemachine_pipeline.cli import output
+from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.observability import log_events
 from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.runner.hearsay import retell
@@ -57,6 +59,22 @@ def test_a_sink_that_fails_where_stderr_is_closed_fails_no_work(
     logger.add(full)
     monkeypatch.setattr(sys, "stderr", closed())
     note(log_events.WORKER_STARTED, "lost")
+
+
+def test_what_a_worker_says_is_no_more_to_fail_by(
+    quiet: None, strays: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """'As JSON, what the verb says to people becomes lines of the log', which may be lost."""
+
+    def full(_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(output, "_listener", None)
+    narrate(Narration(format="json"))
+    logger.add(full, catch=False)
+    output.say("worker stopped")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["logger"], line["body"]) == (output.__name__, "worker stopped")
 
 
 def test_arguments_that_do_not_fit_are_not_printed(
