@@ -7,6 +7,7 @@ caller chose is ever part of one, so none can lead out of the store.
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from statemachine_pipeline.records import chain_sha256
@@ -59,6 +60,16 @@ class Blobs(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete at most 500 objects; those that are not there are no error."""
+
+
+async def begin_to_read(blobs: Blobs, key: str, *, size_bytes: int) -> None:
+    """Read the first piece of an object and leave the rest; raises what the store does."""
+    reading = blobs.open(key, size_bytes=size_bytes)
+    try:
+        await anext(reading, None)
+    finally:
+        if isinstance(reading, AsyncGenerator):
+            await reading.aclose()
 
 
 def content_id(schema: str, tenant: str, sha256: str) -> str:

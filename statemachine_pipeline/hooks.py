@@ -56,6 +56,7 @@ class Claim:
         attempt: 1-based try at this stage.
         crashes: How often the stage took down its worker, or a child process.
         worker: Id of the worker that holds it.
+        due_at: From when on it could be claimed (UTC).
         deadline_at: When the hook is stopped and the attempt counts as timed out (UTC).
         entered_at: When the document came to stand where it stands (UTC).
         fingerprint: Identity of the hook and its settings.
@@ -68,6 +69,7 @@ class Claim:
     attempt: int
     crashes: int
     worker: int
+    due_at: datetime
     deadline_at: datetime
     entered_at: datetime
     fingerprint: str

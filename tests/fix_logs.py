@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,3 +63,13 @@ def log(quiet: None) -> Log:
     caught = Log()
     configure_logging(level="DEBUG", sink=caught)
     return caught
+
+
+@pytest.fixture
+def strays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What Python prints by itself is logged."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    interception.catch_strays()
+    yield
+    logging.captureWarnings(False)

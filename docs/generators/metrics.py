@@ -21,7 +21,7 @@ def _page() -> Iterator[str]:
     yield "# Metrics\n"
     yield "One unit each, the base unit, at the end of the name. No label grows with the number of"
     yield "documents: tenants, workers, URLs and texts are none. Of one metric at most 500"
-    yield "combinations of labels are told apart; the rest is counted as `other`."
+    yield "combinations of labels are told apart; of the rest the last one, as a code, is `other`."
     yield "[Monitor health](../how-to/monitor-health.md) shows how they are read.\n"
     yield "## Of a process\n"
     yield "Counted by each worker, from zero where it is known what may happen: in a program"

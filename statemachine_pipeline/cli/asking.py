@@ -48,16 +48,20 @@ def ask(host: str, port: int, path: str, as_json: bool) -> NoReturn:
     try:
         code, body = _get(host, port, path)
         found = json.loads(body)
-    except (OSError, ValueError) as error:
+        status, components = found["status"], found["components"]
+    except (OSError, ValueError, OverflowError) as error:
         _tell(f"nobody answers at {host} port {port}: {error}")
+        raise SystemExit(UNREACHABLE) from None
+    except (LookupError, TypeError):
+        _tell(f"no worker answers at {host} port {port}: {path} is no page of health there")
         raise SystemExit(UNREACHABLE) from None
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        for one in found["components"]:
+        for one in components:
             if one["status"] != "ok":
                 _tell(f"{one['name']} is {one['status']}: {one['says']}; {one['fix']}")
-        sys.stdout.write(found["status"] + "\n")
+        sys.stdout.write(status + "\n")
     raise SystemExit(OK if code == OK else FAILED)
 
 

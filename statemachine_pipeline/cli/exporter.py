@@ -11,7 +11,7 @@ from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
-from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
+from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.oversight.listening import Answer, Listening
 
@@ -64,9 +64,10 @@ class _Reading:
         """Return the numbers, or why there are none."""
         try:
             metrics = self._read()
-        except PipelineError as error:
-            self._note(f"{error}; /metrics answers 503 meanwhile", fails=True)
-            return Answer(UNAVAILABLE, f"{error}\n".encode(), "text/plain; charset=utf-8")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next may be answered
+            told = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            self._note(f"{told}; /metrics answers 503 meanwhile", fails=True)
+            return Answer(UNAVAILABLE, f"{told}\n".encode(), "text/plain; charset=utf-8")
         self._note("the database answers again", fails=False)
         text = self._prometheus.exposition(metrics, instruments.OF_THE_DATABASE, process=False)
         return Answer(OK_PAGE, text, self._prometheus.CONTENT_TYPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from typing import Final, Literal
@@ -56,7 +57,12 @@ def narrate(asked: Narration) -> None:
     configure_logging(format=asked.format or "text", level=asked.level or "INFO", sink=sink)
     catch_strays()
     if not is_for_people:
-        output.say_through(logger.patch(protect).info)
+        output.say_through(_log)
+
+
+def _log(text: str) -> None:
+    with contextlib.suppress(Exception):  # whatever sinks the app has, as with any other line
+        logger.opt(depth=1).patch(protect).info(text)
 
 
 class _Voice:

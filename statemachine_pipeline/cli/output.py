@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -73,7 +74,8 @@ def say(text: str) -> None:
         _listener(plain(text))
         return
     words = _speaker + plain(text)
-    print(words, file=sys.stderr, flush=True)  # noqa: T201 - this is where printing is done
+    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        print(words, file=sys.stderr, flush=True)  # noqa: T201 - this is where printing is done
 
 
 def line(text: str = "") -> None:

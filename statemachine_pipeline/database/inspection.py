@@ -153,7 +153,8 @@ class Inspection:
     async def _rehearsed(self, connection: AsyncConnection, stages: Stages) -> int:
         incoming = Incoming(b"-", source_uri=f"{_REHEARSAL}:{uuid.uuid4()}", name=_REHEARSAL)
         submission = arrivals.prepare(incoming, _REHEARSAL)
-        await Documents(self._engine, self._t, stages).submit(submission, connection)
+        # Told to no log, for it will never have been there.
+        await Documents(self._engine, self._t, stages).submit_new([submission], connection)
         me = (await connection.execute(workers.register(self._t), _ME)).scalar_one()
         places = [(bound.trigger, stages.leading_to(bound)) for bound in stages]
         values = {"worker": me, "documents": 1}

@@ -148,6 +148,7 @@ class Store:
             attempt=row.attempt,
             crashes=row.crashes,
             worker=row.worker,
+            due_at=row.run_at,
             deadline_at=row.deadline_at,
             entered_at=row.entered_at,
             fingerprint=fingerprint,

@@ -92,6 +92,7 @@ class Withdrawals:
             attempt=row.attempts,
             crashes=0,
             worker=worker,
+            due_at=row.withdraw_at,
             deadline_at=row.run_at,
             entered_at=row.withdraw_at,
             fingerprint=bound.fingerprint,

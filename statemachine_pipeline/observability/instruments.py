@@ -32,7 +32,7 @@ RUN_SECONDS: Final = Metric(
 WAIT_SECONDS: Final = Metric(
     name="smp_stage_wait_seconds",
     kind="histogram",
-    says="How long a document waited for its first attempt at a stage.",
+    says="How long a document that was due waited for an attempt at a stage.",
     labels=("stage",),
     buckets=SECONDS,
 )
@@ -250,7 +250,8 @@ LIVE_ROWS: Final = Metric(
 OLDEST_TRANSACTION: Final = Metric(
     name="smp_oldest_transaction_age_seconds",
     kind="gauge",
-    says="How long the oldest transaction of this database is open; it holds vacuum back.",
+    says="How long the oldest transaction of a client is open in this database, or a prepared one; "
+    "it holds vacuum back.",
 )
 SCHEMA_VERSION: Final = Metric(
     name="smp_schema_info",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -34,14 +35,17 @@ class Interception(logging.Handler):
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a record; nothing happens for one that a sink of loguru's logs meanwhile."""
+        """Log a record; nothing happens for one that a sink of loguru's logs meanwhile.
+
+        Where a sink fails, the record is lost: what ``logging`` does then is to print its
+        arguments, whatever they are.
+        """
         if getattr(self._busy, "is_set", False):
             return
         self._busy.is_set = True
         try:
-            self._hand_on(record)
-        except Exception:  # noqa: BLE001 - arguments that do not fit, as logging has it
-            self.handleError(record)
+            with contextlib.suppress(Exception):
+                self._hand_on(record)
         finally:
             self._busy.is_set = False
 
@@ -59,6 +63,15 @@ class Interception(logging.Handler):
 
 
 def _message(record: logging.LogRecord) -> str:
+    """Return the message; where its arguments do not fit, without them."""
+    try:
+        return _formatted(record)
+    except Exception as error:  # noqa: BLE001 - an argument may not even have a text
+        told = record.msg if isinstance(record.msg, str) else type_name(type(record.msg))
+        return f"{told} (its arguments do not fit: {type_name(type(error))})"
+
+
+def _formatted(record: logging.LogRecord) -> str:
     """Return the message; of an exception among its arguments only the type."""
     arguments = record.args
     if isinstance(arguments, tuple) and any(isinstance(a, BaseException) for a in arguments):
@@ -111,4 +124,6 @@ def _unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _tell(error: BaseException, message: str, *values: str) -> None:
-    logger.patch(protect).opt(exception=error).error(message, *values)
+    # Of a hook that raises Python prints both, in words.
+    with contextlib.suppress(Exception):
+        logger.patch(protect).opt(exception=error).error(message, *values)

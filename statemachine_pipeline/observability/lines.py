@@ -103,7 +103,7 @@ def as_json(record: Record) -> str:
         "body": _whole(record["message"][:BODY_CHARS]),
         "service.name": SERVICE,
         "service.version": _VERSION,
-        "logger": record["name"],
+        "logger": record["name"] or "",  # code that was given to exec() is in no module
         "thread": record["thread"].name,
         "process.pid": record["process"].id,
     }

@@ -8,7 +8,6 @@ import functools
 import logging
 import os
 import sys
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO, get_args
 
@@ -165,15 +164,32 @@ class _File:
     """A file that is appended to, and opened again where it was moved or removed."""
 
     def __init__(self, path: Path) -> None:
-        self._watched: Any = WatchedFileHandler(path, encoding="utf-8")
+        self._path = path.absolute()
+        self._open()
+
+    def _open(self) -> None:
+        self._stream = self._path.open("a", encoding="utf-8")
+        self._status = os.fstat(self._stream.fileno())
 
     def write(self, text: str, /) -> None:
-        self._watched.reopenIfNeeded()
-        self._watched.stream.write(text)
-        self._watched.stream.flush()
+        if not self._is_there():
+            moved = self._stream
+            # Where none can be made now, as in a folder that is gone, the next line tries again.
+            with contextlib.suppress(OSError):
+                self._open()
+                moved.close()
+        self._stream.write(text)
+        self._stream.flush()
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), self._status)
+        except OSError:
+            return False
 
     def close(self) -> None:
-        self._watched.close()
+        with contextlib.suppress(OSError):  # of a full disk; it is closed all the same
+            self._stream.close()
 
 
 class _Writer:
@@ -188,5 +204,8 @@ class _Writer:
 
 
 def _for_people(stream: Stream) -> Callable[[Record], str]:
-    is_terminal = bool(getattr(stream, "isatty", bool)())
+    try:
+        is_terminal = bool(getattr(stream, "isatty", bool)())
+    except (ValueError, AttributeError):  # closed, or not there: a daemon may have no stderr
+        is_terminal = False
     return functools.partial(as_text, coloured=is_terminal and not os.environ.get("NO_COLOR"))

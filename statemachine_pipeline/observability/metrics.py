@@ -18,9 +18,9 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Labels: TypeAlias = tuple[str, ...]
 
 SERIES: Final = 500
-"""Most combinations of labels that one metric has."""
+"""Most combinations of labels that one metric tells apart."""
 OTHER: Final = "other"
-"""What the labels beyond those are counted under: a hook may make up codes without end."""
+"""What the last label is beyond those: a hook may make up codes without end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +172,8 @@ def _key(metric: Metric, labels: Mapping[str, str], series: Mapping[Labels, obje
     except KeyError:
         told = f"{metric.name} has the labels {metric.labels}, got {tuple(labels)}"
         raise TypeError(told) from None
-    if key in series or len(series) < SERIES:
-        return key
+    # The last label is the one that a hook may make up: failures at a stage stay failures there.
+    for one, most in ((key, SERIES), ((*key[:-1], OTHER), 2 * SERIES)):
+        if one in series or len(series) < most:
+            return one
     return (OTHER,) * len(key)

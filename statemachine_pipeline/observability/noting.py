@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from loguru import logger
@@ -29,6 +30,9 @@ def note(
 ) -> None:
     """Log one event of the closed list; nothing happens unless the package's log was asked for.
 
+    Never raises, whatever sinks the application has: what is told is done already, and who tells it
+    still has to give back a slot, a claim or a fence.
+
     Args:
         event: Which one; it knows its level.
         message: For people, with a ``{}`` for each of ``values``. Never text of a document.
@@ -39,7 +43,8 @@ def note(
     bound = _logger.bind(event_name=event.name, **fields)
     if error is not None:
         bound = bound.opt(depth=1, exception=error)
-    bound.log(event.level, message, *map(_sayable, values))
+    with contextlib.suppress(Exception):
+        bound.log(event.level, message, *map(_sayable, values))
 
 
 def _sayable(value: object) -> object:

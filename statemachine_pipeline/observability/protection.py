@@ -118,5 +118,12 @@ def shown(name: str, value: object) -> object:
         return float(value)
     if not isinstance(value, _TOLD_AS_TEXT):
         return type_name(type(value))
-    text = str(value)
+    text = _spelled(value)
     return _redacted_again(text) if len(text) <= _SHORT else redacted(text[:LONGEST])
+
+
+def _spelled(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - one of the user's may not even have a text
+        return type_name(type(value))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from statemachine_pipeline.blobs import begin_to_read
 from statemachine_pipeline.database import backlog
-from statemachine_pipeline.database.mapping import answering
+from statemachine_pipeline.database.mapping import answering, first_line
 from statemachine_pipeline.database.providers import Providers
-from statemachine_pipeline.database.statements import objects
+from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.database.timeouts import BoundedEngine, Timeouts
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
 from statemachine_pipeline.obstacles import TIME
@@ -136,19 +137,18 @@ class Checkup:
     async def _stored(self, blobs: Blobs) -> Component:
         with answering("looking for an object"):
             async with self._engine.connect() as connection:
-                key = (await connection.execute(objects.some(self._t))).scalar()
-        if key is None:
-            return Component("blobs", "ok", "nothing is stored yet, so it was not asked")
+                found = (await connection.execute(inspection.stored_object(self._t))).first()
+        if found is None:
+            return Component("blobs", "ok", "no document has bytes there yet, so it was not asked")
         fix = "see whether the store is there and this program's account may read it"
         try:
-            async for _ in blobs.open(key, size_bytes=1):
-                break
+            await begin_to_read(blobs, found.key, size_bytes=1)
         except FileNotFoundError:
-            gone = f"the object {key} is not there, and should be"
+            gone = f"the object {found.key} is not there, and should be"
             return Component(
                 "blobs", "failed", gone, "see whether it is the right bucket or prefix"
             )
-        except (PipelineError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, it cannot be read
             return Component("blobs", "failed", f"the store cannot be read: {error}", fix)
         return Component("blobs", "ok", "an object can be read")
 
@@ -172,6 +172,10 @@ async def _answer(name: str, look: Coroutine[None, None, Component]) -> Componen
         return await look
     except DatabaseUnavailable as error:
         return Component(name, "failed", str(error), BUSY)
+    except Exception as error:  # noqa: BLE001 - whatever keeps a part from telling is its health
+        told = first_line(getattr(error, "orig", None) or error)
+        says = f"could not be asked: {type(error).__name__}: {told}"
+        return Component(name, "failed", says, "`statemachine-pipeline doctor` says what is wrong")
 
 
 def _provider(one: ProviderStanding) -> Component:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
+
+from statemachine_pipeline.redaction import type_name
 
 if TYPE_CHECKING:
     import socket
@@ -89,6 +92,13 @@ class _Server(ThreadingHTTPServer):
         """Say nothing of who hung up."""
 
 
+def _made(page: Callable[[], Answer]) -> Answer:
+    try:
+        return page()
+    except Exception as error:  # noqa: BLE001 - else who asks would be hung up on, without a word
+        return Answer(500, json.dumps({"error": type_name(type(error))}).encode() + b"\n")
+
+
 class _Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE_SECONDS
     server_version, sys_version = "statemachine-pipeline", ""
@@ -102,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, sends_body: bool) -> None:
         page = self.pages.get(self.path.partition("?")[0])
-        answer = page() if page else Answer(404, b'{"error": "there is no such page"}\n')
+        answer = _made(page) if page else Answer(404, b'{"error": "there is no such page"}\n')
         self.send_response(answer.code)
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(answer.body)))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -93,6 +92,7 @@ class Drive:
 
     async def _walk(self, claim: Claim, bound: Bound) -> None:
         current: Bound | None = bound
+        self._journal.claimed(claim, bound)
         try:
             while current is not None:
                 step = await self._step(claim, current)
@@ -127,11 +127,12 @@ class Drive:
         try:
             began = time.monotonic()
             with attempting(claim):
-                settled = await self._settle(proposal)
-                if settled is not None:
-                    took = time.monotonic() - began
-                    self._journal.settled(proposal, settled.decision, took)
-            if settled is None or settled.continuation is None:
+                written = await self._settle(proposal)
+                if written is None:
+                    return None
+                proposal, settled = written
+                self._journal.settled(proposal, settled.decision, time.monotonic() - began)
+            if settled.continuation is None:
                 return None
             following = self._stages.at(settled.decision.state)
             if following is None:
@@ -226,13 +227,18 @@ class Drive:
         finally:
             self._performing.discard(task)
 
-    async def _settle(self, proposal: Proposal) -> Settled | None:
-        """Settle until the database answers; None when another claim goes on instead."""
+    async def _settle(self, proposal: Proposal) -> tuple[Proposal, Settled] | None:
+        """Settle until the database answers.
+
+        Returns:
+            What was written in the end: a failure, where PostgreSQL refused the product. None when
+            it is not known whether it was, or another claim goes on instead.
+        """
         claim = proposal.claim
         failures = 0
         while True:
             try:
-                return await self._settling.settle(proposal)
+                return proposal, await self._settling.settle(proposal)
             except OwnerChanged:
                 if proposal.bound is None:
                     # The walk is no longer true: the runner gives the claim back, for a new one.
@@ -252,9 +258,11 @@ class Drive:
                 # Whether the commit landed is unknown: the fence tells, once the database answers.
                 await asyncio.sleep(backoff_seconds(RECONNECT_SECONDS, failures))
                 failures += 1
-                await self._until_known(claim)
+                if not await self._is_still_held(claim):
+                    self.lost_answers = True
+                    return None
 
-    async def _settle_again(self, proposal: Proposal) -> Settled | None:
+    async def _settle_again(self, proposal: Proposal) -> tuple[Proposal, Settled] | None:
         """The twin changed between decision and settle: ask for the key again and decide anew."""
         bound = proposal.bound
         if bound is None:
@@ -281,20 +289,16 @@ class Drive:
         )
         return dataclasses.replace(failed, refused=True, tokens=proposal.tokens)
 
-    async def _until_known(self, claim: Claim) -> None:
-        """Return when the claim is still held, so that the settle can be tried again.
+    async def _is_still_held(self, claim: Claim) -> bool:
+        """Tell, once the database answers, whether the settle can be tried again.
 
-        Raises:
-            StaleClaim: It landed, or somebody else has the document. Should it have landed with a
-                claim on the next stage, nobody drives that one: the runner gives it back.
+        If not it landed, or somebody else has the document. Should it have landed with a claim on
+        the next stage, nobody drives that one: the runner gives it back.
         """
-        for failures in itertools.count():
+        failures = 0
+        while True:
             try:
-                held = await self._store.holds(claim)
+                return await self._store.holds(claim)
             except DatabaseUnavailable:
                 await asyncio.sleep(backoff_seconds(RECONNECT_SECONDS, failures))
-                continue
-            if held:
-                return
-            self.lost_answers = True
-            raise StaleClaim(claim.document.id, claim.stage, claim.sequence)
+                failures += 1

@@ -41,6 +41,7 @@ def next_claim(
         sequence=continuation.sequence,
         attempt=1,
         crashes=0,
+        due_at=continuation.deadline_at - following.stage.deadline,  # as it is claimed, at once
         deadline_at=continuation.deadline_at,
         entered_at=continuation.entered_at,
         fingerprint=following.fingerprint,

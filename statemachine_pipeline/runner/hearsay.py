@@ -6,6 +6,7 @@ knows of the attempt, and cannot say that it is about something else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -49,7 +50,8 @@ def retell(content: bytes, child: int) -> None:
         record["name"], record["function"], record["line"] = place, "", 0
         record["extra"] |= {**values, CHILD: child}
 
-    logger.patch(sign).patch(protect).log(level, message)
+    with contextlib.suppress(Exception):  # a sink that fails is not the child's fault
+        logger.patch(sign).patch(protect).log(level, message)
 
 
 def _is_tellable(name: Any, value: Any) -> bool:

@@ -8,7 +8,6 @@ from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database import telling
 from statemachine_pipeline.decide import Crashed, Failed, Outcome, Postponed, Succeeded
 from statemachine_pipeline.observability import instruments, log_events
-from statemachine_pipeline.observability.context import of
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
@@ -40,28 +39,23 @@ class Journal:
     def __init__(self, vitals: Vitals) -> None:
         self._metrics, self._vitals = vitals.metrics, vitals
 
-    def claimed(self, claims: Sequence[tuple[Claim, Bound]], seconds: float) -> None:
-        """Tell that the database answered a claim, with these documents."""
+    def looked(self, seconds: float, *, found: int) -> None:
+        """Count that the database answered a look for documents to claim."""
         self._metrics.observe(instruments.CLAIM_SECONDS, seconds)
-        if not claims:
+        if not found:
             self._metrics.add(instruments.EMPTY_CLAIMS)
-        for claim, bound in claims:
-            self._metrics.add(instruments.CLAIMED, stage=bound.trigger)
-            note(
-                log_events.CLAIMED,
-                "claimed for {}",
-                bound.trigger,
-                **of(claim.document),
-                stage=claim.stage,
-                attempt=claim.attempt,
-            )
+
+    def claimed(self, claim: Claim, bound: Bound) -> None:
+        """Tell of one that was claimed, be it to try a provider."""
+        self._metrics.add(instruments.CLAIMED, stage=bound.trigger)
+        told: dict[str, Any] = {"stage": claim.stage, "attempt": claim.attempt}
+        note(log_events.CLAIMED, "claimed for {}", bound.trigger, **told)
 
     def started(self, claim: Claim, bound: Bound) -> None:
         """Tell that a hook is called."""
-        if claim.attempt == 1:
-            # Both by the database's clock: when it was claimed, and since when it stands there.
-            waited = (claim.deadline_at - bound.stage.deadline - claim.entered_at).total_seconds()
-            self._metrics.observe(instruments.WAIT_SECONDS, max(waited, 0.0), stage=bound.trigger)
+        # Both by the database's clock: when it was claimed, and since when it could be.
+        waited = (claim.deadline_at - bound.stage.deadline - claim.due_at).total_seconds()
+        self._metrics.observe(instruments.WAIT_SECONDS, max(waited, 0.0), stage=bound.trigger)
         note(log_events.STAGE_STARTED, "{} begins", bound.trigger)
 
     def settled(self, proposal: Proposal, decision: Decision, seconds: float) -> None:
@@ -71,9 +65,10 @@ class Journal:
             self._vitals.settle()
         if proposal.bound is not None and proposal.outcome is not None:
             stage, run_seconds = proposal.bound.trigger, proposal.run_seconds or 0.0
-            name, _ = _ENDINGS[type(proposal.outcome)]
+            outcome = _judged(proposal.outcome, decision)
+            name, _ = _ENDINGS[type(outcome)]
             self._metrics.observe(instruments.RUN_SECONDS, run_seconds, stage=stage, outcome=name)
-            self._attempted(stage, proposal.outcome, decision, duration_s=round(run_seconds, 6))
+            self._attempted(stage, outcome, decision, duration_s=round(run_seconds, 6))
         if decision.lane is None and decision.steps:
             self._ended(proposal.claim.document, decision)
 
@@ -117,3 +112,11 @@ class Journal:
                 self._metrics.add(instruments.ATTEMPTS, stage=stage, outcome=name, code=code)
             if decision.lane is None:
                 self._metrics.add(instruments.ENDED, state=decision.state)
+
+
+def _judged(outcome: Outcome, decision: Decision) -> Outcome:
+    """Return what came of an attempt: a hook that succeeded failed, where no guard agreed."""
+    last = decision.steps[-1] if decision.steps else None
+    if isinstance(outcome, Succeeded) and last is not None and last.error is not None:
+        return Failed(code=last.error, reason=last.reason or last.error, permanent=True)
+    return outcome

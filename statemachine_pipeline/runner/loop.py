@@ -335,7 +335,7 @@ class Runner:
     async def _taken(self, *whose: Any, documents: int, alone: bool) -> list[tuple[Claim, Bound]]:
         began = time.monotonic()
         claimed = await self._store.claim(*whose, documents=documents, alone=alone)
-        self._journal.claimed(claimed, time.monotonic() - began)
+        self._journal.looked(time.monotonic() - began, found=len(claimed))
         return claimed
 
     def _begin(self, drive: Drive, claim: Claim, bound: Bound) -> asyncio.Task[None]:

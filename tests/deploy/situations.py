@@ -203,18 +203,18 @@ FIRES: Mapping[str, Mapping[str, Firing]] = {
         )
     },
     "SmpRateLimitWait": {
-        "each waits": Firing(
+        "each is held for almost as long as it may be": Firing(
             series=buckets(
                 "smp_budget_wait_seconds",
                 'provider="embeddings"',
                 "0x60",
                 "0+5x60",
-                ("60.0", "120.0"),
+                ("5.0", "10.0"),
             ),
             at=20,
             before=9,
             labels=EMBEDDINGS,
-            summary="One in twenty requests to embeddings waits 1m 57s for its budget.",
+            summary="One in twenty requests to embeddings waits 9.75s for its budget.",
         )
     },
     "SmpWorkerLost": {
@@ -364,7 +364,7 @@ SILENT_IN: Mapping[str, Mapping[str, Series]] = {
             'provider="embeddings"',
             "0+5x130",
             "0+5x130",
-            ("60.0", "120.0"),
+            ("5.0", "10.0"),
         ),
     },
     "SmpWorkerLost": {

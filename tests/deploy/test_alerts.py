@@ -14,6 +14,8 @@ import yaml
 from queries import METRICS, metric_of, mistakes
 from situations import DUE, FIRES, SILENT_IN
 
+from statemachine_pipeline import Budget
+
 if TYPE_CHECKING:
     from situations import Series
 
@@ -191,6 +193,12 @@ def test_the_guide_lists_every_alert_with_its_severity() -> None:
         alert: (rule["annotations"]["runbook_url"], rule["labels"]["severity"])
         for alert, rule in ALERTS.items()
     }
+
+
+def test_no_wait_is_expected_that_ends_before() -> None:
+    """'Longest wait within an attempt behind what others took; a longer one gives it back'."""
+    _, limit = ALERTS["SmpRateLimitWait"]["expr"].split(">")
+    assert float(limit) < Budget().hold.total_seconds()
 
 
 def test_every_runbook_is_of_an_alert() -> None:

@@ -128,7 +128,9 @@ async def test_a_settle_whose_answer_is_lost_is_known_by_its_fence(
         proxy.cut_after("INSERT INTO smp.transition", times=2)
         proxy.cut_after("^COMMIT", times=3)
         assert await completed(pipeline, sent.document_id) == ["complete"]
+        refused = pipeline.metrics.snapshot()
     assert proxy.cuts == 5
+    assert not any(refused[one] for one in refused if "stale_writes" in one), "each was written"
     assert path_of(psql, sent.document_id) == WAY
     assert psql.execute("SELECT count(*) FROM chunk").fetchone() == (2,)
 

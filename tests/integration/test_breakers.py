@@ -45,6 +45,7 @@ from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.failures import FailureRule
+from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.resilience.access import Access, Accesses
 from statemachine_pipeline.resilience.breakers import ProviderClosed
@@ -736,6 +737,24 @@ async def test_documents_wait_without_a_charge_and_complete_once_it_is_back(
     assert service.asked == 2 + 2 + 6
     (standing,) = await pipeline.operations.breakers()
     assert (standing.state, standing.reason) == ("closed", None)
+
+
+async def test_what_is_claimed_to_try_a_provider_counts_as_claimed(
+    engine: AsyncEngine, psql: psycopg.Connection[Any]
+) -> None:
+    """``smp_documents_claimed_total``: 'documents that were claimed', for whatever reason."""
+    service, breaker = Somebody(), Breaker(failures=1, open_for=LONG)
+    pipeline = asking(engine, service, Provider("somebody", breaker=breaker))
+    await pipeline.migrate()
+    document = (await pipeline.submit(b"one")).document_id
+    async with running(pipeline):
+        await until(psql, "SELECT state = 'open' FROM asks.breaker")
+        await until(psql, "SELECT lane <> 'claimed' FROM asks.work")
+        service.is_down = False
+        await write(psql, DUE)
+        await write(psql, "UPDATE asks.work SET run_at = now() WHERE lane = 'deferred'")
+        await pipeline.wait(document, timeout=BRIEFLY)
+    assert pipeline.metrics.value(instruments.CLAIMED, stage="ask") == service.asked == 2
 
 
 async def test_running_until_idle_waits_for_a_provider_that_is_down(

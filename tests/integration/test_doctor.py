@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     import psycopg
     import pytest
+    from fix_logs import Log
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.oversight.checks.verdicts import Verdict
@@ -302,6 +303,22 @@ async def test_another_lifecycle_and_its_states_are_told(empty_url: str) -> None
         assert (await verdict(longer, "unknown_states")).status == "ok"
     finally:
         await engine.dispose()
+
+
+async def test_states_are_not_looked_for_where_all_are_known(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """'Only states of registered lifecycles are looked for', which reads every document."""
+    pipeline = pipeline_with(engine)
+    with psql.transaction():
+        psql.execute("LOCK TABLE document IN ACCESS EXCLUSIVE MODE")
+        assert (await verdict(pipeline, "unknown_states")).status == "ok"
+
+
+async def test_a_rehearsal_is_no_submission_to_the_log(engine: AsyncEngine, log: Log) -> None:
+    """'A document of its own is submitted, in a transaction that is rolled back'."""
+    assert (await verdict(pipeline_with(engine), "claim")).status == "ok"
+    assert log.lines == []
 
 
 async def test_history_of_another_server_is_told(engine: AsyncEngine, psql: Psql) -> None:

@@ -217,7 +217,7 @@ async def test_objects_are_read_by_one_byte(engine: AsyncEngine, tmp_path: Path)
     store = tmp_path / "objects"
     store.mkdir()
     pipeline = pipeline_with(engine, blobs=f"file://{store}")
-    assert "nothing is stored yet" in (await _part(pipeline, "blobs")).says
+    assert "no document has bytes there yet" in (await _part(pipeline, "blobs")).says
     await pipeline.submit(b"text")
     assert (await _part(pipeline, "blobs")).says == "an object can be read"
     store.rename(tmp_path / "elsewhere")

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_pipelines import Hooks, accept, hand, pipeline_with, running
+from fix_pipelines import Hooks, accept, completed, hand, pipeline_with, running
 from fix_probes import engine_through, promtool_accepts, until_true
 
 from statemachine_pipeline import Breaker, Provider, RateLimited, Reject, Retry, Stage, Wait
@@ -155,6 +155,20 @@ async def test_slots_are_busy_while_a_hook_runs(engine: AsyncEngine) -> None:
         hooks.finish_parse.go_on()
 
 
+async def test_a_document_that_was_deferred_waits_from_its_time_on(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """'How long a document that was due waited': not how long it was given back for."""
+    hooks = Hooks()
+    pipeline = pipeline_with(engine, hooks)
+    sent = await pipeline.submit(b"text")
+    psql.execute("UPDATE work SET entered_at = now() - interval '1 day'")
+    assert await completed(pipeline, sent.document_id) == ["complete"]
+    waited = pipeline.metrics.spread(instruments.WAIT_SECONDS, stage="queue_parse")
+    assert waited.count == 1
+    assert waited.total < timedelta(hours=12).total_seconds()
+
+
 async def test_what_may_happen_is_counted_from_zero(engine: AsyncEngine) -> None:
     """A rate of a series that appears with its first event misses that event."""
     pipeline = _pipeline(engine, Hooks())
@@ -227,6 +241,17 @@ def test_labels_that_somebody_makes_up_do_not_grow_without_end() -> None:
     for number in range(SERIES + 10):
         metrics.add(instruments.ENDED, state=f"made up {number}")
     assert metrics.value(instruments.ENDED, state=OTHER) == 10
+
+
+def test_what_is_beyond_the_bound_still_tells_of_its_stage() -> None:
+    """An alert goes by stage and outcome, and a hook makes up no more than codes."""
+    metrics = Metrics()
+    for number in range(SERIES + 10):
+        metrics.add(instruments.ATTEMPTS, stage="look", outcome="failed", code=f"E{number}")
+    assert metrics.value(instruments.ATTEMPTS, stage="look", outcome="failed", code=OTHER) == 10
+    for number in range(2 * SERIES):
+        metrics.add(instruments.ATTEMPTS, stage=f"S{number}", outcome="failed", code="E")
+    assert len(metrics.snapshot()) == 2 * SERIES + 1
 
 
 def test_a_snapshot_is_plain_numbers() -> None:

@@ -22,12 +22,11 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from statemachine_pipeline import PipelineError, configure_logging, redaction
-from statemachine_pipeline.observability import interception, log_events
+from statemachine_pipeline.observability import log_events
 from statemachine_pipeline.observability.lines import ALWAYS, SOMETIMES
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SECRET = "hunter2-plum"
@@ -198,16 +197,6 @@ async def test_a_task_that_nobody_awaits_is_told_without_its_words(log: Log) -> 
     (line,) = [line for line in log.by("asyncio") if line["severity_text"] == "ERROR"]
     assert line["body"].startswith("Task exception was never retrieved")
     assert WORDS not in "".join(log.texts)
-
-
-@pytest.fixture
-def strays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What Python prints by itself is logged."""
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    interception.catch_strays()
-    yield
-    logging.captureWarnings(False)
 
 
 def test_what_python_would_print_is_a_line_without_its_words(log: Log, strays: None) -> None:

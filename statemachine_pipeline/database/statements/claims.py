@@ -176,6 +176,7 @@ def _held_columns(t: Tables) -> list[Any]:
         "attempt",
         "crashes",
         "worker",
+        "run_at",
         "deadline_at",
         "entered_at",
         "tokens",

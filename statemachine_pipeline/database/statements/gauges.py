@@ -158,18 +158,6 @@ def sizes(t: Tables) -> Any:
     )
 
 
-def oldest_transaction(t: Tables) -> Any:
-    """Tell since when the oldest transaction of this database is open, but for this one."""
-    a = sa.table(
-        "pg_stat_activity",
-        *(sa.column(name) for name in ("pid", "datname", "xact_start")),
-        schema="pg_catalog",
-    )
-    return sa.select(sa.func.min(a.c.xact_start).label("since"), _now().label("now")).where(
-        a.c.datname == sa.func.current_database(), a.c.pid != sa.func.pg_backend_pid()
-    )
-
-
 def revision(t: Tables) -> Any:
     """Tell which migration the schema is at."""
     table = sa.table(VERSION_TABLE, sa.column("version_num", sa.Text), schema=t.schema)

@@ -221,7 +221,10 @@ def vectors(t: Tables) -> Any:
 
 
 def stored_object(t: Tables) -> Any:
-    """Name the first object that a document refers to, with its length."""
+    """Name the first object that a document refers to, with its length.
+
+    Of those that are only announced nobody knows whether they were ever stored.
+    """
     b, d = t.blob.c, t.document.c
     return (
         sa.select(b.key, d.size_bytes)

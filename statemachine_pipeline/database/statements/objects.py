@@ -99,12 +99,6 @@ def to_erase(t: Tables) -> Any:
     return sa.select(o.c.key).where(o.c.erasing, o.c.key > after).order_by(o.c.key).limit(BATCH)
 
 
-def some(t: Tables) -> Any:
-    """Name an object that has to be in the store, if there is any."""
-    o = t.blob_object
-    return sa.select(o.c.key).where(~o.c.erasing).order_by(o.c.key).limit(1)
-
-
 def forget(t: Tables) -> Any:
     """Forget erased objects, unless an upload that began before may still bring one back."""
     o = t.blob_object

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from statemachine_pipeline.blobs import TENANT_DIGITS
+from statemachine_pipeline.blobs import TENANT_DIGITS, begin_to_read
 from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.statements import inspection
@@ -112,9 +111,8 @@ async def blobs(subject: Subject) -> Verdict:
 
 async def _read(store: Blobs, stored: Any) -> Verdict:
     key, size_bytes = (_NO_OBJECT, 1) if stored is None else (stored.key, stored.size_bytes)
-    reading = store.open(key, size_bytes=size_bytes)
     try:
-        await anext(reading, None)
+        await begin_to_read(store, key, size_bytes=size_bytes)
     except FileNotFoundError:
         if stored is None:
             return ok("the object store answers; no document's bytes are there yet")
@@ -125,9 +123,6 @@ async def _read(store: Blobs, stored: Any) -> Verdict:
         return warn(f"{told}; nothing is there yet", fix) if stored is None else fail(told, fix)
     except OSError as error:
         return fail(f"the object store does not answer: {error}", "check `blobs=` and the network")
-    finally:
-        if isinstance(reading, AsyncGenerator):
-            await reading.aclose()
     return ok(f"the object store answers: {key} can be read")
 
 
