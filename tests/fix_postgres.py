@@ -11,6 +11,7 @@ import pytest
 from fix_folders import reachable
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import LRUCache
 
 from statemachine_pipeline.database import place
 from statemachine_pipeline.database.embedded import EmbeddedServer
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 SERVERS = ("server", ".statemachine-pipeline")
 """What tests call the folders of their servers."""
 _versions: list[str] = []
-_compiled: dict[Any, Any] = {}
-"""Shared by the engines of all tests: compiling the statements anew takes most of a short test."""
+_compiled: LRUCache[Any, Any] = LRUCache(500)
+"""Shared by the engines of all tests: compiling the statements anew takes most of a short test.
+
+As large as that of an engine: each entry keeps 200 objects, and 9,000 of them would have the
+collector busy for two seconds after each module."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
