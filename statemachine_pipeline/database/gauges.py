@@ -16,7 +16,7 @@ from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges, inspection
 from statemachine_pipeline.database.stored import stored_stages
-from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.errors import DatabaseUnavailable, SchemaAhead
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 
@@ -126,7 +126,10 @@ class Gauges:
         return found
 
     async def _follow(self) -> None:
-        stored = await stored_stages(self._engine, self._t.schema)
+        try:
+            stored = await stored_stages(self._engine, self._t.schema)
+        except SchemaAhead:  # while a newer version is rolled out, what it can read is wanted most
+            return
         if stored.graph.fingerprint != self._stages.graph.fingerprint:
             self._stages = stored
 
