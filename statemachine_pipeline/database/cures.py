@@ -65,8 +65,8 @@ CURES: Final[Mapping[str, Cure]] = MappingProxyType(
         "40P01": Cure(_GAVE_UP, "try again"),
         "42501": Cure(
             "refused",
-            "as the owner of the tables `statemachine-pipeline migrate --app-role ROLE` grants "
-            "what the work needs; `doctor` names the role, and all that it lacks",
+            "`statemachine-pipeline doctor` names the role and all that it lacks, and as the owner "
+            "of the tables `migrate --app-role ROLE` grants that",
         ),
         "53100": Cure(_GAVE_UP, "free space on the server's disk"),
         "53300": Cure(

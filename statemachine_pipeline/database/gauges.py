@@ -151,6 +151,8 @@ def _fill_queue(metrics: Metrics, rows: dict[str, Any], stages: Stages) -> None:
 def _fill_fleet(metrics: Metrics, rows: dict[str, Any]) -> None:
     counts = dict.fromkeys(("working", "draining", "silent"), 0)
     for row in rows["fleet"]:
+        if row.goes_on_as is not None:
+            continue  # another row is of the same process
         if row.dead_at is None or backlog.age(row, row.dead_at) < DEAD_SECONDS:
             silent = row.dead_at or row.is_silent
             counts["silent" if silent else "draining" if row.draining else "working"] += 1

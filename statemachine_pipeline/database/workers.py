@@ -86,6 +86,10 @@ class Workers:
         """Say that a worker takes no more work."""
         await self._execute(workers.drain(self._t), me=worker)
 
+    async def go_on(self, lost: int, worker: int) -> None:
+        """Say that a process which lost its id works under another one: it did not die."""
+        await self._execute(workers.go_on(self._t), me=lost, worker=worker)
+
     async def leave(self, worker: int) -> int:
         """Give back what a worker still holds, unspent, and forget it."""
         released = await self.release(worker, keep=())
