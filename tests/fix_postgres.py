@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statemachine_pipeline.database import place
+from statemachine_pipeline.errors import MissingExtra
 from statemachine_pipeline.testing.databases import Databases, connect
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ SERVERS = ("server", ".statemachine-pipeline")
 _versions: list[str] = []
 _compiled: dict[Any, Any] = {}
 """Shared by the engines of all tests: compiling the statements anew takes most of a short test."""
+
+
+def program(name: str) -> str:
+    """Return one of PostgreSQL's programs: the embedded server's, else the system's."""
+    try:
+        account = place.Account(user=os.geteuid(), group=os.getegid())
+        return str(place.programs_for(account) / name)
+    except MissingExtra:
+        found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install postgresql-client")
+    return found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
