@@ -106,6 +106,35 @@ def test_workers_serve_their_probes_each_on_its_own_port(database_url: str) -> N
     assert "nobody answers at 127.0.0.1 port" in gone.stderr
 
 
+def test_a_worker_waits_for_a_database_that_is_away_at_its_start(proxy: Proxy) -> None:
+    """It lives and has not begun; it says so once, and begins once the database answers."""
+    proxy.refuse()
+    port = free_ports(1)
+    with started("worker", "--probe-port", str(port), url=proxy.url) as process:
+        said(process, "(database.lost)")
+        assert [get(port, path)[0] for path in ("/livez", "/startupz", "/readyz")] == [
+            200,
+            503,
+            503,
+        ]
+        before, deadline = proxy.refused, time.monotonic() + PATIENCE_SECONDS
+        while proxy.refused == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        proxy.refuse(refuses=False)
+        back, served, _ = (said(process, one) for one in ("(.*)", "(.*)", "(worker.started)"))
+        assert ("database.back" in back, "serves all stages" in served) == (True, True)
+        while get(port, "/startupz")[0] != 200:
+            assert time.monotonic() < deadline
+
+
+def test_a_worker_that_waits_for_its_database_ends_well_when_it_is_told(proxy: Proxy) -> None:
+    """SIGTERM ends the wait at once, and the exit code is that of any worker's end."""
+    proxy.refuse()
+    with started("worker", url=proxy.url) as process:
+        said(process, "(database.lost)")
+
+
 def test_a_probe_port_that_cannot_be_had_is_told(database_url: str) -> None:
     """Taken by somebody: exit code 1; beyond the last port there is: a usage error."""
     with socket.socket() as taken:

@@ -1,0 +1,55 @@
+"""Waits at a worker's start for a database that does not answer yet.
+
+After a reboot it may be the later of the two. A worker that ended would be started again and again,
+until whatever starts it gives up, or does so minutes apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.runner.chores import first_done
+from statemachine_pipeline.runner.outages import Outage, backoff_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from statemachine_pipeline.observability.metrics import Metrics
+
+AGAIN_SECONDS: Final = 2.0
+"""First pause between two tries; each one after it is longer."""
+
+
+class Awaiting:
+    """Tries until the database answers, or until told to stop; logs both ends of an outage once.
+
+    Args:
+        metrics: Where it is counted how often it did not answer.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._outage, self._stopped = Outage(metrics), asyncio.Event()
+
+    def stop(self) -> None:
+        """Wait no more."""
+        self._stopped.set()
+
+    async def answered(self, ask: Callable[[], Awaitable[None]]) -> bool:
+        """Return True once ``ask`` got an answer, False when told to stop before.
+
+        Raises:
+            PipelineError: The answer was a refusal.
+        """
+        while not self._stopped.is_set():
+            try:
+                await ask()
+            except DatabaseUnavailable as error:
+                self._outage.goes_on(error)
+                wait = backoff_seconds(AGAIN_SECONDS, self._outage.failures)
+                await first_done(self._stopped.wait(), seconds=wait)
+            else:
+                self._outage.ended()
+                return True
+        return False
