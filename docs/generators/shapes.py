@@ -182,6 +182,10 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "revision": ("text", "Of the tables afterwards."),
             "lifecycle": ("text", "The class that is the current one afterwards."),
             "app_role": ("text or null", "The role that was granted what work needs, if any."),
+            "created": (
+                "list of text",
+                "What was not there: schema, extension, tables, lifecycle.",
+            ),
             "moved": ("map of integer", "Documents that left each state, or would, by that state."),
             "said": ("text", "What was done, in a sentence for people."),
         },
