@@ -7,11 +7,14 @@ until whatever starts it gives up, or does so minutes apart.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability.noting import note
 from statemachine_pipeline.runner.chores import first_done
-from statemachine_pipeline.runner.outages import Outage, backoff_seconds
+from statemachine_pipeline.runner.outages import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,14 +26,17 @@ AGAIN_SECONDS: Final = 2.0
 
 
 class Awaiting:
-    """Tries until the database answers, or until told to stop; logs both ends of an outage once.
+    """Tries until the database answers, or until told to stop.
+
+    Logs what it is told when that is another than the last time: a server that refused connections
+    may start, and refuse the password then.
 
     Args:
         metrics: Where it is counted how often it did not answer.
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self._outage, self._stopped = Outage(metrics), asyncio.Event()
+        self._metrics, self._stopped = metrics, asyncio.Event()
 
     def stop(self) -> None:
         """Wait no more."""
@@ -42,14 +48,21 @@ class Awaiting:
         Raises:
             PipelineError: The answer was a refusal.
         """
+        began, failures, said = time.monotonic(), 0, ""
         while not self._stopped.is_set():
             try:
                 await ask()
             except DatabaseUnavailable as error:
-                self._outage.goes_on(error)
-                wait = backoff_seconds(AGAIN_SECONDS, self._outage.failures)
-                await first_done(self._stopped.wait(), seconds=wait)
+                failures += 1
+                self._metrics.add(instruments.DATABASE_ERRORS)
+                if str(error) != said:
+                    said = str(error)
+                    note(log_events.DATABASE_LOST, "{}; the worker waits for it", said)
             else:
-                self._outage.ended()
+                if failures:
+                    lasted = time.monotonic() - began
+                    note(log_events.DATABASE_BACK, "the database answers, after {:.1f} s", lasted)
                 return True
+            wait = backoff_seconds(AGAIN_SECONDS, failures)
+            await first_done(self._stopped.wait(), seconds=wait)
         return False
