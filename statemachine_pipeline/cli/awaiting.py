@@ -1,7 +1,8 @@
 """Waits at a worker's start for a database that does not answer yet.
 
 After a reboot it may be the later of the two. A worker that ended would be started again and again,
-until whatever starts it gives up, or does so minutes apart.
+until whatever starts it gives up, or does so minutes apart. A server that refuses role, password or
+database is not waited for: who starts the worker again reads them anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from statemachine_pipeline.database.refusals import is_refusal
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import instruments, log_events
 from statemachine_pipeline.observability.noting import note
@@ -28,8 +30,7 @@ AGAIN_SECONDS: Final = 2.0
 class Awaiting:
     """Tries until the database answers, or until told to stop.
 
-    Logs what it is told when that is another than the last time: a server that refused connections
-    may start, and refuse the password then.
+    Logs what it is told when that is another than the last time.
 
     Args:
         metrics: Where it is counted how often it did not answer.
@@ -46,13 +47,15 @@ class Awaiting:
         """Return True once ``ask`` got an answer, False when told to stop before.
 
         Raises:
-            PipelineError: The answer was a refusal.
+            PipelineError: The answer was a refusal; a ``DatabaseUnavailable`` one of who asks.
         """
         began, failures, said = time.monotonic(), 0, ""
         while not self._stopped.is_set():
             try:
                 await ask()
             except DatabaseUnavailable as error:
+                if is_refusal(error):
+                    raise
                 failures += 1
                 self._metrics.add(instruments.DATABASE_ERRORS)
                 if str(error) != said:

@@ -155,8 +155,9 @@ def worker(
 ) -> None:
     """Serve documents until SIGTERM or Ctrl-C: the first drains, the second stops at once.
 
-    With --workers, a parent process starts them, passes signals on, and replaces a worker that
-    dies; exit code 1 when one dies again and again soon after its start.
+    A database that does not answer yet is waited for. With --workers, a parent process starts them,
+    passes signals on, and replaces a worker that dies; exit code 1 when one dies again and again
+    soon after its start.
     """
     from statemachine_pipeline.cli import ending, worker
     from statemachine_pipeline.cli.narrating import Narration
