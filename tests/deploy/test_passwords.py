@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fix_folders import reachable
 from fix_postgres import connect, program
 from pages import blocks
 from sqlalchemy.engine import make_url
@@ -28,44 +29,49 @@ ASKS = "local all postgres trust\nlocal all all scram-sha-256\n"
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Run a line of a page on a server where only the superuser gets in without a password."""
-    server = EmbeddedServer(tmp_path / "server")  # durable, or `doctor` would fail
-    try:
-        url = server.start()
-    except MissingExtra as error:
-        pytest.skip(str(error))
-    try:
-        (server.directory / "postgres" / "pg_hba.conf").write_text(ASKS)
-        with connect(url) as connection:
-            connection.execute("SELECT pg_reload_conf()")
-        named = make_url(url).query
-        ours = tmp_path / "statemachine-pipeline"
-        ours.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m statemachine_pipeline "$@"\n')
-        ours.chmod(0o755)
-        (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-        path = f"{tmp_path}:{Path(program('psql')).parent}:{os.environ['PATH']}"
-        own = {"PATH": path, "PYTHONPATH": str(ROOT), "PGHOST": str(named["host"])}
-        own |= {"PGPORT": str(named["port"]), "PGUSER": "postgres"}
-        own |= {"OWNER_PASSWORD": "ow'n", "APP_PASSWORD": "%app"}
-        kept = {one: os.environ[one] for one in ("HOME", "LANG") if one in os.environ}
+def server() -> Iterator[EmbeddedServer]:
+    """A server that asks everybody but its superuser for a password; durable, as `doctor` wants."""
+    with reachable() as folder:
+        made = EmbeddedServer(folder / "server")
+        try:
+            url = made.start()
+            (made.directory / "postgres" / "pg_hba.conf").write_text(ASKS)
+            with connect(url) as connection:
+                connection.execute("SELECT pg_reload_conf()")
+            yield made
+        except MissingExtra as error:
+            pytest.skip(str(error))
+        finally:
+            made.stop()
 
-        def run(line: str) -> str:
-            done = subprocess.run(
-                ["bash", "-c", line.replace("@db/", "@/")],
-                cwd=tmp_path,
-                env=kept | own,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=120,
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-            return done.stdout
 
-        yield run
-    finally:
-        server.stop()
+@pytest.fixture
+def shell(server: EmbeddedServer, tmp_path: Path) -> Callable[[str], str]:
+    """Run a line of a page beside `deploy`, and return what it printed."""
+    ours = tmp_path / "statemachine-pipeline"
+    ours.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m statemachine_pipeline "$@"\n')
+    ours.chmod(0o755)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    named = make_url(server.url).query
+    own = {one: os.environ[one] for one in ("HOME", "LANG") if one in os.environ}
+    own |= {"PATH": f"{tmp_path}:{Path(program('psql')).parent}:{os.environ['PATH']}"}
+    own |= {"PYTHONPATH": str(ROOT), "OWNER_PASSWORD": "ow'n", "APP_PASSWORD": "%app"}
+    own |= {"PGHOST": str(named["host"]), "PGPORT": str(named["port"]), "PGUSER": "postgres"}
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line.replace("@db/", "@/")],
+            cwd=tmp_path,
+            env=own,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    return run
 
 
 def lines(page: Path, heading: str) -> list[str]:
