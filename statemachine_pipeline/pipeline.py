@@ -258,7 +258,7 @@ class Pipeline:
         Args:
             states: Old states, each with its successor; both working, or both ends.
             app_role: A role that gets what workers and applications need, and keeps no other right.
-            dry_run: Only say how many documents would move.
+            dry_run: Only say what would be made and how many documents would move.
 
         Raises:
             DefinitionError: Such a move is not wanted or not possible; nothing was changed.

@@ -15,6 +15,7 @@ from sqlalchemy.util import LRUCache
 
 from statemachine_pipeline.database import place
 from statemachine_pipeline.database.embedded import EmbeddedServer
+from statemachine_pipeline.errors import MissingExtra
 from statemachine_pipeline.testing.databases import Databases, connect
 from statemachine_pipeline.testing.plugin import SERVER
 
@@ -31,6 +32,18 @@ _compiled: LRUCache[Any, Any] = LRUCache(500)
 
 As large as that of an engine: each entry keeps 200 objects, and 9,000 of them would have the
 collector busy for two seconds after each module."""
+
+
+def program(name: str) -> str:
+    """Return one of PostgreSQL's programs: the embedded server's, else the system's."""
+    try:
+        account = place.Account(user=os.geteuid(), group=os.getegid())
+        return str(place.programs_for(account) / name)
+    except MissingExtra:
+        found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install postgresql-client")
+    return found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -74,20 +74,22 @@ APPLIED: Fields = {
     "moved": ("list of id", "Those that took the trigger, or would."),
     "refused": ("list of Refusal", "Those that did not, with reasons."),
 }
+HANDED: Fields = {
+    "document_id": ("id or null", "None when the path was refused."),
+    "parent_id": ("id or null", "The document it was found in."),
+    "source_uri": ("text", ""),
+    "name": ("text", ""),
+    "outcome": ("text", "`new`, `changed`, `unchanged`, `found` or `refused`."),
+    "state": ("text or null", ""),
+    "reason": ("text or null", "Why it is not simply complete."),
+    "chunks": ("integer", "Published passages."),
+}
 VERBS: Mapping[str, tuple[str, str | Fields]] = {
     "ingest": (
         "A line for each path, and for each document found in one.",
-        {
-            "document_id": ("id or null", "None when the path was refused."),
-            "parent_id": ("id or null", "The document it was found in."),
-            "source_uri": ("text", ""),
-            "name": ("text", ""),
-            "outcome": ("text", "`new`, `changed`, `unchanged`, `found` or `refused`."),
-            "state": ("text or null", ""),
-            "reason": ("text or null", "Why it is not simply complete."),
-            "chunks": ("integer", "Published passages."),
-        },
+        HANDED,
     ),
+    "submit": ("A line for each path.", HANDED),
     "health": (
         "One line; so do the probe pages of a worker answer.",
         {
@@ -182,6 +184,10 @@ VERBS: Mapping[str, tuple[str, str | Fields]] = {
             "revision": ("text", "Of the tables afterwards."),
             "lifecycle": ("text", "The class that is the current one afterwards."),
             "app_role": ("text or null", "The role that was granted what work needs, if any."),
+            "created": (
+                "list of text",
+                "What was not there: schema, extension, tables, lifecycle.",
+            ),
             "moved": ("map of integer", "Documents that left each state, or would, by that state."),
             "said": ("text", "What was done, in a sentence for people."),
         },

@@ -23,6 +23,8 @@ from statemachine_pipeline.pipeline import EMBEDDED, Pipeline
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from statemachine_pipeline.database.embedded import EmbeddedServer
     from statemachine_pipeline.database.timeouts import Timeouts
     from statemachine_pipeline.graph import Graph
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = "5"
 """How long one try to connect may take; libpq's own answer would be minutes."""
 
-Need = Literal["stored", "hooks", "new", "migrate", "doctor"]
+Need = Literal["stored", "hooks", "new", "worker", "migrate", "doctor"]
 """What a verb needs without an app: the stored graph, hooks, hooks and (embedded) tables made for
-them, hooks without asking for tables, or hooks without asking for a database that answers."""
+them, the same before a database of one's own may answer, hooks without asking for tables, or hooks
+without asking for a database that answers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +127,9 @@ async def _shipped(target: Target, need: Need, stack: contextlib.AsyncExitStack)
         from sqlalchemy.engine import make_url
 
         say(f"database: {_shown(make_url(url))}, schema {schema}")
-    if need in {"hooks", "new", "doctor"}:
+    if need in {"hooks", "new", "doctor"} or (need == "worker" and is_embedded):
         try:
-            await _prepare(url, schema, creates=is_embedded and need == "new")
+            await _prepare(url, schema, creates=is_embedded and need in {"new", "worker"})
         except (PipelineError, SQLAlchemyError):
             if need != "doctor":  # whose checks tell of it
                 raise
@@ -169,24 +172,42 @@ def _exists(server: EmbeddedServer) -> bool:
 
 
 async def _prepare(url: str, schema: str, *, creates: bool) -> None:
-    """Refuse somebody's own lifecycle and, on an embedded server, make the tables.
-
-    Who forgets ``--app`` would else send documents past stages that the app insists on.
-    """
+    """Refuse somebody's own lifecycle and, on an embedded server, make the tables."""
     shipped, stored = DocumentLifecycle.graph, await _stored_graph(url, schema)
-    if stored is not None and stored.name != shipped.name:
-        raise UsageError(
-            f"this database holds the lifecycle {stored.name}, not the shipped one; "
-            "name its pipeline with --app module:pipeline, or use another --schema"
-        )
+    _refuse_other(stored)
     if creates and (stored is None or stored.fingerprint != shipped.fingerprint):
         async with Pipeline(url, schema=schema) as pipeline:
             await pipeline.migrate()
 
 
-async def _stored_graph(url: str, schema: str) -> Graph | None:
+async def check(target: Target, pipeline: Pipeline) -> None:
+    """Check what a verb that began before its database answered was not refused for.
+
+    Raises:
+        UsageError: The database holds another lifecycle than the shipped one, and no app is named.
+        DatabaseUnavailable: It does not answer yet.
+        PipelineError: It cannot be worked with.
+    """
+    if not find_app(target.app):
+        _refuse_other(await _stored_graph(pipeline.engine, pipeline.schema))
+    await pipeline._ready_to_run()
+
+
+def _refuse_other(stored: Graph | None) -> None:
+    """Refuse somebody's own lifecycle.
+
+    Who forgets ``--app`` would else send documents past stages that the app insists on.
+    """
+    if stored is not None and stored.name != DocumentLifecycle.graph.name:
+        raise UsageError(
+            f"this database holds the lifecycle {stored.name}, not the shipped one; "
+            "name its pipeline with --app module:pipeline, or use another --schema"
+        )
+
+
+async def _stored_graph(database: str | AsyncEngine, schema: str) -> Graph | None:
     try:
-        async with Pipeline(url, lifecycle=None, schema=schema) as pipeline:
+        async with Pipeline(database, lifecycle=None, schema=schema) as pipeline:
             return pipeline.graph
     except SchemaMissing:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ class Asked:
 
 
 async def work(target: Target, asked: Asked, seat: int | None) -> int:
-    """Run until SIGINT or SIGTERM.
+    """Run until SIGINT or SIGTERM; a database that does not answer yet is waited for.
 
     Args:
         target: App and database.
@@ -69,27 +70,36 @@ async def work(target: Target, asked: Asked, seat: int | None) -> int:
     Returns:
         0 after a drain, which is how a worker's life ends; 130 or 143 after a second signal.
     """
-    from statemachine_pipeline.cli.opening import opened
+    from statemachine_pipeline.cli.awaiting import Awaiting
+    from statemachine_pipeline.cli.opening import check, opened
 
     if seat is not None:
         output.speak_as(f"worker {seat}")
     if asked.narration.is_asked:
         narrate(asked.narration)  # what is said from here on
-    async with opened(target, "new") as pipeline:
+    async with opened(target, "worker") as pipeline:
         narrate(asked.narration)  # after the app was imported, which may log in a way of its own
         drain = timedelta(seconds=asked.drain_seconds)
         runner = pipeline.runner(triggers=asked.names, drain=drain)
+        awaiting = Awaiting(pipeline.metrics)
+
+        def stop() -> None:
+            awaiting.stop()
+            runner.stop()
+
         async with contextlib.AsyncExitStack() as stack:
             # Before it says that it works: who reads that may send a signal at once.
-            stops = stack.enter_context(stopping(runner.stop))
+            stops = stack.enter_context(stopping(stop))
             if seat is not None:
                 stack.enter_context(fleet.following_parent(stops.lose_parent))
             if asked.probes is not None:
                 await stack.enter_async_context(_probed(pipeline, runner, asked.probes, seat))
-            served = ", ".join(asked.names or ()) or "all stages"
-            say(f"worker of {pipeline.graph.name} serves {served}; stop it with Ctrl-C or SIGTERM")
-            collector.spare()
-            await runner.run()
+            if await awaiting.answered(functools.partial(check, target, pipeline)):
+                served = ", ".join(asked.names or ()) or "all stages"
+                of = pipeline.graph.name
+                say(f"worker of {of} serves {served}; stop it with Ctrl-C or SIGTERM")
+                collector.spare()
+                await runner.run()
         say("worker stopped")
         return stops.exit_code if len(stops) > 1 else OK
 

@@ -1,6 +1,6 @@
 """What an error of the database means to people: a sentence, and what to do about it.
 
-The only place that knows. It decides nothing; who may try again is told apart in ``mapping``.
+The only place that knows the words. Which errors may pass is told apart in ``mapping``.
 """
 
 from __future__ import annotations
@@ -110,6 +110,15 @@ def cure(error: object) -> Cure:
         return CURES.get(state, AWAY)
     said = str(error)
     return next((cure for words, cure in _WORDS if words.search(said)), AWAY)
+
+
+def is_refusal(error: DatabaseUnavailable) -> bool:
+    """Tell whether the server answered that it does not take this role, password or database.
+
+    Asking again with the same words helps only once somebody has changed the server. In another
+    language than English it is not recognised.
+    """
+    return cure(error.__cause__ or error) in (CURES["28P01"], CURES["3D000"], _CONNECT)
 
 
 def unavailable(doing: str, error: object) -> DatabaseUnavailable:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from statemachine_pipeline.counting import counted
 from statemachine_pipeline.database import revisions, roles
+from statemachine_pipeline.database.absent import absent, step
 from statemachine_pipeline.database.checks import guard_edges
 from statemachine_pipeline.database.lifecycles import Stored, closed, registered, retired
 from statemachine_pipeline.database.mapping import answering
@@ -94,12 +95,12 @@ def migrate(
     name = quoted(schema)
     # Two migrations at once would both find nothing there.
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": schema})
-    if not roles.require_owner(connection, schema).has_schema:  # or CREATE on the database is asked
+    found = roles.require_owner(connection, schema)
+    if not found.has_schema:  # or CREATE on the database is asked
         connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {name}"))
     connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
     before = revisions.current(connection, schema)
     command.upgrade(_config(connection, schema), "head")
-    after = revisions.current(connection, schema)
     follow_own_numbers(connection, tables(schema), name)
     plan = planned(connection, schema, graph, by_hand, states)
     newest = plan.known[-1] if plan.known else None
@@ -109,13 +110,14 @@ def migrate(
         _register(connection, schema, graph, plan)
     _keep_stages(connection, schema, graph, by_hand, earned)
     count = len(registered(connection, schema))
-    schema_said = f"{before or 'nothing'} -> {after}" if before != after else f"at {after}"
     return Migrated(
         schema=schema,
         revision_before=before,
         revision=revisions.HEAD,
         lifecycle=graph.name,
-        said=f"schema {schema}: {schema_said}; lifecycle {graph.name}, {counted(count, 'version')}",
+        created=absent(found, schema, graph, plan.known),
+        said=f"{step(schema, before, revisions.HEAD)}; lifecycle {graph.name}, "
+        f"{counted(count, 'version')}",
     )
 
 
@@ -171,19 +173,24 @@ def rehearse(
     app_role: str | None,
 ) -> tuple[Migrated, Successors]:
     """Return what ``bring`` would do, and refuse what it would refuse; changes nothing."""
-    roles.require_owner(connection, schema)
+    found = roles.require_owner(connection, schema)
     if app_role is not None:
         roles.check(connection, schema, app_role)
     plan = planned(connection, schema, stages.graph, stages.kept_by_hand, states)
-    would_move = plan.counts(connection)
+    would_move, before = plan.counts(connection), revisions.current(connection, schema)
+    creates = absent(found, schema, stages.graph, plan.known)
+    said = [step(schema, before, revisions.HEAD)]
+    said += [f"would make {', '.join(creates)}"] if creates else []
+    said += [f"role {app_role} would be granted what work needs"] if app_role is not None else []
     would = Migrated(
         schema=schema,
-        revision_before=revisions.current(connection, schema),
+        revision_before=before,
         revision=revisions.HEAD,
         lifecycle=stages.graph.name,
         app_role=app_role,
+        created=creates,
         moved=would_move,
-        said=plan.said(would_move, dry_run=True),
+        said="; ".join((*said, plan.said(would_move, dry_run=True))),
     )
     return would, plan
 

@@ -19,6 +19,7 @@ class Migrated:
         revision: Of the tables afterwards.
         lifecycle: The class that is the current one afterwards.
         app_role: The role that was granted what work needs; None where none was named.
+        created: What was not there before: schema, extension, tables, lifecycle, with their names.
         moved: Documents that left each state which the lifecycle does not know, by the state.
         said: What was done, in a sentence for people.
     """
@@ -28,6 +29,7 @@ class Migrated:
     revision: str
     lifecycle: str
     app_role: str | None = None
+    created: tuple[str, ...] = ()
     moved: Mapping[str, int] = dataclasses.field(default_factory=dict)
     said: str
 

@@ -58,6 +58,8 @@ def test_manifests_of_kubernetes_say_what_the_image_does() -> None:
     assert spec["terminationGracePeriodSeconds"] >= drain + 15
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] == port
+    # A worker that waits for its database has not begun, and a restart would not help it.
+    assert container["startupProbe"]["httpGet"]["path"] == "/livez"
     (scaled,) = [one for one in found if one.get("kind") == "ScaledObject"]
     assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     (trigger,) = scaled["spec"]["triggers"]

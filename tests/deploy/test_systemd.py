@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from commands import PROGRAM, mistaken
 
+from statemachine_pipeline.cli.ending import UNREACHABLE, USAGE
+
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 NAMES = ("statemachine-pipeline-worker@.service", "statemachine-pipeline-exporter.service")
 EXPOSURE = 2.0
@@ -68,6 +70,14 @@ def test_the_unit_runs_a_verb_that_exists(name: str) -> None:
     assert mistaken(words) is None
     assert setting(name, "Type") == "exec"
     assert setting(name, "Restart") == "on-failure"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_a_mistaken_setting_ends_a_unit_for_good(name: str) -> None:
+    """'Started again without a limit': whatever number of starts, a database may be away longer."""
+    assert setting(name, "StartLimitIntervalSec") == "0"
+    assert setting(name, "RestartPreventExitStatus") == str(USAGE)
+    assert UNREACHABLE != USAGE
 
 
 def test_a_worker_gets_longer_to_stop_than_it_takes_to_drain() -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_pipelines import Hooks, completed, pipeline_with, running
-from fix_postgres import connect
+from fix_postgres import connect, program
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline.database.embedded import EmbeddedServer
-from statemachine_pipeline.database.place import Account, programs_for
 from statemachine_pipeline.errors import HistoryAhead, MissingExtra
 from statemachine_pipeline.testing import Clock
 
@@ -31,17 +28,6 @@ if TYPE_CHECKING:
 TEXTS = [b"%d\n\nand\n\nmore of %d" % (number, number) for number in range(6)]
 
 
-def program(name: str) -> str:
-    """Return the embedded server's program, else the system's."""
-    try:
-        return str(programs_for(Account(user=os.geteuid(), group=os.getegid())) / name)
-    except MissingExtra:
-        found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: apt-get install postgresql-client")
-    return found
-
-
 def run(name: str, url: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs on a database to its end."""
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -54,10 +40,19 @@ def run(name: str, url: str, *arguments: str) -> None:
 
 @pytest.fixture
 def other_server(tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database on another server, whose transactions count from the start."""
+    """The URL of a role on another server, whose transactions count from the start.
+
+    Its database is prepared as the page says: with the extension, and a role that may do no more
+    than make its own schema.
+    """
     server = EmbeddedServer(tmp_path / "server", throwaway=True)
     try:
-        yield server.start()
+        url = server.start()
+        with connect(url) as superuser:
+            superuser.execute("CREATE EXTENSION vector")
+            superuser.execute("CREATE ROLE pipeline_owner LOGIN")
+            superuser.execute("GRANT CREATE ON DATABASE postgres TO pipeline_owner")
+        yield make_url(url).set(username="pipeline_owner").render_as_string(hide_password=False)
     except MissingExtra as error:
         pytest.skip(str(error))
     finally:
@@ -80,9 +75,11 @@ async def test_a_dump_of_a_live_schema_goes_on_on_another_server(
     await pipeline.operations.submit_many(TEXTS[1:])
     async with running(pipeline):
         await hooks.store_chunks.begun()
-        await asyncio.to_thread(run, "pg_dump", _url(engine), "--format=custom", f"--file={dump}")
+        how = "--schema=smp", "--format=custom", f"--file={dump}"
+        await asyncio.to_thread(run, "pg_dump", _url(engine), *how)
         hooks.store_chunks.go_on()
-    await asyncio.to_thread(run, "pg_restore", other_server, "--exit-on-error", "--no-owner", dump)
+    how = "--exit-on-error", "--no-owner", "--no-privileges", dump
+    await asyncio.to_thread(run, "pg_restore", other_server, *how)
 
     restored = create_async_engine(other_server)
     try:

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fix_postgres import connect
 from fix_probes import get, promtool_accepts
+from sqlalchemy.engine import make_url
 from typer.testing import CliRunner
 
 from statemachine_pipeline.cli import app, health
+from statemachine_pipeline.database.cures import is_refusal
 from statemachine_pipeline.database.timeouts import Timeouts
+from statemachine_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +107,61 @@ def test_workers_serve_their_probes_each_on_its_own_port(database_url: str) -> N
     gone = probe("--live", "--port", str(port))
     assert (gone.returncode, gone.stdout) == (5, "")
     assert "nobody answers at 127.0.0.1 port" in gone.stderr
+
+
+def test_a_worker_waits_for_a_database_that_is_away_at_its_start(proxy: Proxy) -> None:
+    """It lives and has not begun; it says why, once for each reason, and begins at the answer."""
+    proxy.refuse()
+    port = free_ports(1)
+    with started("worker", "--probe-port", str(port), url=proxy.url) as process:
+        said(process, "(database.lost)")
+        assert [get(port, path)[0] for path in ("/livez", "/startupz", "/readyz")] == [
+            200,
+            503,
+            503,
+        ]
+        before, deadline = proxy.refused, time.monotonic() + PATIENCE_SECONDS
+        while proxy.refused == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        proxy.refuse(refuses=False)
+        for told in ("database.back", "serves all stages", "worker.started"):
+            said(process, f"({told})")
+        while get(port, "/startupz")[0] != 200:
+            assert time.monotonic() < deadline
+
+
+def test_a_worker_that_waits_for_its_database_ends_well_when_it_is_told(proxy: Proxy) -> None:
+    """SIGTERM ends the wait at once, and the exit code is that of any worker's end."""
+    proxy.refuse()
+    with started("worker", url=proxy.url) as process:
+        said(process, "(database.lost)")
+
+
+def test_a_worker_does_not_wait_for_a_server_that_refuses_it(database_url: str) -> None:
+    """'A database that does not exist ends a worker at its start with that message'."""
+    nowhere = make_url(database_url).set(database="nowhere").render_as_string(hide_password=False)
+    found = run("worker", url=nowhere)
+    assert (found.exit_code, 'database "nowhere" does not exist' in found.stderr) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_refused"),
+    [
+        ('FATAL:  password authentication failed for user "app"', True),
+        ("fe_sendauth: no password supplied", True),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.7"', True),
+        ('FATAL:  role "app" does not exist', True),
+        ("FATAL:  the database system is starting up", False),
+        ("FATAL:  sorry, too many clients already", False),
+        ("Connection refused\n\tIs the server running on that host?", False),
+        ("server closed the connection unexpectedly", False),
+    ],
+)
+def test_what_may_pass_is_told_from_a_refusal(said: str, is_refused: bool) -> None:
+    """What a server says to who it does not take; one that starts, or is full, is waited for."""
+    error = DatabaseUnavailable("reading the lifecycle", said)
+    assert is_refusal(error) is is_refused
 
 
 def test_a_probe_port_that_cannot_be_had_is_told(database_url: str) -> None:

@@ -117,7 +117,7 @@ def test_every_verb_has_documented_fields_and_the_option() -> None:
 
 def test_every_verb_that_changes_many_documents_has_a_dry_run() -> None:
     """'--dry-run on every bulk verb'."""
-    bulk = {"ingest", "migrate", "prune", "sweep", "apply"}
+    bulk = {"ingest", "submit", "migrate", "prune", "sweep", "apply"}
     bulk |= {"requeue", "reprocess", "cancel", "delete"}
     for name in bulk:
         options = {option for parameter in VERBS[name].params for option in parameter.opts}
@@ -158,6 +158,13 @@ def test_what_every_verb_prints_is_documented(
     run("migrate")
     would = run("ingest", "good.txt", "again.txt", "bad.png", "--dry-run")
     assert [one["outcome"] for one in would] == ["new"] * 3
+    would = run("submit", "good.txt", "gone.txt", "--dry-run", code=1)
+    assert [one["outcome"] for one in would] == ["new", "refused"]
+    handed = run("submit", "good.txt", "gone.txt", code=1)
+    assert [(one["outcome"], one["state"]) for one in handed] == [
+        ("new", "uploaded"),
+        ("refused", None),
+    ]
     came = run("ingest", "good.txt", "again.txt", "bad.png", "gone.txt", code=1)
     ids = {one["name"]: one["document_id"] for one in came}
     would = run("ingest", "good.txt", "gone.txt", "--dry-run", code=1)

@@ -172,7 +172,7 @@ async def test_a_server_without_pgvector_is_told(engine: AsyncEngine, psql: Psql
     """Fails, with the statement that mends it."""
     psql.execute("DROP EXTENSION vector CASCADE")
     found = await verdict(pipeline_with(engine), "server_version")
-    assert (found.status, found.fix) == ("fail", "CREATE EXTENSION vector")
+    assert (found.status, found.fix) == ("fail", "as a superuser: CREATE EXTENSION vector")
     columns = await verdict(pipeline_with(engine), "indexes")
     assert "columns are missing: vector_buffer.vector, chunk_vector.vector" in columns.message
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from fix_postgres import connect
+from typer.testing import CliRunner
 
 from statemachine_pipeline import Lifecycle, Pipeline, State
-from statemachine_pipeline.cli import fleet
+from statemachine_pipeline.cli import app, fleet
 from statemachine_pipeline.cli.opening import Target
 from statemachine_pipeline.cli.userapp import find_app
 
@@ -199,6 +200,16 @@ def test_a_worker_that_dies_is_replaced_and_all_share_the_embedded_server(tmp_pa
         assert parent.wait(PATIENCE_SECONDS) == 0, made.said
         assert made.said.count("worker stopped") == 2
         assert not any(one.is_running() for one in everyone)
+
+
+def test_a_worker_that_forgets_its_app_is_refused_once_the_database_answers(
+    letters_url: str,
+) -> None:
+    """A setting (exit code 2): documents would else pass stages that the app insists on."""
+    found = CliRunner().invoke(app, ["--database", letters_url, "worker"])
+    assert found.exit_code == 2
+    assert "not the shipped one" in found.stderr
+    assert "serves all stages" not in found.stderr
 
 
 def test_a_worker_says_what_is_paused(letters: Led, letters_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from alembic import command
 from statemachine_pipeline import DocumentLifecycle, Lifecycle, Pipeline
 from statemachine_pipeline.database import migrate as migrations
 from statemachine_pipeline.database import revisions
+from statemachine_pipeline.database.roles import GRANTS
 from statemachine_pipeline.database.tables import VERSION_TABLE, tables
 from statemachine_pipeline.errors import DefinitionError, LifecycleMismatch, SchemaMissing
 
@@ -137,6 +139,36 @@ def test_down_and_up_again_leaves_the_same_tables(connection: sa.Connection) -> 
     assert configurations.all() == []
     migrations.migrate(connection, "smp", DocumentLifecycle.graph)
     assert _differences(connection, "smp") == []
+
+
+async def test_a_dry_run_says_what_it_would_make_and_makes_nothing(empty_url: str) -> None:
+    """'`--dry-run` says from which revision to which, what would be made'; then that is made."""
+    tables = f"{len(GRANTS)} tables"
+    all_of_it = ("schema smp", "extension vector", tables, "lifecycle DocumentLifecycle")
+    async with Pipeline(empty_url) as pipeline:
+        with connect(empty_url) as psql:
+            psql.execute("DROP EXTENSION IF EXISTS vector")
+            role = f"app_{secrets.token_hex(6)}"
+            psql.execute(f"CREATE ROLE {role}".encode())
+            would = await pipeline.migrate(app_role=role, dry_run=True)
+            assert str(would) == (
+                f"schema smp: nothing -> 0001; would make schema smp, extension vector, {tables}, "
+                f"lifecycle DocumentLifecycle; role {role} would be granted what work needs; "
+                "no documents would move"
+            )
+            assert (would.revision_before, would.revision) == (None, "0001")
+            there = "SELECT to_regnamespace('smp'), to_regtype('vector')"
+            assert psql.execute(there).fetchone() == (None, None)
+            psql.execute("CREATE SCHEMA smp")
+            would = await pipeline.migrate(dry_run=True)
+            assert would.created == all_of_it[1:]
+            assert (await pipeline.migrate()).created == would.created
+            again = await pipeline.migrate(dry_run=True)
+            assert (again.created, again.said) == (
+                (),
+                "schema smp: at 0001; no documents would move",
+            )
+            psql.execute(f"DROP ROLE {role}".encode())
 
 
 async def test_two_migrations_at_once_both_succeed(empty_url: str) -> None:

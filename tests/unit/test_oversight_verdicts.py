@@ -26,7 +26,7 @@ AT_ONCE = NOON + timedelta(milliseconds=5)
     [
         (140_012, "14.12", "0.8.0", "fail", "upgrade the server"),
         (150_000, "15.0", "0.8.0", "ok", None),
-        (160_003, "16.3", None, "fail", "CREATE EXTENSION vector"),
+        (160_003, "16.3", None, "fail", "as a superuser: CREATE EXTENSION vector"),
         (160_003, "16.3", "0.7.4", "warn", "ALTER EXTENSION vector UPDATE"),
         (180_004, "18.4", "0.10.0", "ok", None),
         (180_004, "18.4", "1.0", "ok", None),

@@ -1,4 +1,4 @@
-"""Verbs that run documents."""
+"""Verbs that take documents in and run them."""
 
 from __future__ import annotations
 
@@ -47,11 +47,14 @@ def _path(given: str) -> Path:
     return Path(given)
 
 
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", parser=_path, show_default=False)]
+
+
 @app.command()
 def ingest(
     *,
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", parser=_path, show_default=False)],
+    paths: Paths,
     tenant: Tenant = "default",
     dry_run: DryRun = False,
     json: Json = False,
@@ -66,11 +69,57 @@ def ingest(
     neither complete nor duplicate, or a path was refused.
     """
     from statemachine_pipeline.cli import ending, ingest, rehearsing
+    from statemachine_pipeline.cli.handing import Asked
 
     target = target_of(context, app, database, schema)
     if dry_run:
-        ending.run(rehearsing.rehearse(target, paths, tenant=tenant, as_json=json))
+        asked = Asked(paths=paths, tenant=tenant)
+        ending.run(rehearsing.rehearse(target, asked, "ingest", as_json=json))
     ending.run(ingest.ingest(target, paths, tenant=tenant, as_json=json))
+
+
+@app.command()
+def submit(
+    *,
+    context: typer.Context,
+    paths: Paths,
+    tenant: Tenant = "default",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="URI",
+            help="What makes one file the same document next time; else its path.",
+        ),
+    ] = None,
+    correlation_id: Annotated[
+        str | None,
+        typer.Option(
+            "--correlation-id",
+            metavar="TEXT",
+            help="On every row of the history and line of the log; else one is made up for each.",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    app: App = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Hand over files and folders and leave the rest to workers; needs none that runs.
+
+    Hidden files in folders are left out. The same bytes again change nothing. Exit code 1 when a
+    path was refused; the others are handed over all the same.
+    """
+    from statemachine_pipeline.cli import ending, rehearsing
+    from statemachine_pipeline.cli import submit as handing_over
+    from statemachine_pipeline.cli.handing import Asked
+
+    target = target_of(context, app, database, schema)
+    asked = Asked(paths=paths, tenant=tenant, source_uri=source, correlation_id=correlation_id)
+    if dry_run:
+        ending.run(rehearsing.rehearse(target, asked, "submit", as_json=json))
+    ending.run(handing_over.submit(target, asked, as_json=json))
 
 
 @app.command()
@@ -106,8 +155,9 @@ def worker(
 ) -> None:
     """Serve documents until SIGTERM or Ctrl-C: the first drains, the second stops at once.
 
-    With --workers, a parent process starts them, passes signals on, and replaces a worker that
-    dies; exit code 1 when one dies again and again soon after its start.
+    A database that does not answer yet is waited for. With --workers, a parent process starts them,
+    passes signals on, and replaces a worker that dies; exit code 1 when one dies again and again
+    soon after its start.
     """
     from statemachine_pipeline.cli import ending, worker
     from statemachine_pipeline.cli.narrating import Narration

@@ -59,7 +59,7 @@ def version_verdict(number: int, version: str, vector: str | None) -> Verdict:
     if number // 10_000 < OLDEST_SERVER:
         return fail(f"the server is {version}", f"upgrade the server: {wanted} is supported")
     if vector is None:
-        return fail("the extension pgvector is missing", "CREATE EXTENSION vector")
+        return fail("the extension pgvector is missing", "as a superuser: CREATE EXTENSION vector")
     found = tuple(int(part) for part in vector.split(".")[:2])
     if found < OLDEST_VECTOR:
         least = ".".join(map(str, OLDEST_VECTOR))
