@@ -300,6 +300,12 @@ DATABASE = (
         "percentunit",
     ),
     Panel(
+        "Age of what the exporter serves",
+        "It is read anew before a minute is over, documents at rest before five are.",
+        {"{{part}}": "max by (part) (smp_reading_age_seconds{@})"},
+        "s",
+    ),
+    Panel(
         "Migration of the schema",
         "More than one at a time means that these are not one pipeline.",
         {"{{revision}}": "count by (revision) (smp_schema_info{@})"},

@@ -25,6 +25,8 @@ RESCUED = 'smp_claims_rescued_total{instance="a"}'
 BEAT = 'smp_heartbeat_timestamp_seconds{instance="a"}'
 WITHDRAWALS = 'smp_withdrawals_waiting{stage="finalize"}'
 TRANSACTION = "smp_oldest_transaction_age_seconds"
+MOVING = 'smp_reading_age_seconds{part="moving"}'
+RESTING = 'smp_reading_age_seconds{part="resting"}'
 DEAD, LIVE = 'smp_table_dead_rows{table="work"}', 'smp_table_live_rows{table="work"}'
 
 
@@ -114,6 +116,15 @@ FIRES: Mapping[str, Mapping[str, Firing]] = {
             before=11,
             labels={},
             summary="Nothing is known of what waits, so no alert about it can fire.",
+        )
+    },
+    "SmpReadingOld": {
+        "each reading takes ten seconds": Firing(
+            series={MOVING: " ".join(["11 41 20 50 28 58 36 15 45 24 54"] * 6)},
+            at=15,
+            before=11,
+            labels={"part": "moving"},
+            summary="What the exporter serves (moving) was 58s old.",
         )
     },
     "SmpDocumentCrashes": {
@@ -315,6 +326,11 @@ SILENT_IN: Mapping[str, Mapping[str, Series]] = {
     "SmpExporterAbsent": {
         "it is scraped": {SCHEMA: "1x130", BUILD: "1x130"},
         "it was restarted": {SCHEMA: "1x50 _x4 1x80", BUILD: "1x130"},
+    },
+    "SmpReadingOld": {
+        "it reads every forty seconds": {MOVING: " ".join(["2 32 22 12 42"] * 27)},
+        "a lock held it up once": {MOVING: "5x60 35 58 _ 5x70"},
+        "those at rest are counted seldom": {RESTING: " ".join(["0+30x6"] * 20)},
     },
     "SmpDocumentCrashes": {
         "the last was long ago": {attempts("crashed", "child_crashed"): "5x130"},

@@ -61,6 +61,19 @@ class Clock:
         return self.now
 
 
+def as_if_there_were_millions(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let counting what is on its way take five seconds, by the clock that is returned."""
+    clock = Clock()
+
+    def slow(t: Tables, count: Callable[[Tables], Any] = gauges.backlog) -> Any:
+        clock.now += 5.0
+        return count(t)
+
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr(gauges, "backlog", slow)
+    return clock
+
+
 async def _pass(_: object) -> Done:
     return Done()
 
@@ -87,16 +100,7 @@ async def test_who_is_silent_is_seen_however_long_documents_are_counted(
     engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reading is kept for a hundred times as long as it takes; that of workers takes no time."""
-    clock = Clock()
-
-    def as_if_there_were_millions(
-        t: Tables, count: Callable[[Tables], Any] = gauges.backlog
-    ) -> Any:
-        clock.now += 5.0
-        return count(t)
-
-    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
-    monkeypatch.setattr(gauges, "backlog", as_if_there_were_millions)
+    clock = as_if_there_were_millions(monkeypatch)
     pipeline = pipeline_with(engine)
     await hand(pipeline)
     read = pipeline.operations.oversight.gauges().metrics
@@ -107,6 +111,53 @@ async def test_who_is_silent_is_seen_however_long_documents_are_counted(
     found = (await read()).snapshot()
     assert found['smp_workers{status="silent"}'] == 1
     assert 'smp_documents{state="uploaded",lane="ready"}' not in found
+
+
+async def test_ages_grow_between_two_readings_and_none_is_served_after_a_minute(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'Ages are those of now', of what was read 'at most a minute' ago, however long that took."""
+    clock = as_if_there_were_millions(monkeypatch)
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    read = pipeline.operations.oversight.gauges().metrics
+    before = (await read()).snapshot()
+    clock.now += 39.0
+    after = (await read()).snapshot()
+    age, waits = 'smp_reading_age_seconds{part="moving"}', "smp_oldest_ready_age_seconds{stage="
+    (waits,) = (name for name in before if name.startswith(waits))
+    assert (before[age], after[age]) == (0.0, 39.0)
+    assert after[waits] - before[waits] == pytest.approx(39.0)
+    assert after['smp_reading_age_seconds{part="others"}'] == 0.0, "it was read anew"
+
+    await pipeline.submit(b"another")
+    clock.now += 2.0
+    found = (await read()).snapshot()
+    assert found['smp_documents{state="uploaded",lane="ready"}'] == 2
+    assert found[age] == 0.0
+
+
+async def test_the_last_reading_stands_in_for_one_that_is_late_until_it_is_too_old(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is late is missed, and 'the time begins anew for which an alert has to hold'."""
+    clock = Clock()
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 0.0)
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    age = 'smp_reading_age_seconds{part="moving"}'
+    read = pipeline.operations.oversight.gauges().metrics
+    await read()
+    with psql.transaction():
+        psql.execute("LOCK TABLE work IN ACCESS EXCLUSIVE MODE")
+        clock.now += 59.0
+        assert (await read()).snapshot()[age] == 59.0
+        clock.now += 1.0
+        asked = asyncio.create_task(read())
+    assert (await asked).snapshot()[age] <= 1.0, "it was waited for"
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 60.0)
+    await read()  # what else is under way
 
 
 async def test_a_refusal_is_answered_and_told_once(

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -499,7 +500,8 @@ async def test_the_exporter_tells_the_numbers_of_the_whole_pipeline(
     worker = await hand(pipeline)
     # Whatever this machine does meanwhile, it is not silent, and nothing is read anew.
     psql.execute("UPDATE worker SET settled_at = now(), beat_at = now() + interval '1 hour'")
-    monkeypatch.setattr("statemachine_pipeline.database.gauges.KEPT_SECONDS", 3600.0)
+    still = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", still)
     await pipeline.submit(b"claimed")
     await worker.claim_one()
     await pipeline.submit(b"waiting")
@@ -550,7 +552,7 @@ async def test_documents_at_rest_are_left_out_while_counting_them_takes_too_long
     monkeypatch.setattr("statemachine_pipeline.database.backlog.STATEMENT_SECONDS", 0.05)
     with psql.transaction():
         psql.execute("LOCK TABLE document IN ACCESS EXCLUSIVE MODE")
-        assert await gauges._read_resting() == {}
+        assert (await gauges._read_resting())["resting"].rows == ()
 
 
 def test_health_is_plain_values() -> None:
