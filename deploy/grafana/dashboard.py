@@ -226,6 +226,11 @@ WORKERS = (
         {"{{status}}": "sum by (status) (smp_workers{@})"},
     ),
     Panel(
+        "Workers at a stage",
+        "How many live that take what is due there. At none what comes to the stage piles up.",
+        {"{{stage}}": "max by (stage) (smp_stage_workers{#})"},
+    ),
+    Panel(
         "Slots in use",
         "At 100 % more workers help, or a higher concurrency; below it the limit is elsewhere.",
         {

@@ -154,6 +154,7 @@ class Gauges:
             metrics.set(instruments.READING, kept.seconds, part=part)
         _fill_queue(metrics, rows["backlog"], self._stages)
         _fill_fleet(metrics, rows["fleet"])
+        _fill_serving(metrics, rows["fleet"], self._stages)
         for fill in (_fill_resting, _fill_trouble, _fill_server):
             fill(metrics, rows)
         return metrics
@@ -232,6 +233,16 @@ def _fill_fleet(metrics: Metrics, found: _Found) -> None:
     told = [found.age(row, row.settled_at) for row in found.rows if row.settled_at]
     if told:
         metrics.set(instruments.PROGRESS, min(told))
+
+
+def _fill_serving(metrics: Metrics, found: _Found, stages: Stages) -> None:
+    working = [row.serves.keys() for row in found.rows if row.lives and not row.draining]
+    ways = [stages.awaited_at(state) for state in stages.graph.states]
+    for stage in stages.earned:
+        # Who serves one of several stages takes what waits before all of them.
+        together = {one for way in ways if stage in way for one in way}
+        taking = sum(1 for serves in working if not serves.isdisjoint(together))
+        metrics.set(instruments.SERVING, taking, stage=stage)
 
 
 def _fill_trouble(metrics: Metrics, rows: _Reading) -> None:

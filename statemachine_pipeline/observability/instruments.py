@@ -206,6 +206,12 @@ WORKERS: Final = Metric(
     "which ends a minute after they were declared dead.",
     labels=("status",),
 )
+SERVING: Final = Metric(
+    name="smp_stage_workers",
+    kind="gauge",
+    says="Workers that live and take what is due at a stage; where ways part, at any of them.",
+    labels=("stage",),
+)
 PROGRESS: Final = Metric(
     name="smp_last_progress_age_seconds",
     kind="gauge",
@@ -271,7 +277,7 @@ what is older than five.
 """
 
 OF_THE_DATABASE: Final = (
-    *(DOCUMENTS, OLDEST_READY, OLDEST_CLAIM, DEAD_LETTERS, WORKERS, PROGRESS, PAUSES),
-    *(PROVIDER_CLOSED, WITHDRAWALS, TABLE_BYTES, DEAD_ROWS, LIVE_ROWS, OLDEST_TRANSACTION),
+    *(DOCUMENTS, OLDEST_READY, OLDEST_CLAIM, DEAD_LETTERS, WORKERS, SERVING, PROGRESS),
+    *(PAUSES, PROVIDER_CLOSED, WITHDRAWALS, TABLE_BYTES, DEAD_ROWS, LIVE_ROWS, OLDEST_TRANSACTION),
     *(SCHEMA_VERSION, READING),
 )
