@@ -128,10 +128,12 @@ def standings(t: Tables) -> Any:
     )
     is_silent, _ = judged(t)
     known = sa.exists().where(t.lifecycle.c.fingerprint == k.lifecycle)
-    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.dead_at, k.settled, k.started_at)
+    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.dead_at, k.started_at)
     return (
         sa.select(
             *own,
+            k.settled,
+            k.settled_at,
             sa.cast(silent, sa.Double).label("silent_seconds"),
             is_silent,
             sa.case((k.lifecycle.is_not(None), known)).label("is_lifecycle_known"),
