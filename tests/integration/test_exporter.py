@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +206,22 @@ async def test_health_of_who_is_no_worker_is_told(capsys: pytest.CaptureFixture[
             assert told in capsys.readouterr().err
     finally:
         await asyncio.to_thread(listening.stop)
+
+
+def test_a_worker_that_is_frozen_is_told_from_one_that_is_gone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'Takes the request and says nothing, and the exit code is 5'."""
+    monkeypatch.setattr("statemachine_pipeline.cli.asking.ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        port = frozen.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            ask("127.0.0.1", port, "/livez", False)
+    assert ended.value.code == UNREACHABLE
+    told = (
+        f"nobody answers at 127.0.0.1 port {port}: it took the request and said nothing for 0.1 s"
+    )
+    assert told in capsys.readouterr().err
 
 
 async def test_a_page_that_breaks_is_answered() -> None:
