@@ -13,6 +13,8 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import sqlalchemy as sa
+
 from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges, inspection
@@ -50,22 +52,31 @@ _OTHERS: Final = (
 )
 """What is read beside documents, in some milliseconds."""
 
+_CLOCK: Final = sa.select(sa.func.clock_timestamp())
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Found:
-    """What a statement found, and when it was asked, by the clock of this process."""
+    """What a statement found, and when it was asked, by the clocks of this process and the server.
+
+    Not when it began, which is later by as long as it waited for a lock. The server's is None where
+    it did not answer.
+    """
 
     rows: Sequence[Any]
     asked_at: float
+    server_at: datetime | None = None
 
     @property
     def seconds(self) -> float:
         """How long ago that was."""
         return time.monotonic() - self.asked_at
 
-    def age(self, row: Any, then: datetime) -> float:
+    def age(self, then: datetime) -> float:
         """Return how long ago a time in one of the rows is now."""
-        return backlog.age(row, then) + self.seconds
+        if self.server_at is None:
+            return 0.0
+        return max((self.server_at - then).total_seconds() + self.seconds, 0.0)
 
 
 _Reading: TypeAlias = "Mapping[str, _Found]"
@@ -91,14 +102,17 @@ class _Kept:
         return max((found.seconds for found in self._last.values()), default=float("inf"))
 
     async def get(self) -> _Reading:
-        """Return what was read last; while that may be served, the next is waited for briefly."""
+        """Return what was read last; while that may be served, the next is waited for briefly.
+
+        So it is while statements of the next take too long. A database that is away is told.
+        """
         if self._renewing is None and time.monotonic() >= self._until:
             self._renewing = asyncio.create_task(self._renew())
             self._renewing.add_done_callback(_heard)
         if (renewing := self._renewing) is not None:
-            patience = PATIENCE_SECONDS if self.seconds < self._most else None
-            await asyncio.wait({renewing}, timeout=patience)
-            if renewing.done():
+            is_young = self.seconds < self._most
+            await asyncio.wait({renewing}, timeout=PATIENCE_SECONDS if is_young else None)
+            if renewing.done() and not (is_young and _was_late(renewing)):
                 return renewing.result()
         return self._last
 
@@ -112,6 +126,11 @@ class _Kept:
             return self._last
         finally:
             self._renewing = None
+
+
+def _was_late(renewing: asyncio.Task[_Reading]) -> bool:
+    error = None if renewing.cancelled() else renewing.exception()
+    return error is not None and took_too_long(error.__cause__)
 
 
 def _heard(renewing: asyncio.Task[_Reading]) -> None:
@@ -199,8 +218,9 @@ class Gauges:
 async def _ask(
     connection: AsyncConnection, statement: Any, given: Mapping[str, Any] | None = None
 ) -> _Found:
+    server_at = (await connection.execute(_CLOCK)).scalar_one()
     asked_at = time.monotonic()
-    return _Found((await connection.execute(statement, given)).all(), asked_at)
+    return _Found((await connection.execute(statement, given)).all(), asked_at, server_at)
 
 
 def _fill_resting(metrics: Metrics, rows: _Reading) -> None:
@@ -215,7 +235,7 @@ def _fill_queue(metrics: Metrics, found: _Found, stages: Stages) -> None:
         metrics.set(instruments.DOCUMENTS, row.documents, state=row.state, lane=row.lane)
         for ages, since in ((waits, row.due_at), (runs, row.claimed_at)):
             for stage in stages.awaited_at(row.state) if since is not None else ():
-                ages[stage] = max(found.age(row, since), ages.get(stage, 0.0))
+                ages[stage] = max(found.age(since), ages.get(stage, 0.0))
     for stage, seconds in waits.items():
         metrics.set(instruments.OLDEST_READY, seconds, stage=stage)
     for stage, seconds in runs.items():
@@ -230,7 +250,7 @@ def _fill_fleet(metrics: Metrics, found: _Found) -> None:
             counts["silent" if silent else "draining" if row.draining else "working"] += 1
     for status, count in counts.items():
         metrics.set(instruments.WORKERS, count, status=status)
-    told = [found.age(row, row.settled_at) for row in found.rows if row.settled_at]
+    told = [found.age(row.settled_at) for row in found.rows if row.settled_at]
     if told:
         metrics.set(instruments.PROGRESS, min(told))
 

@@ -18,6 +18,7 @@ from statemachine_pipeline import Lifecycle, Pipeline
 from statemachine_pipeline.cli.asking import UNREACHABLE, ask
 from statemachine_pipeline.cli.exporter import _Reading
 from statemachine_pipeline.database.statements import gauges
+from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.hooks import Done
 from statemachine_pipeline.oversight.listening import Listening
 
@@ -159,6 +160,25 @@ async def test_the_last_reading_stands_in_for_one_that_is_late_until_it_is_too_o
     assert (await asked).snapshot()[age] <= 1.0, "it was waited for"
     monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 60.0)
     await read()  # what else is under way
+
+
+async def test_the_last_reading_stands_in_for_one_that_was_stopped_until_it_is_too_old(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'So it is while statements of the next take too long': one lock is no blind alert."""
+    clock = Clock()
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 60.0)
+    read = pipeline_with(engine).operations.oversight.gauges().metrics
+    await read()
+    monkeypatch.setattr("statemachine_pipeline.database.backlog.STATEMENT_SECONDS", 0.05)
+    with psql.transaction():
+        psql.execute("LOCK TABLE work IN ACCESS EXCLUSIVE MODE")
+        clock.now += 59.0
+        assert (await read()).snapshot()['smp_reading_age_seconds{part="moving"}'] == 59.0
+        clock.now += 1.0
+        with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+            await read()
 
 
 async def test_a_refusal_is_answered_and_told_once(
