@@ -226,6 +226,11 @@ WORKERS = (
         {"{{status}}": "sum by (status) (smp_workers{@})"},
     ),
     Panel(
+        "Workers at a stage",
+        "How many live that take what is due there. At none what comes to the stage piles up.",
+        {"{{stage}}": "max by (stage) (smp_stage_workers{#})"},
+    ),
+    Panel(
         "Slots in use",
         "At 100 % more workers help, or a higher concurrency; below it the limit is elsewhere.",
         {
@@ -298,6 +303,12 @@ DATABASE = (
             "/ (smp_table_dead_rows{@} + smp_table_live_rows{@} > 0))"
         },
         "percentunit",
+    ),
+    Panel(
+        "Age of what the exporter serves",
+        "It is read anew before a minute is over, documents at rest before five are.",
+        {"{{part}}": "max by (part) (smp_reading_age_seconds{@})"},
+        "s",
     ),
     Panel(
         "Migration of the schema",

@@ -28,7 +28,8 @@ def _page() -> Iterator[str]:
     yield "`pipeline.metrics.snapshot()`, and `/metrics` of `worker --probe-port`.\n"
     yield from _table(instruments.OF_A_PROCESS)
     yield "\n## Of the database\n"
-    yield "Read once for the whole fleet by the verb `exporter`, at most every ten seconds.\n"
+    yield "Read once for the whole fleet by the verb `exporter`, at most every ten seconds. Ages"
+    yield "are those of the moment in which they are served, though they were read before.\n"
     yield from _table(instruments.OF_THE_DATABASE)
     yield "\n## Buckets of histograms\n"
     yield "| metric | upper bounds |"

@@ -74,8 +74,12 @@ def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
     with socket.create_connection((host, port), ANSWER_SECONDS) as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         received = b""
-        while piece := connection.recv(65536):
-            received += piece
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+        except TimeoutError:
+            silence = f"it took the request and said nothing for {ANSWER_SECONDS:g} s"
+            raise TimeoutError(f"{silence}, as a process does that is frozen") from None
     head, _, body = received.partition(b"\r\n\r\n")
     is_well = _OK_LINE in head.split(b"\r\n", 1)[0]
     return (OK if is_well else FAILED), body

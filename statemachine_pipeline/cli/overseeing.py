@@ -11,6 +11,7 @@ from statemachine_pipeline.cli.opening import opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from statemachine_pipeline.cli.opening import Target
     from statemachine_pipeline.oversight.doctor import Diagnosis
@@ -63,7 +64,7 @@ async def workers(target: Target, *, as_json: bool) -> int:
         return OK
     headings = (
         *("WORKER", "IS", "HOST", "PID", "VERSION", "LIFECYCLE", "CLAIMS", "OLDEST (UTC)"),
-        *("SETTLED", "STARTED (UTC)", "SERVES"),
+        *("SETTLED", "LAST (UTC)", "STARTED (UTC)", "SERVES"),
     )
     output.table(headings, [_row(one) for one in found], state=1)
     if not found:
@@ -73,8 +74,11 @@ async def workers(target: Target, *, as_json: bool) -> int:
 
 def _row(one: WorkerStanding) -> tuple[object, ...]:
     known = {True: "known", False: "unknown", None: "-"}[one.is_lifecycle_known]
-    oldest = f"{one.oldest_at:%Y-%m-%d %H:%M:%S}" if one.oldest_at else "-"
-    started = f"{one.started_at:%Y-%m-%d %H:%M:%S}"
+    oldest, last, started = map(_told, (one.oldest_at, one.settled_at, one.started_at))
     is_now = one.condition if one.goes_on_as is None else f"now {one.goes_on_as}"
     own = (one.id, is_now, one.host, one.pid, one.version, known, one.claims, oldest)
-    return (*own, one.settled, started, ", ".join(one.serves))
+    return (*own, one.settled, last, started, ", ".join(one.serves))
+
+
+def _told(time: datetime | None) -> str:
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"

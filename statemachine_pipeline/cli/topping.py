@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLEAR = "\x1b[H\x1b[2J"
 """Puts the cursor in the upper left corner of an empty screen."""
 
-HEADINGS = ("STAGE", "READY", "DEFERRED", "CLAIMED", "SLOTS", "WORKERS", "DUE", "PER S", "RUN S")
+HEADINGS = ("STAGE", "READY", "DEFERRED", "CLAIMED", "SLOTS", "WORKERS", "OLDEST", "PER S", "RUN S")
 
 
 async def top(target: Target, *, every: str, once: bool, as_json: bool) -> int:
@@ -54,7 +54,7 @@ def _row(load: StageLoad) -> tuple[object, ...]:
         load.claimed,
         "-" if load.slots is None else load.slots,
         load.workers,
-        "-" if load.due_seconds is None else f"{load.due_seconds:,.1f} s",
+        "-" if load.ready_seconds is None else f"{load.ready_seconds:,.1f} s",
         f"{load.per_second:.2f}",
         "-" if load.run_seconds is None else f"{load.run_seconds:.2f}",
     )

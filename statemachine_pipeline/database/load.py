@@ -34,7 +34,8 @@ class StageLoad:
         ready: Documents that a worker could take; where ways part, those of several stages.
         deferred: Those that wait for a time.
         claimed: Those that a worker is at.
-        due_seconds: How long the oldest that is ready has been due; None when none is.
+        ready_seconds: How long the oldest of the ready has been that, whatever keeps workers from
+            it; None when none is.
         per_second: Attempts that ended, of the last seconds.
         run_seconds: How long these took on average; None when there were none.
         workers: Live workers that take it and do not drain.
@@ -48,7 +49,7 @@ class StageLoad:
     ready: int = 0
     deferred: int = 0
     claimed: int = 0
-    due_seconds: float | None = None
+    ready_seconds: float | None = None
     per_second: float = 0.0
     run_seconds: float | None = None
     workers: int = 0
@@ -112,7 +113,7 @@ async def _fleet(connection: AsyncConnection, t: Tables) -> list[Any]:
 
 
 def _waiting(row: Any) -> dict[str, Any]:
-    names = ("ready", "deferred", "claimed", "due_seconds")
+    names = ("ready", "deferred", "claimed", "ready_seconds")
     return {} if row is None else {name: getattr(row, name) for name in names}
 
 

@@ -207,6 +207,12 @@ WORKERS: Final = Metric(
     "another number.",
     labels=("status",),
 )
+SERVING: Final = Metric(
+    name="smp_stage_workers",
+    kind="gauge",
+    says="Workers that live and take what is due at a stage; where ways part, at any of them.",
+    labels=("stage",),
+)
 PROGRESS: Final = Metric(
     name="smp_last_progress_age_seconds",
     kind="gauge",
@@ -260,9 +266,19 @@ SCHEMA_VERSION: Final = Metric(
     says="1; its label says which migration the schema is at.",
     labels=("revision",),
 )
+READING: Final = Metric(
+    name="smp_reading_age_seconds",
+    kind="gauge",
+    says="How long ago what is served here was read from the database, by part.",
+    labels=("part",),
+)
+"""``part`` is moving (documents on their way and how long they wait), resting (those at rest), or
+others (all the rest). What is older than a minute is read anew and not served, of documents at rest
+what is older than five.
+"""
 
 OF_THE_DATABASE: Final = (
-    *(DOCUMENTS, OLDEST_READY, OLDEST_CLAIM, DEAD_LETTERS, WORKERS, PROGRESS, PAUSES),
-    *(PROVIDER_CLOSED, WITHDRAWALS, TABLE_BYTES, DEAD_ROWS, LIVE_ROWS, OLDEST_TRANSACTION),
-    SCHEMA_VERSION,
+    *(DOCUMENTS, OLDEST_READY, OLDEST_CLAIM, DEAD_LETTERS, WORKERS, SERVING, PROGRESS),
+    *(PAUSES, PROVIDER_CLOSED, WITHDRAWALS, TABLE_BYTES, DEAD_ROWS, LIVE_ROWS, OLDEST_TRANSACTION),
+    *(SCHEMA_VERSION, READING),
 )

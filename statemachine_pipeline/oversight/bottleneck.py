@@ -37,15 +37,15 @@ class Bottleneck:
 
 
 def bottleneck(loads: Sequence[StageLoad]) -> Bottleneck:
-    """Name the stage whose oldest document has been due for longest, and what limits it.
+    """Name the stage whose oldest document has been ready for longest, and what limits it.
 
-    Where nothing is due it is the stage with most attempts under way.
+    Where nothing is ready it is the stage with most attempts under way.
     """
     waiting = [one for one in loads if one.ready]
     if waiting:
-        slowest = max(waiting, key=lambda one: one.due_seconds or 0.0)
+        slowest = max(waiting, key=lambda one: one.ready_seconds or 0.0)
         limit, why = _limit(slowest)
-        return _said(slowest, limit, f"{_due(slowest)}: {why}")
+        return _said(slowest, limit, f"{_ready(slowest)}: {why}")
     busy = max(loads, key=lambda one: one.claimed, default=None)
     if busy is not None and busy.claimed:
         return _said(busy, "hook", f"nothing waits; {_under_way(busy)}")
@@ -61,9 +61,9 @@ def _said(load: StageLoad, limit: Limit, why: str) -> Bottleneck:
     return Bottleneck(stage=load.stage, limit=limit, sentence=f"{load.stage}: {why}")
 
 
-def _due(load: StageLoad) -> str:
+def _ready(load: StageLoad) -> str:
     are_ready = counted(load.ready, "is ready", "are ready")
-    return f"{are_ready}, the oldest for {load.due_seconds or 0.0:,.1f} s"
+    return f"{are_ready}, the oldest for {load.ready_seconds or 0.0:,.1f} s"
 
 
 def _limit(load: StageLoad) -> tuple[Limit, str]:

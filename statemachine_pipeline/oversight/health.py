@@ -17,11 +17,10 @@ from statemachine_pipeline.blobs import begin_to_read
 from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.cures import told
 from statemachine_pipeline.database.mapping import answering
-from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.database.timeouts import BoundedEngine, Timeouts
 from statemachine_pipeline.errors import DatabaseUnavailable, PipelineError
-from statemachine_pipeline.obstacles import TIME
+from statemachine_pipeline.oversight import standing
 from statemachine_pipeline.oversight.progress import judged
 from statemachine_pipeline.oversight.status import Component, Health
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.blobs import Blobs
-    from statemachine_pipeline.database.providers import ProviderStanding
     from statemachine_pipeline.database.tables import Tables
     from statemachine_pipeline.stages import Stages
 
@@ -157,7 +155,7 @@ class Checkup:
         found: list[Component] = []
 
         async def look() -> Component:
-            found.extend(map(_provider, await Providers(self._engine, self._t).standings()))
+            found.extend(await standing.look(self._engine, self._t, self._stages))
             return Component("providers", "ok", "their requests are known")
 
         asked = await self._asked("providers", look(), until)
@@ -179,21 +177,6 @@ def unwell(name: str, error: BaseException, fix: str = DOCTOR) -> Component:
     """Return a part that could not be asked; ``fix`` where the error has no cure of its own."""
     known = told(error)
     return Component(name, "failed", known.found, known.fix or fix)
-
-
-def _provider(one: ProviderStanding) -> Component:
-    name = f"provider {one.provider}"
-    if one.state != "closed":
-        fix = "mend the provider or its account; one request tries it again by itself"
-        when = f"not asked since {one.since:{TIME}}, tried again from {one.until:{TIME}}"
-        return Component(name, "degraded", f"{when}: {one.reason}", fix)
-    if one.blocked_until is not None:
-        fix = "nothing, if it is seldom; else lower the budget, or have the limit raised"
-        told = f"wants to be left alone until {one.blocked_until:{TIME}}"
-        return Component(name, "degraded", told, fix)
-    last = next(iter(one.changes), None)
-    known = f"works again since {last.at:{TIME}}" if last else "was never found to be down"
-    return Component(name, "ok", f"is asked; it {known}")
 
 
 def _embedded(server: Any) -> Component:

@@ -38,6 +38,7 @@ class WorkerStanding:
         claims: How many documents it holds.
         oldest_at: Since when the one that it holds longest stands at its stage; None without one.
         settled: How many outcomes it has written.
+        settled_at: When it wrote the last of them, as its newest beat says (UTC); None without one.
         started_at: When it was registered (UTC).
         silent_seconds: Since its last sign of life.
         dead_at: When it was declared dead (UTC); None when it was not.
@@ -55,6 +56,7 @@ class WorkerStanding:
     claims: int
     oldest_at: datetime | None
     settled: int
+    settled_at: datetime | None
     started_at: datetime
     silent_seconds: float
     dead_at: datetime | None
@@ -86,6 +88,7 @@ def _standing(row: Any) -> WorkerStanding:
         claims=row.claims,
         oldest_at=row.oldest_at,
         settled=row.settled,
+        settled_at=row.settled_at,
         started_at=row.started_at,
         silent_seconds=row.silent_seconds,
         dead_at=row.dead_at,

@@ -15,6 +15,8 @@ Series: TypeAlias = Mapping[str, str]
 DUE = 'smp_oldest_ready_age_seconds{stage="finish_parse"}'
 PROGRESS = "smp_last_progress_age_seconds"
 WORKING, SILENT = 'smp_workers{status="working"}', 'smp_workers{status="silent"}'
+SERVING = 'smp_stage_workers{stage="finish_parse"}'
+ELSEWHERE = 'smp_stage_workers{stage="store_embeddings"}'
 SCHEMA = 'smp_schema_info{revision="0001"}'
 BUILD = 'smp_build_info{instance="a",version="1.0",python="3.13"}'
 LETTERS = 'smp_dead_letters{stage="finish_parse",code="refused"}'
@@ -25,7 +27,14 @@ RESCUED = 'smp_claims_rescued_total{instance="a"}'
 BEAT = 'smp_heartbeat_timestamp_seconds{instance="a"}'
 WITHDRAWALS = 'smp_withdrawals_waiting{stage="finalize"}'
 TRANSACTION = "smp_oldest_transaction_age_seconds"
+MOVING = 'smp_reading_age_seconds{part="moving"}'
+RESTING = 'smp_reading_age_seconds{part="resting"}'
 DEAD, LIVE = 'smp_table_dead_rows{table="work"}', 'smp_table_live_rows{table="work"}'
+
+
+def labelled(series: str) -> str:
+    """Return a series of a target that says of which pipeline it is."""
+    return series.replace("{", '{pipeline="documents",')
 
 
 def attempts(outcome: str, code: str = "") -> str:
@@ -84,12 +93,19 @@ FIRES: Mapping[str, Mapping[str, Firing]] = {
     },
     "SmpNoWorker": {
         "all fell silent": Firing(
-            series={DUE: "0+30x20", WORKING: "0x20", SILENT: "1x20"},
+            series={DUE: "0+30x20", SERVING: "0x20", SILENT: "1x20"},
             at=5,
             before=3,
-            labels={},
-            summary="Work is due since 5m 0s, and no worker lives that takes any.",
-        )
+            labels=STAGE,
+            summary="Work is due at finish_parse since 5m 0s, and no worker lives that takes any.",
+        ),
+        "those that live serve another stage": Firing(
+            series={DUE: "0+30x20", SERVING: "0x20", ELSEWHERE: "3x20", WORKING: "3x20"},
+            at=5,
+            before=3,
+            labels=STAGE,
+            summary="Work is due at finish_parse since 5m 0s, and no worker lives that takes any.",
+        ),
     },
     "SmpNothingProgressed": {
         "deployed and alive, it never did a thing": Firing(
@@ -114,6 +130,29 @@ FIRES: Mapping[str, Mapping[str, Firing]] = {
             before=11,
             labels={},
             summary="Nothing is known of what waits, so no alert about it can fire.",
+        ),
+        "its workers say of which pipeline it is": Firing(
+            series={labelled(BUILD): "1x60", labelled(SCHEMA): "1x10 _x50"},
+            at=16,
+            before=11,
+            labels={"pipeline": "documents"},
+            summary="Nothing is known of what waits, so no alert about it can fire.",
+        ),
+        "nothing is scraped at all": Firing(
+            series={labelled(SCHEMA): "1x10 _x50"},
+            at=16,
+            before=11,
+            labels={},
+            summary="Nothing is known of what waits, so no alert about it can fire.",
+        ),
+    },
+    "SmpReadingOld": {
+        "each reading takes ten seconds": Firing(
+            series={MOVING: " ".join(["11 41 20 50 28 58 36 15 45 24 54"] * 6)},
+            at=15,
+            before=11,
+            labels={"part": "moving"},
+            summary="What the exporter serves (moving) was 58s old.",
         )
     },
     "SmpDocumentCrashes": {
@@ -305,8 +344,8 @@ SILENT_IN: Mapping[str, Mapping[str, Series]] = {
         "nothing is due": {WORKING: "1x130"},
     },
     "SmpNoWorker": {
-        "nothing is due": {WORKING: "0x130"},
-        "one of many lives": {DUE: "0+30x130", WORKING: "1x130", SILENT: "3x130"},
+        "nothing is due": {SERVING: "0x130"},
+        "one of many lives": {DUE: "0+30x130", SERVING: "1x130", SILENT: "3x130"},
     },
     "SmpNothingProgressed": {
         "others were brought on": {DUE: "0+30x130", PROGRESS: "10x130"},
@@ -315,6 +354,11 @@ SILENT_IN: Mapping[str, Mapping[str, Series]] = {
     "SmpExporterAbsent": {
         "it is scraped": {SCHEMA: "1x130", BUILD: "1x130"},
         "it was restarted": {SCHEMA: "1x50 _x4 1x80", BUILD: "1x130"},
+    },
+    "SmpReadingOld": {
+        "it reads every forty seconds": {MOVING: " ".join(["2 32 22 12 42"] * 27)},
+        "a lock held it up once": {MOVING: "5x60 35 58 _ 5x70"},
+        "those at rest are counted seldom": {RESTING: " ".join(["0+30x6"] * 20)},
     },
     "SmpDocumentCrashes": {
         "the last was long ago": {attempts("crashed", "child_crashed"): "5x130"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from statemachine_pipeline import Lifecycle, Pipeline
 from statemachine_pipeline.cli.asking import UNREACHABLE, ask
 from statemachine_pipeline.cli.exporter import _Reading
 from statemachine_pipeline.database.statements import gauges
+from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.hooks import Done
 from statemachine_pipeline.oversight.listening import Listening
 
@@ -61,6 +63,19 @@ class Clock:
         return self.now
 
 
+def as_if_there_were_millions(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let counting what is on its way take five seconds, by the clock that is returned."""
+    clock = Clock()
+
+    def slow(t: Tables, count: Callable[[Tables], Any] = gauges.backlog) -> Any:
+        clock.now += 5.0
+        return count(t)
+
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr(gauges, "backlog", slow)
+    return clock
+
+
 async def _pass(_: object) -> Done:
     return Done()
 
@@ -87,16 +102,7 @@ async def test_who_is_silent_is_seen_however_long_documents_are_counted(
     engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reading is kept for a hundred times as long as it takes; that of workers takes no time."""
-    clock = Clock()
-
-    def as_if_there_were_millions(
-        t: Tables, count: Callable[[Tables], Any] = gauges.backlog
-    ) -> Any:
-        clock.now += 5.0
-        return count(t)
-
-    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
-    monkeypatch.setattr(gauges, "backlog", as_if_there_were_millions)
+    clock = as_if_there_were_millions(monkeypatch)
     pipeline = pipeline_with(engine)
     await hand(pipeline)
     read = pipeline.operations.oversight.gauges().metrics
@@ -107,6 +113,72 @@ async def test_who_is_silent_is_seen_however_long_documents_are_counted(
     found = (await read()).snapshot()
     assert found['smp_workers{status="silent"}'] == 1
     assert 'smp_documents{state="uploaded",lane="ready"}' not in found
+
+
+async def test_ages_grow_between_two_readings_and_none_is_served_after_a_minute(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'Ages are those of now', of what was read 'at most a minute' ago, however long that took."""
+    clock = as_if_there_were_millions(monkeypatch)
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    read = pipeline.operations.oversight.gauges().metrics
+    before = (await read()).snapshot()
+    clock.now += 39.0
+    after = (await read()).snapshot()
+    age, waits = 'smp_reading_age_seconds{part="moving"}', "smp_oldest_ready_age_seconds{stage="
+    (waits,) = (name for name in before if name.startswith(waits))
+    assert (before[age], after[age]) == (0.0, 39.0)
+    assert after[waits] - before[waits] == pytest.approx(39.0)
+    assert after['smp_reading_age_seconds{part="others"}'] == 0.0, "it was read anew"
+
+    await pipeline.submit(b"another")
+    clock.now += 2.0
+    found = (await read()).snapshot()
+    assert found['smp_documents{state="uploaded",lane="ready"}'] == 2
+    assert found[age] == 0.0
+
+
+async def test_the_last_reading_stands_in_for_one_that_is_late_until_it_is_too_old(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is late is missed, and 'the time begins anew for which an alert has to hold'."""
+    clock = Clock()
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 0.0)
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    age = 'smp_reading_age_seconds{part="moving"}'
+    read = pipeline.operations.oversight.gauges().metrics
+    await read()
+    with psql.transaction():
+        psql.execute("LOCK TABLE work IN ACCESS EXCLUSIVE MODE")
+        clock.now += 59.0
+        assert (await read()).snapshot()[age] == 59.0
+        clock.now += 1.0
+        asked = asyncio.create_task(read())
+    assert (await asked).snapshot()[age] <= 1.0, "it was waited for"
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 60.0)
+    await read()  # what else is under way
+
+
+async def test_the_last_reading_stands_in_for_one_that_was_stopped_until_it_is_too_old(
+    engine: AsyncEngine, psql: Psql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'So it is while statements of the next take too long': one lock is no blind alert."""
+    clock = Clock()
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", clock)
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.PATIENCE_SECONDS", 60.0)
+    read = pipeline_with(engine).operations.oversight.gauges().metrics
+    await read()
+    monkeypatch.setattr("statemachine_pipeline.database.backlog.STATEMENT_SECONDS", 0.05)
+    with psql.transaction():
+        psql.execute("LOCK TABLE work IN ACCESS EXCLUSIVE MODE")
+        clock.now += 59.0
+        assert (await read()).snapshot()['smp_reading_age_seconds{part="moving"}'] == 59.0
+        clock.now += 1.0
+        with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+            await read()
 
 
 async def test_a_refusal_is_answered_and_told_once(
@@ -154,6 +226,22 @@ async def test_health_of_who_is_no_worker_is_told(capsys: pytest.CaptureFixture[
             assert told in capsys.readouterr().err
     finally:
         await asyncio.to_thread(listening.stop)
+
+
+def test_a_worker_that_is_frozen_is_told_from_one_that_is_gone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """'Takes the request and says nothing, and the exit code is 5'."""
+    monkeypatch.setattr("statemachine_pipeline.cli.asking.ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        port = frozen.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            ask("127.0.0.1", port, "/livez", False)
+    assert ended.value.code == UNREACHABLE
+    told = (
+        f"nobody answers at 127.0.0.1 port {port}: it took the request and said nothing for 0.1 s"
+    )
+    assert told in capsys.readouterr().err
 
 
 async def test_a_page_that_breaks_is_answered() -> None:

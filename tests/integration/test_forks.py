@@ -92,11 +92,18 @@ async def test_a_worker_of_either_way_serves_what_waits_where_they_part(
 async def test_what_waits_where_ways_part_is_counted_once_and_waits_at_each(
     pipeline: Pipeline,
 ) -> None:
-    """``smp_documents`` adds up; 'how long the first has been due at a stage' holds for both."""
+    """``smp_documents`` adds up; 'how long the first has been due at a stage' holds for both.
+
+    And so does how many workers take it there: 'where ways part, at any of them'.
+    """
     found = (await pipeline.operations.oversight.gauges().metrics()).snapshot()
     assert found['smp_documents{state="waiting",lane="ready"}'] == 1
     for stage in ("end_left", "end_right"):
         assert found[f'smp_oldest_ready_age_seconds{{stage="{stage}"}}'] >= 3600
+    await _serves(pipeline, "end_left")
+    found = (await pipeline.operations.oversight.gauges().metrics()).snapshot()
+    taking = {"look": 0, "end_left": 1, "end_right": 1}
+    assert {stage: found[f'smp_stage_workers{{stage="{stage}"}}'] for stage in taking} == taking
 
 
 async def test_it_is_due_until_every_way_is_closed(pipeline: Pipeline) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,6 +54,10 @@ LONG_AGO = "UPDATE work SET run_at = now() - interval '20 min'"
 async def _part(pipeline: Pipeline, name: str) -> Component:
     health = await pipeline.operations.oversight.health()
     return next(one for one in health.components if one.name == name)
+
+
+async def _refused(_: Claim) -> Any:
+    raise StageFault("wrong key")
 
 
 # What health says.
@@ -145,6 +150,36 @@ async def test_what_nobody_may_claim_is_not_due(engine: AsyncEngine, psql: Psql)
         await hand(pipeline)
         psql.execute('UPDATE worker SET serves = \'{"queue_parse": "somebody"}\'')
         assert (await _part(looking, "progress")).says == "nothing is due; 1 worker lives"
+
+
+async def test_a_stage_at_fault_is_named_and_so_is_whom_it_asks(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """'The pipeline has paused it, as it could work for no document': the fix is `resume`."""
+    asked = Provider("somebody", breaker=Breaker(failures=1))
+    pipeline = pipeline_with(engine, queue_parse=Stage(_refused, provider=asked))
+    await pipeline.submit(b"text")
+    async with running(pipeline), Pipeline(engine, lifecycle=None) as stored:
+        await until(psql, "SELECT count(*) = 1 FROM pause")
+        psql.execute(
+            "INSERT INTO breaker_change (provider, state, worker, at) "
+            "VALUES ('somebody', 'closed', 1, '2026-01-01')"
+        )
+        for looking in (pipeline, stored):
+            health = await looking.operations.oversight.health()
+            told = {one.name: one for one in health.components if one.status != "ok"}
+            assert health.status == "failed"
+            assert list(told) == ["stage queue_parse", "provider somebody"]
+            stage, provider = told.values()
+            assert stage.says.endswith("UTC: wrong key")
+            assert "`statemachine-pipeline resume --stage queue_parse`" in stage.fix
+            assert provider.says == "not asked by queue_parse, which is paused by fault: wrong key"
+    await pipeline.operations.resume(stage="queue_parse")
+    await pipeline.operations.pause(stage="queue_parse", reason="test", by="me")
+    health = await pipeline.operations.oversight.health()
+    assert [one.name for one in health.components if one.status != "ok"] == []
+    says = next(one.says for one in health.components if one.name == "provider somebody")
+    assert says == "is asked; it was down until 2026-01-01 00:00:00 UTC"
 
 
 async def test_what_was_deferred_and_is_due_counts_though_nobody_looked(
@@ -499,7 +534,8 @@ async def test_the_exporter_tells_the_numbers_of_the_whole_pipeline(
     worker = await hand(pipeline)
     # Whatever this machine does meanwhile, it is not silent, and nothing is read anew.
     psql.execute("UPDATE worker SET settled_at = now(), beat_at = now() + interval '1 hour'")
-    monkeypatch.setattr("statemachine_pipeline.database.gauges.KEPT_SECONDS", 3600.0)
+    still = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("statemachine_pipeline.database.gauges.time", still)
     await pipeline.submit(b"claimed")
     await worker.claim_one()
     await pipeline.submit(b"waiting")
@@ -550,7 +586,7 @@ async def test_documents_at_rest_are_left_out_while_counting_them_takes_too_long
     monkeypatch.setattr("statemachine_pipeline.database.backlog.STATEMENT_SECONDS", 0.05)
     with psql.transaction():
         psql.execute("LOCK TABLE document IN ACCESS EXCLUSIVE MODE")
-        assert await gauges._read_resting() == {}
+        assert (await gauges._read_resting())["resting"].rows == ()
 
 
 def test_health_is_plain_values() -> None:

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 SILENT = 'smp_workers{status="silent"}'
 OTHERS = """
-INSERT INTO worker (host, pid, version, lifecycle, settled, draining, beat_at, dead_at) VALUES
-    ('a', 1, '0.9', 'gone', 12, true, now(), NULL),
-    ('b', 2, '0.9', NULL, 0, false, now() - interval '5 minutes', NULL),
-    ('c', 3, '0.9', NULL, 0, true, now() - interval '5 minutes', now())
+INSERT INTO worker
+    (host, pid, version, lifecycle, settled, settled_at, draining, beat_at, dead_at)
+VALUES
+    ('a', 1, '0.9', 'gone', 12, '2026-01-02 03:04:05Z', true, now(), NULL),
+    ('b', 2, '0.9', NULL, 0, NULL, false, now() - interval '5 minutes', NULL),
+    ('c', 3, '0.9', NULL, 0, NULL, true, now() - interval '5 minutes', now())
 """
 
 
@@ -77,13 +79,15 @@ def test_the_command_line_lists_them(database_url: str, psql: Psql) -> None:
     done = CliRunner().invoke(app, ["workers"], env=env)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert lines[0].startswith("WORKER IS HOST PID VERSION LIFECYCLE CLAIMS")
-    assert lines[1].startswith("1 draining a 1 0.9 unknown 0 - 12 ")
+    assert lines[1].startswith("1 draining a 1 0.9 unknown 0 - 12 2026-01-02 03:04:05 ")
+    assert lines[2].startswith("2 silent b 2 0.9 - 0 - 0 - ")
     listed = CliRunner().invoke(app, ["workers", "--json"], env=env)
     found = [json.loads(line) for line in listed.stdout.splitlines()]
     assert [one["condition"] for one in found] == ["draining", "silent", "dead"]
     assert set(found[0]) == {
         *("id", "condition", "host", "pid", "version", "is_lifecycle_known", "serves", "claims"),
-        *("oldest_at", "settled", "started_at", "silent_seconds", "dead_at", "goes_on_as"),
+        *("oldest_at", "settled", "settled_at", "started_at", "silent_seconds", "dead_at"),
+        "goes_on_as",
     }
 
 

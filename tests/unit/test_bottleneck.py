@@ -24,7 +24,7 @@ def load(stage: str = "embed", **changes: Any) -> StageLoad:
     return StageLoad(stage=stage, **({"workers": 1} | changes))
 
 
-WAITS: dict[str, Any] = {"ready": 3, "due_seconds": 61.4}
+WAITS: dict[str, Any] = {"ready": 3, "ready_seconds": 61.4}
 RUNS: dict[str, Any] = {"claimed": 4, "run_seconds": 2.5, "slots": 8}
 
 
@@ -55,7 +55,9 @@ def test_what_limits_a_stage_is_named(changes: dict[str, Any], limit: str, why: 
 
 def test_the_slowest_stage_is_where_one_has_been_due_for_longest() -> None:
     """However many are ready elsewhere."""
-    found = bottleneck([load("parse", ready=900, due_seconds=2.0), load(ready=1, due_seconds=3.0)])
+    found = bottleneck(
+        [load("parse", ready=900, ready_seconds=2.0), load(ready=1, ready_seconds=3.0)]
+    )
     assert found.sentence.startswith("embed: 1 is ready, the oldest for 3.0 s")
 
 

@@ -22,9 +22,9 @@ _SERVED = {"state": sa.Text, "stage": sa.Text}
 
 
 def lanes(t: Tables) -> Any:
-    """Count what is on its way by stage and lane, with how long the oldest that is ready is due."""
+    """Count what is on its way by stage and lane, and for how long the oldest is ready."""
     w, served = t.work, rows("served", _SERVED)
-    due = sa.extract("epoch", clock() - sa.func.min(w.c.run_at).filter(w.c.lane == LANE_READY))
+    age = sa.extract("epoch", clock() - sa.func.min(w.c.run_at).filter(w.c.lane == LANE_READY))
     counts = (
         sa.func.count().filter(w.c.lane == lane).label(name)
         for name, lane in (
@@ -34,7 +34,7 @@ def lanes(t: Tables) -> Any:
         )
     )
     return (
-        sa.select(served.c.stage, *counts, sa.cast(due, sa.Double).label("due_seconds"))
+        sa.select(served.c.stage, *counts, sa.cast(age, sa.Double).label("ready_seconds"))
         .join(served, served.c.state == w.c.state)
         .group_by(served.c.stage)
         .order_by(served.c.stage)

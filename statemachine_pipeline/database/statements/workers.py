@@ -137,11 +137,11 @@ def standings(t: Tables) -> Any:
     )
     is_silent, _ = judged(t)
     known = sa.exists().where(t.lifecycle.c.fingerprint == k.lifecycle)
-    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.settled, k.started_at)
+    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.started_at)
     return (
         sa.select(
             *own,
-            *(k.dead_at, k.goes_on_as),
+            *(k.settled, k.settled_at, k.dead_at, k.goes_on_as),
             sa.cast(silent, sa.Double).label("silent_seconds"),
             is_silent,
             sa.case((k.lifecycle.is_not(None), known)).label("is_lifecycle_known"),
