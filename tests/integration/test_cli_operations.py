@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -118,6 +119,8 @@ def test_top_prints_one_table_where_there_is_no_terminal(
     assert first.split()[:4] == ["queue_parse", "1", "0", "0"]
     assert ended.stdout.count("STAGE") == 1
     assert ended.stdout.splitlines()[-1].startswith("queue_parse: 1 is ready, the oldest for ")
+    (look,) = map(json.loads, run("top", "--json").stdout.splitlines())
+    assert look["slowest"]["stage"] == "queue_parse"
     assert waiting
 
 
