@@ -60,7 +60,8 @@ def ask(host: str, port: int, path: str, as_json: bool) -> NoReturn:
     else:
         for one in components:
             if one["status"] != "ok":
-                _tell(f"{one['name']} is {one['status']}: {one['says']}; {one['fix']}")
+                cure = f"; {one['fix']}" if one["fix"] else ""
+                _tell(f"{one['name']} is {one['status']}: {one['says']}{cure}")
         sys.stdout.write(status + "\n")
     raise SystemExit(OK if code == OK else FAILED)
 
