@@ -38,6 +38,8 @@ class StageLoad:
         per_second: Attempts that ended, of the last seconds.
         run_seconds: How long these took on average; None when there were none.
         workers: Live workers that take it and do not drain.
+        alone: Those of them that are at a document which took a worker down, of whatever stage, and
+            take nothing else until that ends.
         slots: Attempts that these may make at a time; None where its hook is not known here.
         pauses: Those of the whole stage, oldest first.
         closed: A sentence for each of its providers that is not asked now.
@@ -52,6 +54,7 @@ class StageLoad:
     per_second: float = 0.0
     run_seconds: float | None = None
     workers: int = 0
+    alone: int = 0
     slots: int | None = None
     pauses: tuple[Pause, ...] = ()
     closed: tuple[str, ...] = ()
@@ -134,6 +137,7 @@ def _served(
     ]
     return {
         "workers": len(mine),
+        "alone": sum(1 for worker in mine if worker.alone),
         "slots": None if slots is None else slots * len(mine),
         "closed": tuple(text for one, text in said if one.state != "closed" or one.blocked_until),
         "used_up": tuple(
