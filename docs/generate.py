@@ -199,13 +199,15 @@ def _exit_codes() -> Iterator[str]:
     yield "|---|---|"
     yield f"| {ending.OK} | done |"
     yield f"| {ending.FAILED} | a document ended badly, or something else could not be done |"
-    yield f"| {ending.USAGE} | the command cannot work as it was given |"
+    usage = "the command cannot work as it was given: no such option, stage or state, a port taken"
+    yield f"| {ending.USAGE} | {usage} |"
     yield f"| {ending.NOT_FOUND} | there is no such document |"
     refused = "a document may not take the trigger, or a role may not prune or migrate"
     yield f"| {ending.REFUSED} | {refused} |"
-    yield f"| {ending.UNREACHABLE} | the database did not answer |"
+    yield f"| {ending.UNREACHABLE} | the database or the object store did not answer in time |"
     yield f"| {ending.TIMED_OUT} | `wait`: time ran out |"
     yield f"| {ending.SIGNALLED} + *n* | ended by signal *n* |"
+    yield "\nA reader of stdout that goes before its end, as `head` does, changes none of them."
 
 
 def pages() -> dict[Path, str]:

@@ -140,14 +140,36 @@ def test_pruning_says_what_went_and_what_was_left(run: Callable[..., Any], waiti
     assert ended.exit_code == 0
     assert "0 documents gone, 1 left" in ended.stderr
     assert "cancelled: it has the newest event of all" in ended.stdout
-    refused = run("prune", "--older-than", "30d", "--state", "complete")
-    assert (refused.exit_code, "prune takes those in" in refused.stderr) == (4, True)
+
+
+def test_what_failed_at_a_stage_that_there_is_no_more_is_found(
+    run: Callable[..., Any], waiting: UUID, psql: psycopg.Connection[Any]
+) -> None:
+    """'Unless something was found for it'."""
+    psql.execute(
+        "INSERT INTO dead_letter (document_id, stage, state, code, reason, attempts, crashes)"
+        " VALUES (%s, 'old', 'uploaded', 'empty', 'it is empty', 1, 0)",
+        [waiting],
+    )
+    for words in (("dead-letters",), ("dead-letters", "--group"), ("list",)):
+        ended = run(*words, "--stage", "old")
+        assert (ended.exit_code, str(waiting) in ended.stdout) == (0, True), ended.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("list", "--stage", "nothing"), "no stage 'nothing'; there are queue_parse"),
+        (("list", "--stage", "cancel", "--group", "state"), "no stage 'cancel'; there are"),
+        (("dead-letters", "--stage", "nothing"), "no stage 'nothing'; there are queue_parse"),
+        (("dead-letters", "--group", "--stage", "nothing"), "no stage 'nothing'; there are"),
+        (("requeue", "--stage", "nothing", "--dry-run"), "no stage 'nothing'; there are queue_"),
+        (("resume", "--stage", "nothing"), "no stage 'nothing'; there are queue_parse"),
+        (("requeue", "--code", "empty", "--state", "nothing"), "no state 'nothing'; there are"),
+        (("requeue", "--code", "empty", "--state", "cancelled"), "not for what is cancelled"),
+        (("prune", "--older-than", "30d", "--state", "complete"), "prune takes those in cancelled"),
+        (("prune", "--older-than", "30d", "--state", "nothing"), "no state 'nothing'; there are"),
+        (("sweep", "--dry-run"), "no object store to sweep: name it with"),
         (("list", "--state", "nothing"), "no state 'nothing'"),
         (("list", "--older-than", "soon"), "--older-than wants a duration such as 30s"),
         (("list", "--group", "name"), "'name' is not one of"),

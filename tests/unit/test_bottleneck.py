@@ -54,8 +54,9 @@ RUNS: dict[str, Any] = {"claimed": 4, "run_seconds": 2.5, "slots": 8}
             {**RUNS, "workers": 3, "alone": 2},
             "hook",
             (
-                "4 attempts are under way, and one takes 2.50 s; 2 of 3 workers are each alone with a "
-                "document that took a worker down before, and take nothing else until that ends"
+                "4 attempts are under way, and one takes 2.50 s; 2 of 3 workers are each alone "
+                "with a document that took a worker down before, and take nothing else until that "
+                "ends"
             ),
         ),
         ({"claimed": 1}, "hook", "1 attempt is under way"),
