@@ -519,7 +519,7 @@ def test_a_reader_that_leaves_early_is_no_error(shell: Shell) -> None:
 def test_the_exit_code_is_the_verbs_though_nobody_reads_to_the_end(
     words: list[str], code: int
 ) -> None:
-    """'A reader of stdout that goes before its end, as `head` does, changes none of them.'"""
+    """'A reader of stdout that goes before its end, as `head` does, changes none of them.'."""
     # Unbuffered, so that it is noticed while the verb writes and not after it.
     program = [sys.executable, "-u", "-m", "statemachine_pipeline", *words]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
