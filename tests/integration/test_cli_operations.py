@@ -102,7 +102,7 @@ def test_wait_tells_by_its_exit_code_how_it_ended(run: Callable[..., Any], waiti
     """'exit 124 when it times out, else by the states reached'."""
     late = run("wait", str(waiting), "--timeout", "0.5s")
     assert late.exit_code == 124
-    assert "1 of 1 document does not rest after 0:00:00.5" in late.stderr
+    assert "1 of 1 document does not rest after 0.5 s" in late.stderr
     assert late.stdout.splitlines()[1].split() == [str(waiting), "uploaded", "one.txt"]
     assert run("cancel", str(waiting)).exit_code == 0
     assert run("wait", str(waiting)).exit_code == 1
@@ -178,7 +178,8 @@ def test_what_failed_at_a_stage_that_there_is_no_more_is_found(
         (("top", "--every", "0s"), "--every wants a duration"),
         (("usage", "--price", "store_embeddings"), "--price wants STAGE=NUMBER"),
         (("usage", "--price", "store_embeddings=-1"), "--price wants STAGE=NUMBER"),
-        (("usage", "--price", "nothing=1"), "no stage earns nothing"),
+        (("usage", "--price", "nothing=1"), "--price: no stage earns nothing"),
+        (("list", "--database", ""), "--database names none"),
         (("usage", "--since", "soon"), "--since 'soon' is no time"),
     ],
 )
