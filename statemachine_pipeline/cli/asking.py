@@ -47,11 +47,12 @@ def ask(host: str, port: int, path: str, as_json: bool) -> NoReturn:
     """Ask a worker, print what it says, and leave: 0 for well, 1 for not, 5 without an answer."""
     try:
         code, body = _get(host, port, path)
-        found = json.loads(body)
-        status, components = found["status"], found["components"]
     except (OSError, ValueError, OverflowError) as error:
         _give_up(f"nobody answers at {host} port {port}: {error}", as_json)
-    except (LookupError, TypeError):
+    try:
+        found = json.loads(body)
+        status, components = found["status"], found["components"]
+    except (ValueError, LookupError, TypeError):
         _give_up(
             f"no worker answers at {host} port {port}: {path} is no page of health there", as_json
         )

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.cli.ending import OK, UsageError
+from statemachine_pipeline.cli.ending import OK, Failed
 from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.output import say
@@ -36,7 +36,7 @@ async def export(target: Target, host: str, port: int, narration: Narration) -> 
         try:
             listening = Listening(host, port, {"/metrics": reading.page})
         except OSError as error:
-            raise UsageError(f"cannot listen at {host} port {port}: {error.strerror}") from error
+            raise Failed(f"cannot listen at {host} port {port}: {error.strerror}") from error
         try:
             with stopping(stopped.set, "serving no more") as stops:
                 say(f"serving http://{host}:{listening.port}/metrics; stop with Ctrl-C or SIGTERM")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import collector, fleet, output, reloading
-from statemachine_pipeline.cli.ending import OK, Failed, UsageError
+from statemachine_pipeline.cli.ending import OK, Failed
 from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
@@ -105,9 +105,8 @@ async def _probed(
         try:
             await stack.enter_async_context(served)
         except OSError as error:
-            # One of several is tried again: its port may be that of the one before it.
-            kind = Failed if seat else UsageError
-            raise kind(f"cannot listen at {host} port {port}: {error.strerror}") from error
+            # Not a usage error, after which nobody starts it again: the port may be free by then.
+            raise Failed(f"cannot listen at {host} port {port}: {error.strerror}") from error
         say(f"probes at http://{host}:{port}/livez, /readyz, /startupz and /metrics")
         yield
 
