@@ -32,6 +32,8 @@ class StageLoad:
     Attributes:
         stage: The trigger that it earns.
         ready: Documents that a worker could take; where ways part, those of several stages.
+        suspects: Those of them that took a worker down: one takes them that has nothing else in
+            hand, and until then takes nothing new.
         deferred: Those that wait for a time.
         claimed: Those that a worker is at.
         due_seconds: How long the oldest that is ready has been due; None when none is.
@@ -48,6 +50,7 @@ class StageLoad:
 
     stage: str
     ready: int = 0
+    suspects: int = 0
     deferred: int = 0
     claimed: int = 0
     due_seconds: float | None = None
@@ -115,7 +118,7 @@ async def _fleet(connection: AsyncConnection, t: Tables) -> list[Any]:
 
 
 def _waiting(row: Any) -> dict[str, Any]:
-    names = ("ready", "deferred", "claimed", "due_seconds")
+    names = ("ready", "suspects", "deferred", "claimed", "due_seconds")
     return {} if row is None else {name: getattr(row, name) for name in names}
 
 

@@ -96,8 +96,19 @@ def _blocked(load: StageLoad) -> Iterator[tuple[Limit, str]]:
 def _under_way(load: StageLoad) -> str:
     attempts = counted(load.claimed, "attempt is", "attempts are")
     took = "" if load.run_seconds is None else f", and one takes {load.run_seconds:,.2f} s"
-    also = f"; {_alone(load)}" if 0 < load.alone < load.workers else ""
-    return f"{attempts} under way{took}{also}"
+    return "; ".join((f"{attempts} under way{took}", *_beside(load)))
+
+
+def _beside(load: StageLoad) -> Iterator[str]:
+    """Yield why slots may be free all the same."""
+    if load.suspects:
+        ready = counted(load.suspects, "that is ready", "that are ready")
+        yield (
+            f"{ready} took a worker down before, and workers take nothing new until one of them "
+            "has nothing else in hand"
+        )
+    if 0 < load.alone < load.workers:
+        yield _alone(load)
 
 
 def _alone(load: StageLoad) -> str:

@@ -240,7 +240,8 @@ async def test_who_waits_behind_a_document_that_took_a_worker_down_is_told(
     serves = """UPDATE worker SET serves = '{"queue_parse": null}'"""
     psql.execute(serves)
     top = pipeline.operations.oversight.top
-    assert (await top()).slowest.limit == "nothing"
+    seen = await top()
+    assert (seen.slowest.limit, seen.stages[0].ready, seen.stages[0].suspects) == ("nothing", 2, 1)
     ((claim, _),) = await busy.claim(alone=True, slots=1)
     assert claim.document.id == suspect
     seen = await top()

@@ -60,6 +60,14 @@ RUNS: dict[str, Any] = {"claimed": 4, "run_seconds": 2.5, "slots": 8}
             ),
         ),
         ({"claimed": 1}, "hook", "1 attempt is under way"),
+        (
+            {"claimed": 1, "suspects": 1},
+            "hook",
+            (
+                "1 attempt is under way; 1 that is ready took a worker down before, and workers "
+                "take nothing new until one of them has nothing else in hand"
+            ),
+        ),
         ({}, "nothing", "nothing stands in their way, and a worker takes them next"),
     ],
 )
