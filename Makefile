@@ -34,7 +34,8 @@ demo: $(RUNNABLE)
 
 test: $(DEVELOPABLE)
 	@# In the order of their folders: by number of tests, the long files of few would come last.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	@# With bytecode: hundreds of processes would each spend half a second on compiling the package.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-versions: $(DEVELOPABLE)
 	$(BIN)/python tests/versions.py

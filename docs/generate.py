@@ -205,7 +205,7 @@ def _exit_codes() -> Iterator[str]:
     yield f"| {ending.NOT_FOUND} | there is no such document |"
     refused = "a document may not take the trigger, or a role may not prune or migrate"
     yield f"| {ending.REFUSED} | {refused} |"
-    yield f"| {ending.UNREACHABLE} | the database did not answer |"
+    yield f"| {ending.UNREACHABLE} | the database did not answer, let nobody in or gave up |"
     yield f"| {ending.TIMED_OUT} | `wait`: time ran out |"
     yield f"| {ending.SIGNALLED} + *n* | ended by signal *n* |"
     yield "\nA reader of stdout that goes before its end, as `head` does, changes none of them."

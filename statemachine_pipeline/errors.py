@@ -100,13 +100,38 @@ class SearchRefused(PipelineError, ValueError):
         super().__init__(f"search cannot use {what}: {given!r}; {advice}")
 
 
-class SchemaMissing(PipelineError):
+class DatabaseUnusable(PipelineError):
+    """The database cannot be worked with as it is.
+
+    Attributes:
+        found: What was found, without what to do.
+        fix: What to do; empty where nobody can say.
+    """
+
+    def __init__(self, found: str, fix: str = "") -> None:
+        self.found, self.fix = found, fix
+        super().__init__("; ".join(filter(None, (found, fix))))
+
+
+class SchemaMissing(DatabaseUnusable):
     """The database does not hold this pipeline's tables, or holds older ones."""
 
     def __init__(self, schema: str, found: str) -> None:
         self.schema = schema
         super().__init__(
-            f"schema {schema!r} is not ready: {found}; run `statemachine-pipeline migrate`"
+            f"schema {schema!r} is not ready: {found}", "run `statemachine-pipeline migrate`"
+        )
+
+
+class SchemaAhead(DatabaseUnusable):
+    """The tables are of a revision that this version does not know; it leaves them alone."""
+
+    def __init__(self, schema: str, found: str, needed: str) -> None:
+        self.schema = schema
+        super().__init__(
+            f"schema {schema!r} is at revision {found}, and this version knows none after "
+            f"{needed}: a newer one migrated it",
+            "upgrade this program",
         )
 
 
@@ -195,11 +220,13 @@ class QuestionNotEmbedded(PipelineError):
         super().__init__(f"the question could not be embedded by {fingerprint!r}: {found}")
 
 
-class DatabaseUnavailable(PipelineError):
+class DatabaseUnavailable(DatabaseUnusable):
     """The database could not be reached, or broke off; trying again may work."""
 
-    def __init__(self, doing: str, cause: str) -> None:
-        super().__init__(f"the database did not answer while {doing}: {cause}")
+    def __init__(
+        self, doing: str, cause: str, *, answer: str = "did not answer", fix: str = ""
+    ) -> None:
+        super().__init__(f"the database {answer} while {doing}: {cause}", fix)
 
 
 class NotHeard(PipelineError):

@@ -148,7 +148,7 @@ def _whole(
 
 def _silence(worker: int | None, obstacles: Obstacles) -> Iterator[tuple[Awaited, str]]:
     if obstacles.holder_is_dead:
-        yield "rescue", f"worker {worker} is dead; whoever lives takes its documents over"
+        yield "rescue", f"worker {worker} counts as dead; whoever lives takes its documents over"
     elif obstacles.holder_is_silent:
         silent = obstacles.holder_silent_seconds or 0.0
         then = "its documents are taken over once it counts as dead"

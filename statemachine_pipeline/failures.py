@@ -304,6 +304,7 @@ RULES: Final[tuple[FailureRule, ...]] = (
     FailureRule(f"{OWN}.EmbedderMismatch", "stage_fault", is_quotable=True),
     FailureRule(f"{OWN}.LifecycleMismatch", "stage_fault", is_quotable=True),
     FailureRule(f"{OWN}.SchemaMissing", "stage_fault", is_quotable=True),
+    FailureRule(f"{OWN}.SchemaAhead", "stage_fault", is_quotable=True),
     FailureRule(f"{OWN}.BlobsRefused", "stage_fault", is_quotable=True),
     FailureRule(f"{OWN}.BlobsUnavailable", "transient", is_quotable=True),
 )

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_folders import reachable
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import LRUCache
 
 from statemachine_pipeline.database import place
+from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.testing.databases import Databases, connect
+from statemachine_pipeline.testing.plugin import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -22,8 +26,11 @@ if TYPE_CHECKING:
 SERVERS = ("server", ".statemachine-pipeline")
 """What tests call the folders of their servers."""
 _versions: list[str] = []
-_compiled: dict[Any, Any] = {}
-"""Shared by the engines of all tests: compiling the statements anew takes most of a short test."""
+_compiled: LRUCache[Any, Any] = LRUCache(500)
+"""Shared by the engines of all tests: compiling the statements anew takes most of a short test.
+
+As large as that of an engine: each entry keeps 200 objects, and 9,000 of them would have the
+collector busy for two seconds after each module."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -42,6 +49,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             continue
         for name in SERVERS:
             shutil.rmtree(place._SYSTEM_DATA / place._digest(Path(folder) / name), True)
+
+
+@pytest.fixture(scope="session")
+def smp_server(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The plugin's, but that a server of the session's own is in memory where there is room."""
+    given = pytestconfig.getoption("--smp-server") or os.environ.get(SERVER)
+    if given:
+        yield given
+        return
+    with reachable() as folder, EmbeddedServer(folder / "server", throwaway=True) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

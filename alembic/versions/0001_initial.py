@@ -279,6 +279,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("dead_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("goes_on_as", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("worker_pkey")),
         postgresql_with={"fillfactor": "50"},
         comment="Running and recently dead workers, and when each last gave a sign of life",

@@ -26,13 +26,6 @@ SIGNALLED: Final = 128
 """Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
 INTERRUPTED: Final = 130
 
-FORBIDDEN: Final = "42501"
-"""PostgreSQL's code for a right that is missing."""
-DOCTOR: Final = (
-    "; `statemachine-pipeline doctor` names the role and all that it lacks, and as the owner of "
-    "the tables `migrate --app-role ROLE` grants that"
-)
-
 _CODES: tuple[tuple[type[errors.PipelineError], int], ...] = (
     (errors.DatabaseUnavailable, UNREACHABLE),
     (errors.BlobsUnavailable, UNREACHABLE),
@@ -70,19 +63,15 @@ def run(work: Coroutine[None, None, int]) -> NoReturn:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    from statemachine_pipeline.database.cures import told
+
     # Libraries stay silent, unless an app of the user's has set logging up.
     logging.lastResort = logging.NullHandler()
     try:
         code = asyncio.run(work)
-    except errors.PipelineError as error:
-        say(f"error: {error}")
-        code = next(code for kind, code in _CODES if isinstance(error, kind))
-    except SQLAlchemyError as error:
-        # Not one of ours: the database refused a statement. Its own words, without the statement.
-        cause = getattr(error, "orig", None) or error
-        advice = DOCTOR if getattr(cause, "sqlstate", None) == FORBIDDEN else ""
-        say(f"error: the database refused: {str(cause).strip().splitlines()[0]}{advice}")
-        code = FAILED
+    except (errors.PipelineError, SQLAlchemyError) as error:
+        say(f"error: {told(error)}")
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise typer.Exit(code)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import FAILED, OK, UNREACHABLE, UsageError
 from statemachine_pipeline.cli.opening import opened
-from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
-from statemachine_pipeline.oversight.health import BRISK
-from statemachine_pipeline.oversight.status import Component, Health
+from statemachine_pipeline.errors import DatabaseUnavailable, DatabaseUnusable
+from statemachine_pipeline.oversight.health import BRISK, unwell
+from statemachine_pipeline.oversight.status import Health
 
 if TYPE_CHECKING:
     from statemachine_pipeline.cli.opening import Target
@@ -37,16 +37,15 @@ def refuse(*, live: bool, ready: bool, port: int | None, host: str | None) -> No
 
 async def health(target: Target, *, as_json: bool) -> int:
     """Print how each part does; return 0, 1 where one failed, or 5 without a database."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     target = dataclasses.replace(target, timeouts=BRISK)  # nobody waits for a probe for long
     try:
         async with opened(target, "stored") as pipeline:
             found = await pipeline.operations.oversight.health()
-    except DatabaseUnavailable as error:
-        fix = "start the server, or name another with --database"
-        found = Health((Component("database", "failed", str(error), fix),))
-    except SchemaMissing as error:
-        fix = "run `statemachine-pipeline migrate`"
-        found = Health((Component("schema", "failed", str(error), fix),))
+    except (DatabaseUnusable, SQLAlchemyError) as error:
+        part = "database" if isinstance(error, DatabaseUnavailable) else "schema"
+        found = Health((unwell(part, error),))
     if as_json:
         output.emit({"status": found.status, "components": found.components})
     else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from statemachine_pipeline.cli.ending import Failed, UsageError
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.userapp import find_app, load
-from statemachine_pipeline.errors import DatabaseUnavailable, DefinitionError, SchemaMissing
+from statemachine_pipeline.errors import DefinitionError, PipelineError, SchemaMissing
 from statemachine_pipeline.lifecycle import DocumentLifecycle
 from statemachine_pipeline.pipeline import EMBEDDED, Pipeline
 
@@ -113,6 +113,8 @@ async def _of_app(target: Target, name: str) -> AsyncIterator[Pipeline]:
 
 
 async def _shipped(target: Target, need: Need, stack: contextlib.AsyncExitStack) -> Pipeline:
+    from sqlalchemy.exc import SQLAlchemyError
+
     database = target.explicit_database or os.environ.get("DATABASE_URL") or EMBEDDED
     url, schema = _url(database), target.explicit_schema or "smp"
     is_embedded = url == EMBEDDED
@@ -125,8 +127,8 @@ async def _shipped(target: Target, need: Need, stack: contextlib.AsyncExitStack)
     if need in {"hooks", "new", "doctor"}:
         try:
             await _prepare(url, schema, creates=is_embedded and need == "new")
-        except DatabaseUnavailable:
-            if need != "doctor":
+        except (PipelineError, SQLAlchemyError):
+            if need != "doctor":  # whose checks tell of it
                 raise
     lifecycle = None if need == "stored" else DocumentLifecycle
     pipeline = Pipeline(

@@ -75,5 +75,6 @@ def _row(one: WorkerStanding) -> tuple[object, ...]:
     known = {True: "known", False: "unknown", None: "-"}[one.is_lifecycle_known]
     oldest = f"{one.oldest_at:%Y-%m-%d %H:%M:%S}" if one.oldest_at else "-"
     started = f"{one.started_at:%Y-%m-%d %H:%M:%S}"
-    own = (one.id, one.condition, one.host, one.pid, one.version, known, one.claims, oldest)
+    is_now = one.condition if one.goes_on_as is None else f"now {one.goes_on_as}"
+    own = (one.id, is_now, one.host, one.pid, one.version, known, one.claims, oldest)
     return (*own, one.settled, started, ", ".join(one.serves))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.counting import counted
+from statemachine_pipeline.graph import REPROCESS, REQUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,14 @@ def draw(
         output.line()
     if explanation.options:
         output.line("what can happen from here:")
-        options = [(o.trigger, o.to_state, *_verdicts(o)) for o in explanation.options]
+        options = [(o.trigger, leads_to(o), *_verdicts(o)) for o in explanation.options]
         output.table(("TRIGGER", "TO", "OPEN", "GUARDS"), options, state=1)
+
+
+def leads_to(option: Option) -> str:
+    """Tell where a trigger leads; some begin anew, and hop over whatever is still current."""
+    begins_anew = option.trigger in {REQUEUE, REPROCESS}
+    return f"{option.to_state}, and on past what is done" if begins_anew else option.to_state
 
 
 def _draw_document(document: Document, parent: Document | None) -> None:

@@ -16,7 +16,7 @@ from statemachine_pipeline.database import backlog
 from statemachine_pipeline.database.mapping import answering, took_too_long
 from statemachine_pipeline.database.statements import gauges, inspection
 from statemachine_pipeline.database.stored import stored_stages
-from statemachine_pipeline.errors import DatabaseUnavailable
+from statemachine_pipeline.errors import DatabaseUnavailable, SchemaAhead
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 
@@ -126,7 +126,10 @@ class Gauges:
         return found
 
     async def _follow(self) -> None:
-        stored = await stored_stages(self._engine, self._t.schema)
+        try:
+            stored = await stored_stages(self._engine, self._t.schema)
+        except SchemaAhead:  # while a newer version is rolled out, what it can read is wanted most
+            return
         if stored.graph.fingerprint != self._stages.graph.fingerprint:
             self._stages = stored
 
@@ -148,6 +151,8 @@ def _fill_queue(metrics: Metrics, rows: dict[str, Any], stages: Stages) -> None:
 def _fill_fleet(metrics: Metrics, rows: dict[str, Any]) -> None:
     counts = dict.fromkeys(("working", "draining", "silent"), 0)
     for row in rows["fleet"]:
+        if row.goes_on_as is not None:
+            continue  # another row is of the same process
         if row.dead_at is None or backlog.age(row, row.dead_at) < DEAD_SECONDS:
             silent = row.dead_at or row.is_silent
             counts["silent" if silent else "draining" if row.draining else "working"] += 1

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 
 from statemachine_pipeline import failpoints
-from statemachine_pipeline.errors import DatabaseUnavailable, PoolerInTheWay, SchemaMissing
+from statemachine_pipeline.database.cures import first_line, unavailable
+from statemachine_pipeline.errors import PoolerInTheWay, SchemaMissing
 from statemachine_pipeline.records import Document, Transition
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ _DOCUMENT = tuple(name for name in Document.__slots__ if name not in {"metadata"
 _CANCELLED = "57014"
 _PASSING = {"25006", "25P03", "25P04", _CANCELLED}
 """A standby that does not write yet, and what took too long: a transaction, or a statement."""
-
-_ADVICE = {
-    "25006": "the server is a standby or read-only; name the primary",
-    "25P03": "the transaction stood still for too long",
-    "53100": "free space on the server's disk",
-    "53300": "raise max_connections, or give the pools of workers fewer connections",
-    _CANCELLED: "raise `statement` of the pipeline's Timeouts, or statement_timeout of the role, "
-    "if nobody cancelled it",
-}
 _NOT_PREPARED = {"26000", "42P05"}
 """A prepared statement is missing, or there already: somebody else's connection to the server."""
 
@@ -89,7 +81,7 @@ def answering(doing: str) -> Iterator[None]:
             raise
         raise mapped from error
     except (exc.TimeoutError, OSError) as error:
-        raise DatabaseUnavailable(doing, first_line(error)) from error
+        raise unavailable(doing, error) from error
 
 
 def _ours(doing: str, error: exc.DBAPIError) -> Exception:
@@ -100,8 +92,7 @@ def _ours(doing: str, error: exc.DBAPIError) -> Exception:
     if state in _NOT_PREPARED:
         return PoolerInTheWay(doing, first_line(error.orig))
     if may_pass(error):
-        advice = f"; {_ADVICE[state]}" if state in _ADVICE else ""
-        return DatabaseUnavailable(doing, first_line(error.orig) + advice)
+        return unavailable(doing, error.orig)
     return error
 
 
@@ -127,8 +118,3 @@ def took_too_long(error: object) -> bool:
 def was_deadlock(error: exc.DBAPIError) -> bool:
     """Tell whether this transaction and another one waited for each other."""
     return getattr(error.orig, "sqlstate", None) == _DEADLOCK
-
-
-def first_line(error: object) -> str:
-    """Return the first line of a driver's message: the others repeat the statement."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from statemachine_pipeline.counting import counted
-from statemachine_pipeline.database import roles
+from statemachine_pipeline.database import revisions, roles
 from statemachine_pipeline.database.checks import guard_edges
 from statemachine_pipeline.database.lifecycles import Stored, closed, registered, retired
 from statemachine_pipeline.database.mapping import answering
@@ -29,7 +29,7 @@ from statemachine_pipeline.database.successors import (
     check_successors,
     refuse_unmapped,
 )
-from statemachine_pipeline.database.tables import VERSION_TABLE, tables
+from statemachine_pipeline.database.tables import tables
 from statemachine_pipeline.database.timeouts import unbounded
 from statemachine_pipeline.errors import (
     DefinitionError,
@@ -49,12 +49,6 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.stages import Stages
-
-HEAD = "0001"
-"""The revision this version needs; a test compares it with the scripts.
-
-Read from here, every start would pay half a second for importing Alembic.
-"""
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
@@ -93,6 +87,7 @@ def migrate(
         DefinitionError: As ``planned`` says; nothing was changed, like with the others.
         StatesUnmapped: As there.
         RightsMissing: As ``roles.require_owner`` says.
+        SchemaAhead: A newer version migrated it.
     """
     from alembic import command
 
@@ -102,9 +97,9 @@ def migrate(
     if not roles.require_owner(connection, schema).has_schema:  # or CREATE on the database is asked
         connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {name}"))
     connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
-    before = _revision(connection, schema)
+    before = revisions.current(connection, schema)
     command.upgrade(_config(connection, schema), "head")
-    after = _revision(connection, schema)
+    after = revisions.current(connection, schema)
     follow_own_numbers(connection, tables(schema), name)
     plan = planned(connection, schema, graph, by_hand, states)
     newest = plan.known[-1] if plan.known else None
@@ -118,7 +113,7 @@ def migrate(
     return Migrated(
         schema=schema,
         revision_before=before,
-        revision=HEAD,
+        revision=revisions.HEAD,
         lifecycle=graph.name,
         said=f"schema {schema}: {schema_said}; lifecycle {graph.name}, {counted(count, 'version')}",
     )
@@ -140,6 +135,7 @@ async def bring(
     Raises:
         DefinitionError: As ``planned`` says.
         StatesUnmapped: As there.
+        SchemaAhead: A newer version migrated it; nothing was changed.
         RightsMissing: This role cannot migrate, not even for ``dry_run``; nothing was changed.
         RoleRefused: As ``roles.grant`` says; nothing was changed.
     """
@@ -182,8 +178,8 @@ def rehearse(
     would_move = plan.counts(connection)
     would = Migrated(
         schema=schema,
-        revision_before=_revision(connection, schema),
-        revision=HEAD,
+        revision_before=revisions.current(connection, schema),
+        revision=revisions.HEAD,
         lifecycle=stages.graph.name,
         app_role=app_role,
         moved=would_move,
@@ -212,9 +208,10 @@ def planned(
 
     Raises:
         DefinitionError: A move is not wanted or cannot be made.
+        SchemaAhead: A newer version migrated it.
         StatesUnmapped: Documents stand in other states that ``graph`` does not know.
     """
-    known = registered(connection, schema) if _revision(connection, schema) else []
+    known = registered(connection, schema) if revisions.current(connection, schema) else []
     told = (one.successors for one in known if one.graph.fingerprint == graph.fingerprint)
     pairs = {old: new for before in told for old, new in before} | dict(states)
     check_successors(graph, known, pairs)
@@ -234,15 +231,11 @@ def check(connection: Connection, schema: str, graph: Graph, by_hand: Collection
 
     Raises:
         SchemaMissing: Run ``migrate`` first.
+        SchemaAhead: A newer version migrated it.
         LifecycleMismatch: The difference is named.
         LifecycleRetired: Documents were moved out of states that it knows.
     """
-    found = _revision(connection, schema)
-    if found != HEAD:
-        raise SchemaMissing(schema, f"revision {found or 'none'}, this version needs {HEAD}")
-    known = registered(connection, schema)
-    if not known:
-        raise SchemaMissing(schema, "no lifecycle is registered")
+    known = _known(connection, schema)
     stored = {one.graph.fingerprint: one for one in known}.get(graph.fingerprint)
     if stored is None:
         raise LifecycleMismatch(graph.name, graph.difference(known[-1].graph))
@@ -259,12 +252,19 @@ def newest(connection: Connection, schema: str) -> Stored:
     """Return the newest lifecycle of ``schema``.
 
     Raises:
-        SchemaMissing: There is none.
+        SchemaMissing: There is none, or its tables are older than this version.
+        SchemaAhead: A newer version migrated it.
     """
-    known = registered(connection, schema) if _revision(connection, schema) else []
+    return _known(connection, schema)[-1]
+
+
+def _known(connection: Connection, schema: str) -> list[Stored]:
+    """Return the lifecycles of ``schema``, whose tables are those of this version."""
+    revisions.require(connection, schema)
+    known = registered(connection, schema)
     if not known:
-        raise SchemaMissing(schema, "no tables, or no lifecycle in them")
-    return known[-1]
+        raise SchemaMissing(schema, "no lifecycle is registered")
+    return known
 
 
 def _register(connection: Connection, schema: str, graph: Graph, plan: Successors) -> None:
@@ -313,15 +313,6 @@ def _keep_stages(
 
 def _held(graph: Graph, by_hand: Collection[str]) -> frozenset[str]:
     return frozenset(state for trigger in by_hand for state in graph.sources(trigger))
-
-
-def _revision(connection: Connection, schema: str) -> str | None:
-    table = f"{quoted(schema)}.{VERSION_TABLE}"
-    there = connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table})
-    if there is None:
-        return None
-    found = connection.scalar(sa.text(f"SELECT version_num FROM {table}"))  # noqa: S608 - quoted
-    return None if found is None else str(found)
 
 
 def _config(connection: Connection, schema: str) -> Config:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from statemachine_pipeline.database.mapping import answering, first_line, to_document
+from statemachine_pipeline.database.cures import first_line
+from statemachine_pipeline.database.mapping import answering, to_document
 from statemachine_pipeline.database.ranking import fuse
 from statemachine_pipeline.database.statements import content
 from statemachine_pipeline.database.statements import search as statements

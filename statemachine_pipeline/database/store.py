@@ -285,7 +285,8 @@ class Store:
         policy = self._stages.policy_at(document.state)
         lost = row.known is None or row.dead_at is not None
         outcome: Outcome = Crashed(
-            reason=f"worker {row.worker} " + ("died" if lost else "did not stop at the deadline")
+            reason=f"worker {row.worker} "
+            + ("was taken for dead" if lost else "did not stop at the deadline")
         )
         if lost and row.unheard:
             # An outage longer than the dead limit would cost every document in hand a crash.

@@ -316,6 +316,8 @@ def _worker(metadata: sa.MetaData) -> sa.Table:
         # Stages by their triggers, each with the provider that it asks or null.
         sa.Column("serves", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         _time("dead_at", nullable=True, default=False),
+        # The id under which its process works since it lost this one: it is no process that died.
+        sa.Column("goes_on_as", sa.BigInteger),
         postgresql_with={"fillfactor": "50"},
         comment="Running and recently dead workers, and when each last gave a sign of life",
     )

@@ -14,10 +14,11 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg as dialects
 
-from statemachine_pipeline.database.mapping import answering, first_line
+from statemachine_pipeline.database.cures import unavailable
+from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.statements import claims, workers
 from statemachine_pipeline.database.timeouts import Timeouts, Watch, cut
-from statemachine_pipeline.errors import DatabaseUnavailable, NotHeard
+from statemachine_pipeline.errors import NotHeard
 from statemachine_pipeline.liveness import USUAL
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class Workers:
         """Say that a worker takes no more work."""
         await self._execute(workers.drain(self._t), me=worker)
 
+    async def go_on(self, lost: int, worker: int) -> None:
+        """Say that a process which lost its id works under another one: it did not die."""
+        await self._execute(workers.go_on(self._t), me=lost, worker=worker)
+
     async def leave(self, worker: int) -> int:
         """Give back what a worker still holds, unspent, and forget it."""
         released = await self.release(worker, keep=())
@@ -135,7 +140,7 @@ class Workers:
                 async for _ in self._notifications(connection, own, probe_after):
                     yield True
         except (psycopg.Error, OSError) as error:
-            raise DatabaseUnavailable("listening for work", first_line(error)) from error
+            raise unavailable("listening for work", error) from error
 
     async def _notifications(
         self, connection: psycopg.AsyncConnection[Any], own: str, probe_after: float
@@ -209,8 +214,7 @@ class Pulse:
         except psycopg.Error as error:
             self.close()
             if is_new or self._is_cut:
-                what = "saying that a worker lives"
-                raise DatabaseUnavailable(what, first_line(error)) from error
+                raise unavailable("saying that a worker lives", error) from error
         # It died between two beats, as when the server was started anew, which may be well again.
         return self.beat(worker, settled, ago)
 

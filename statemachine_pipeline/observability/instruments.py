@@ -203,7 +203,8 @@ WORKERS: Final = Metric(
     name="smp_workers",
     kind="gauge",
     says="Workers that said they live: working, draining, or silent for two beats and more, "
-    "which ends a minute after they were declared dead.",
+    "which ends a minute after they were declared dead, or once their process goes on under "
+    "another number.",
     labels=("status",),
 )
 PROGRESS: Final = Metric(

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Final
 
-from statemachine_pipeline.database.mapping import first_line
+from statemachine_pipeline.database.cures import told
 from statemachine_pipeline.oversight.checks.catalogue import CHECKS, DATABASE, SCHEMA
 from statemachine_pipeline.oversight.checks.verdicts import fail, skip
 
@@ -82,5 +82,5 @@ async def _made(check: Check, subject: Subject) -> Verdict:
             f"no answer within {PATIENCE_SECONDS:g} s", "see whether the server is overloaded"
         )
     except Exception as error:  # noqa: BLE001 - whatever breaks a check has failed it
-        found = first_line(getattr(error, "orig", None) or error)
-        return fail(f"the check broke: {type(error).__name__}: {found}", "mend what it names")
+        known = told(error)
+        return fail(known.found, known.fix or "mend what it names")

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from statemachine_pipeline.blobs import begin_to_read
 from statemachine_pipeline.database import backlog
-from statemachine_pipeline.database.mapping import answering, first_line
+from statemachine_pipeline.database.cures import told
+from statemachine_pipeline.database.mapping import answering
 from statemachine_pipeline.database.providers import Providers
 from statemachine_pipeline.database.statements import inspection
 from statemachine_pipeline.database.timeouts import BoundedEngine, Timeouts
@@ -43,6 +44,8 @@ BRISK: Final = Timeouts(statement=timedelta(seconds=2.5), lock=timedelta(seconds
 of a server that stands still would take ten seconds more."""
 FREE_BYTES: Final = 500 * 1024 * 1024
 BUSY: Final = "see what keeps the database or the network busy"
+MIGRATE: Final = "run `statemachine-pipeline migrate` with the program that is to run"
+DOCTOR: Final = "`statemachine-pipeline doctor` says what is wrong"
 
 
 class Checkup:
@@ -120,8 +123,7 @@ class Checkup:
                 async with self._engine.connect() as connection:
                     await connection.execute(sa.select(sa.literal_column("1")))
         except PipelineError as error:
-            fix = "start the server, or see whether its address and this account are right"
-            return Component("database", "failed", str(error), fix)
+            return unwell("database", error)
         return Component("database", "ok", f"answers in {time.monotonic() - began:.3f} s")
 
     async def _schema(self) -> Component:
@@ -130,8 +132,7 @@ class Checkup:
         except DatabaseUnavailable:
             raise
         except PipelineError as error:
-            fix = "run `statemachine-pipeline migrate` with the program that is to run"
-            return Component("schema", "failed", str(error), fix)
+            return unwell("schema", error, MIGRATE)
         return Component("schema", "ok", f"holds {self._stages.graph.name}")
 
     async def _stored(self, blobs: Blobs) -> Component:
@@ -170,12 +171,14 @@ class Checkup:
 async def _answer(name: str, look: Coroutine[None, None, Component]) -> Component:
     try:
         return await look
-    except DatabaseUnavailable as error:
-        return Component(name, "failed", str(error), BUSY)
     except Exception as error:  # noqa: BLE001 - whatever keeps a part from telling is its health
-        told = first_line(getattr(error, "orig", None) or error)
-        says = f"could not be asked: {type(error).__name__}: {told}"
-        return Component(name, "failed", says, "`statemachine-pipeline doctor` says what is wrong")
+        return unwell(name, error)
+
+
+def unwell(name: str, error: BaseException, fix: str = DOCTOR) -> Component:
+    """Return a part that could not be asked; ``fix`` where the error has no cure of its own."""
+    known = told(error)
+    return Component(name, "failed", known.found, known.fix or fix)
 
 
 def _provider(one: ProviderStanding) -> Component:

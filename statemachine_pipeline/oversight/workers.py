@@ -28,7 +28,8 @@ class WorkerStanding:
     Attributes:
         id: Its number, which no other worker ever has.
         condition: ``alive`` takes work, ``draining`` takes no more, ``silent`` missed two beats
-            of its own, ``dead`` was declared so within the last hour, or still holds claims.
+            of its own, ``dead`` was declared so within the last hour, or still holds claims, or
+            its process goes on under another number.
         host: The machine it runs on.
         pid: Its process there.
         version: Of the library.
@@ -41,6 +42,8 @@ class WorkerStanding:
         started_at: When it was registered (UTC).
         silent_seconds: Since its last sign of life.
         dead_at: When it was declared dead (UTC); None when it was not.
+        goes_on_as: The number under which its process goes on, which was only out of reach; None
+            when that is not known of it.
     """
 
     id: int
@@ -56,6 +59,7 @@ class WorkerStanding:
     started_at: datetime
     silent_seconds: float
     dead_at: datetime | None
+    goes_on_as: int | None
 
     @property
     def name(self) -> str:
@@ -91,11 +95,12 @@ def _standing(row: Any, order: Mapping[str, int]) -> WorkerStanding:
         started_at=row.started_at,
         silent_seconds=row.silent_seconds,
         dead_at=row.dead_at,
+        goes_on_as=row.goes_on_as,
     )
 
 
 def _condition(row: Any) -> Condition:
-    if row.dead_at is not None:
+    if row.dead_at is not None or row.goes_on_as is not None:
         return "dead"
     if row.is_silent:
         return "silent"

@@ -42,6 +42,7 @@ class Registration:
         outage: Outage,
     ) -> None:
         self._prepare, self._workers, self._outage = prepare, workers, outage
+        self._latest: int | None = None
         self._fingerprint = stages.graph.fingerprint
         self._serves = {
             b.trigger: b.stage.provider.name if b.stage.provider else None for b in served
@@ -52,9 +53,12 @@ class Registration:
         worker = await self._workers.register(self._serves, self._fingerprint)
         try:
             await self._prepare()
+            if self._latest is not None:
+                await self._workers.go_on(self._latest, worker)
         except PipelineError:
             await self._workers.leave(worker)
             raise
+        self._latest = worker
         stages = ", ".join(self._serves)
         note(log_events.WORKER_STARTED, "worker {} serves {}", worker, stages, worker_id=worker)
         return worker

@@ -176,7 +176,7 @@ def test_a_document_that_kills_its_workers_is_parked_and_takes_nobody_with_it(
         assert deaths == [-signal.SIGSEGV] * 3
         state, reason = psql.execute(ENDED, [poisoned.POISON]).fetchone() or ("", "")
         assert (state, reason) == ("dead_letter", alone[-1][0])
-        assert re.fullmatch(r"worker \d+ died", reason)
+        assert re.fullmatch(r"worker \d+ was taken for dead", reason)
         assert psql.execute(MOST, [poisoned.POISON]).fetchone() == (1,)
         states = psql.execute("SELECT state, count(*) FROM smp.document GROUP BY state")
         assert dict(states.fetchall()) == {"complete": poisoned.BYSTANDERS, "dead_letter": 1}

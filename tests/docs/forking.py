@@ -32,13 +32,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PATIENCE_SECONDS = 180
-PACKAGES = ("statemachine_pipeline", "statemachine_pipeline.cli", "statemachine_pipeline.testing")
+PACKAGES = (
+    *("statemachine_pipeline", "statemachine_pipeline.cli", "statemachine_pipeline.database"),
+    "statemachine_pipeline.testing",
+)
 """Imported with their modules, one level deep."""
 LIBRARIES = (
+    *("alembic.command", "alembic.op", "mako.template", "pydantic.type_adapter"),
     *("charset_normalizer", "defusedxml.ElementTree", "httpx", "mammoth", "numpy", "openpyxl"),
     *("pptx", "puremagic", "pypdfium2", "selectolax.lexbor", "semantic_text_splitter", "wordllama"),
 )
-"""What the package imports when a document needs it."""
+"""What the package imports when a document needs it, or a schema."""
 COMMAND = "from statemachine_pipeline.cli import main; main()"
 _MOST_BYTES = 1 << 17
 _RELAYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

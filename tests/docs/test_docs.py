@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from fix_folders import reachable
 from forking import Forking
 from pages import ROOT, agrees, blocks, environment_of_a_reader, is_run, pages, run_page
 from sqlalchemy.engine import make_url
@@ -46,14 +47,10 @@ def forking() -> Iterator[Forking]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+def shared() -> Iterator[EmbeddedServer]:
     """A server that pages share: to make and start one takes longer than most of them."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("pages") / "server")
-    try:
-        server.start()
+    with reachable() as folder, EmbeddedServer(folder / "server") as server:
         yield server
-    finally:
-        server.erase()
 
 
 @pytest.fixture

@@ -315,7 +315,7 @@ async def test_the_claims_of_a_dead_worker_are_rescued(engine: AsyncEngine, psql
     assert psql.execute(QUEUED, [document]).fetchone() == ("deferred", None, 1, 1)
     *_, last = await pipeline.history(document)
     assert (last.trigger, last.error, last.worker) == ("retry", "crashed", living.worker)
-    assert last.reason == f"worker {dead.worker} died"
+    assert last.reason == f"worker {dead.worker} was taken for dead"
     await _stale(dead, claim, bound)
     assert psql.execute("SELECT id FROM worker WHERE dead_at IS NULL").fetchall() == [
         (living.worker,)
@@ -395,7 +395,7 @@ async def test_a_document_that_kills_its_workers_is_parked(engine: AsyncEngine, 
         await living.store.promote()
     parked = await pipeline.get(document)
     assert parked.state == "dead_letter"
-    assert parked.last_error == f"worker {dead.worker} died"
+    assert parked.last_error == f"worker {dead.worker} was taken for dead"
     assert psql.execute("SELECT state, code, attempts FROM dead_letter").fetchall() == [
         ("uploaded", "crashed", 3)
     ]

@@ -10,17 +10,16 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_folders import reachable
 from typer.testing import CliRunner
 
 from statemachine_pipeline.cli import app
@@ -112,17 +111,6 @@ def end(process: subprocess.Popen[str]) -> Ended:
     finally:
         process.kill()
     return Ended(code=process.returncode, out=out, err=err)
-
-
-@contextlib.contextmanager
-def reachable() -> Iterator[Path]:
-    """Make a folder that a server's account can enter, in memory where there is room."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
-    folder = Path(tempfile.mkdtemp(dir=memory if roomy else None))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ CAUSES = {
     ),
     "schema": (
         "UPDATE alembic_version SET version_num = '0000'",
-        *("fail", "revision 0000", "statemachine-pipeline migrate"),
+        *("fail", "revision 0000, and this version knows none after", "upgrade this program"),
     ),
     "indexes": ("DROP INDEX document_tenant_idx", "warn", "document_tenant_idx", "REINDEX"),
     "providers": (

@@ -12,7 +12,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import sqlalchemy
+from fix_folders import reachable
 
 import statemachine_pipeline
 from statemachine_pipeline.database import place, watchdog
@@ -128,20 +128,6 @@ def server(directory: Path) -> Iterator[EmbeddedServer]:
     yield server
     server.stop()
     assert not watched(directory)
-
-
-@contextlib.contextmanager
-def reachable() -> Iterator[Path]:
-    """Make a directory that a server's account can enter; pytest's own are closed to it.
-
-    In memory where there is room, because creating a server writes 40 MB.
-    """
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
-    parent = Path(tempfile.mkdtemp(dir=memory if roomy else None))
-    parent.chmod(0o711)
-    yield parent
-    shutil.rmtree(parent)
 
 
 def eventually(true: Callable[[], bool], *, seconds: float = 60) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from fix_pipelines import Hooks, hand, pipeline_with, running
 from typer.testing import CliRunner
 
 from statemachine_pipeline.cli import app
+from statemachine_pipeline.database.tables import tables
+from statemachine_pipeline.database.workers import Workers
+from statemachine_pipeline.errors import LifecycleMismatch
+from statemachine_pipeline.observability.metrics import Metrics
+from statemachine_pipeline.runner.outages import Outage
+from statemachine_pipeline.runner.registration import Registration
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 
     Psql = psycopg.Connection[Any]
 
+SILENT = 'smp_workers{status="silent"}'
 OTHERS = """
 INSERT INTO worker (host, pid, version, lifecycle, settled, draining, beat_at, dead_at) VALUES
     ('a', 1, '0.9', 'gone', 12, true, now(), NULL),
@@ -75,5 +84,43 @@ def test_the_command_line_lists_them(database_url: str, psql: Psql) -> None:
     assert [one["condition"] for one in found] == ["draining", "silent", "dead"]
     assert set(found[0]) == {
         *("id", "condition", "host", "pid", "version", "is_lifecycle_known", "serves", "claims"),
-        *("oldest_at", "settled", "started_at", "silent_seconds", "dead_at"),
+        *("oldest_at", "settled", "started_at", "silent_seconds", "dead_at", "goes_on_as"),
     }
+
+
+async def test_a_process_that_was_out_of_reach_is_not_lost(engine: AsyncEngine, psql: Psql) -> None:
+    """'A process that was only out of reach goes on under another number'; nobody looks for it."""
+    pipeline = pipeline_with(engine)
+    oversight = pipeline.operations.oversight
+    workers = Workers(engine, tables("smp"))
+    prepared = asyncio.Event()
+
+    async def prepare() -> None:
+        if not prepared.is_set():
+            raise LifecycleMismatch("Short", ())
+
+    served = pipeline.stages.served(None)
+    registration = Registration(prepare, workers, pipeline.stages, served, Outage(Metrics()))
+    prepared.set()
+    lost = await registration.register()
+    psql.execute("UPDATE worker SET beat_at = now() - interval '5 minutes'")
+    assert (await oversight.gauges().metrics()).snapshot()[SILENT] == 1
+    prepared.clear()
+    with pytest.raises(LifecycleMismatch):
+        await registration.register()
+    assert [one.condition for one in await oversight.workers()] == ["silent"]
+    prepared.set()
+    psql.execute("UPDATE worker SET dead_at = now()")
+    now = await registration.register()
+    found = await oversight.workers()
+    assert [(one.id, one.condition, one.goes_on_as) for one in found] == [
+        (lost, "dead", now),
+        (now, "alive", None),
+    ]
+    assert (await oversight.gauges().metrics()).snapshot()[SILENT] == 0
+    (told,) = [one for one in await oversight.doctor() if one.id == "workers"]
+    assert (told.status, f"number: worker {lost} as {now}" in told.message) == ("ok", True)
+    assert told.message.startswith("1 worker lives, 0 draining; were out of reach")
+    await workers.leave(now)
+    (left,) = await oversight.workers()
+    assert left.goes_on_as == now

@@ -162,7 +162,7 @@ async def test_a_claim_of_a_silent_worker_tells_since_when(pipeline: Pipeline, p
         psql.execute(change.encode())
         found = await pipeline.explain(document)
         assert found.obstacles.holder_is_dead
-        assert f"worker {number} is dead; whoever lives takes its" in found.sentence
+        assert f"worker {number} counts as dead; whoever lives takes its" in found.sentence
 
 
 async def test_what_became_of_a_document_whose_worker_died_is_told(
@@ -176,7 +176,8 @@ async def test_what_became_of_a_document_whose_worker_died_is_told(
     assert (await pipeline.explain(document)).crash is None
     assert await other.rescue() == 1
     found = await pipeline.explain(document)
-    assert found.sentence.count(f"worker {lost.worker} died") == 1  # it says so already
+    # It says so already.
+    assert found.sentence.count(f"worker {lost.worker} was taken for dead") == 1
     psql.execute("UPDATE work SET run_at = now()")
     await other.workers.leave(other.worker)
     assert await completed(pipeline, document) == ["complete"]
@@ -185,7 +186,7 @@ async def test_what_became_of_a_document_whose_worker_died_is_told(
     (taken,) = [step for step in await pipeline.history(document) if step.trigger == "retry"]
     assert found.crash == taken
     at = f"{taken.at:%Y-%m-%d %H:%M:%S} UTC"
-    said = f"at queue_parse worker {lost.worker} died, and it was taken over at {at}"
+    said = f"at queue_parse worker {lost.worker} was taken for dead, and it was taken over at {at}"
     assert found.sentence.endswith(f"are published; {said}")
 
     await pipeline.apply("reprocess", document, reason="test")

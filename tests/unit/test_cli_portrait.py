@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from statemachine_pipeline import DocumentLifecycle
-from statemachine_pipeline.cli.portrait import progress
-from statemachine_pipeline.records import Transition
+from statemachine_pipeline.cli.portrait import leads_to, progress
+from statemachine_pipeline.records import Facts, Transition
 
 
 def walked(*states: str, life: int = 1) -> list[Transition]:
@@ -56,3 +56,11 @@ def test_nothing_lies_ahead_of_a_document_at_rest() -> None:
     history = [*walked("uploaded", "complete"), *walked("uploaded", "dead_letter", life=2)]
     steps = progress(DocumentLifecycle.graph, history)
     assert (steps.reached, steps.ahead) == (("uploaded", "dead_letter"), ())
+
+
+def test_a_document_that_failed_is_shown_to_begin_anew_and_hop_over_what_is_done() -> None:
+    """``explain`` says of the same that 'requeue takes it up where it failed'."""
+    options = DocumentLifecycle.graph.explain("dead_letter", Facts())
+    to = {option.trigger: leads_to(option) for option in options}
+    assert to["requeue"] == "uploaded, and on past what is done"
+    assert to["delete"] == "deleted"

@@ -11,6 +11,7 @@ from statemachine_pipeline.errors import (
     BlobsRefused,
     BlobsUnavailable,
     DatabaseUnavailable,
+    DatabaseUnusable,
     DefinitionError,
     DocumentNotFound,
     EmbeddedServerError,
@@ -27,6 +28,7 @@ from statemachine_pipeline.errors import (
     QuestionNotEmbedded,
     RightsMissing,
     RoleRefused,
+    SchemaAhead,
     SchemaMissing,
     SearchRefused,
     SourceRefused,
@@ -79,6 +81,14 @@ SENTENCES = [
         "schema 'smp' is not ready: revision none; run `statemachine-pipeline migrate`",
     ),
     (
+        SchemaAhead("smp", "0009", "0001"),
+        (
+            "schema 'smp' is at revision 0009, and this version knows none after 0001: a newer one "
+            "migrated it; upgrade this program"
+        ),
+    ),
+    (DatabaseUnusable("it is away", "wait"), "it is away; wait"),
+    (
         LifecycleMismatch("Short", ["only in the code: a>go>b", "only in the database: a>go>c"]),
         (
             "lifecycle 'Short' differs from the one in the database (only in the code: a>go>b; "
@@ -105,6 +115,10 @@ SENTENCES = [
     (
         DatabaseUnavailable("claiming", "connection refused"),
         "the database did not answer while claiming: connection refused",
+    ),
+    (
+        DatabaseUnavailable("claiming", "no such role", answer="let nobody in", fix="name another"),
+        "the database let nobody in while claiming: no such role; name another",
     ),
     (
         HistoryAhead("smp"),

@@ -326,7 +326,7 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
             "claimed",
             {"holder_is_dead": True},
             ("rescue",),
-            "worker 7 is dead; whoever lives takes its documents over",
+            "worker 7 counts as dead; whoever lives takes its documents over",
         ),
         ("held", {"serving": 0}, ("person",), ""),
     ],

@@ -75,7 +75,7 @@ def fleet(t: Tables) -> Any:
     """List workers: what each serves, how it stands, and when it last brought a document on."""
     k = t.worker
     return sa.select(
-        *(k.c[name] for name in ("id", "serves", "draining", "dead_at")),
+        *(k.c[name] for name in ("id", "serves", "draining", "dead_at", "goes_on_as")),
         *(k.c[name] for name in ("started_at", "settled_at")),
         *judged(t),
         _now().label("now"),

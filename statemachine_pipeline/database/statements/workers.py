@@ -56,6 +56,15 @@ def drain(t: Tables) -> Any:
     )
 
 
+def go_on(t: Tables) -> Any:
+    """Say of a worker that lost its id under which one its process goes on."""
+    return (
+        sa.update(t.worker)
+        .where(t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger))
+        .values(goes_on_as=sa.bindparam("worker", type_=sa.BigInteger))
+    )
+
+
 def leave(t: Tables) -> Any:
     """Forget a worker that ended well."""
     return sa.delete(t.worker).where(t.worker.c.id == sa.bindparam("me", type_=sa.BigInteger))
@@ -133,10 +142,11 @@ def standings(t: Tables) -> Any:
     )
     is_silent, _ = judged(t)
     known = sa.exists().where(t.lifecycle.c.fingerprint == k.lifecycle)
-    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.dead_at, k.settled, k.started_at)
+    own = (k.id, k.host, k.pid, k.version, k.serves, k.draining, k.settled, k.started_at)
     return (
         sa.select(
             *own,
+            *(k.dead_at, k.goes_on_as),
             sa.cast(silent, sa.Double).label("silent_seconds"),
             is_silent,
             sa.case((k.lifecycle.is_not(None), known)).label("is_lifecycle_known"),

