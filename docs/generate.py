@@ -198,14 +198,17 @@ def _exit_codes() -> Iterator[str]:
     yield "| code | meaning |"
     yield "|---|---|"
     yield f"| {ending.OK} | done |"
-    yield f"| {ending.FAILED} | a document ended badly, or something else could not be done |"
-    yield f"| {ending.USAGE} | the command cannot work as it was given |"
+    failed = "a document ended badly, or something else could not be done: a port is taken"
+    yield f"| {ending.FAILED} | {failed} |"
+    usage = "the command cannot work as it was given: there is no such option, stage or state"
+    yield f"| {ending.USAGE} | {usage} |"
     yield f"| {ending.NOT_FOUND} | there is no such document |"
     refused = "a document may not take the trigger, or a role may not prune or migrate"
     yield f"| {ending.REFUSED} | {refused} |"
     yield f"| {ending.UNREACHABLE} | the database did not answer, let nobody in or gave up |"
     yield f"| {ending.TIMED_OUT} | `wait`: time ran out |"
     yield f"| {ending.SIGNALLED} + *n* | ended by signal *n* |"
+    yield "\nA reader of stdout that goes before its end, as `head` does, changes none of them."
 
 
 def pages() -> dict[Path, str]:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _NOTHING = Facts()
 _FREE_WAY = Obstacles()
+_ALL_ALONE = (
+    "every live worker for it is alone with a document that took a worker down before, "
+    "and takes nothing else until that ends"
+)
 
 
 def explain(
@@ -166,7 +170,7 @@ def _in_the_way(
     if obstacles.serving == 0:
         yield "worker", _unserved(awaited, obstacles)
     elif lane == "ready" and not obstacles.pauses and not obstacles.closed:
-        yield "worker", None
+        yield "worker", _ALL_ALONE if obstacles.all_are_alone else None
 
 
 def _paused(pause: Pause) -> str:

@@ -76,6 +76,8 @@ class Obstacles:
         holder_dead_after_seconds: Silence after which that worker counts as dead.
         holder_is_dead: Whether that worker was declared dead or is gone.
         serving: How many live workers take its stage; None where that was not looked up.
+        all_are_alone: Whether each of these has a document in hand that took a worker down, and
+            takes no other meanwhile.
         silent_seconds: Since the last beat of any worker; None when there is no worker at all.
         all_are_silent: Whether each of them missed two beats of its own.
         withdrawals: Where it still has to go from.
@@ -89,6 +91,7 @@ class Obstacles:
     holder_dead_after_seconds: float | None = None
     holder_is_dead: bool = False
     serving: int | None = None
+    all_are_alone: bool = False
     silent_seconds: float | None = None
     all_are_silent: bool = False
     withdrawals: tuple[Withdrawal, ...] = ()

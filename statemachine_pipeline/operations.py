@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from statemachine_pipeline.database.arrivals import each, next_batch
 from statemachine_pipeline.database.sessions import connection_of
-from statemachine_pipeline.errors import PipelineError, SourceRefused
+from statemachine_pipeline.errors import DefinitionError, SourceRefused
 from statemachine_pipeline.graph import REQUEUE
 from statemachine_pipeline.letters import Matching
 from statemachine_pipeline.records import Refused
@@ -273,7 +273,7 @@ class Operations:
         """
         await self._ready()
         if self._objects is None:
-            raise PipelineError("nothing to sweep: this pipeline keeps bytes in the database")
+            raise DefinitionError("no object store to sweep: name it with blobs= or --blobs")
         return await self._objects.sweep(older_than, dry_run=dry_run)
 
     async def prune(

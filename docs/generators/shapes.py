@@ -209,6 +209,8 @@ def _page() -> Iterator[str]:
     yield "# JSON\n"
     yield "With `--json` a verb prints one object a line on stdout, in ASCII, and talks on stderr"
     yield "as without it. `worker` and `exporter` print no data, so they have no such option.\n"
+    yield "A verb that fails before it knows what to print leaves stdout empty: its exit code says"
+    yield "so, and stderr why. `health` alone tells in its own form that nobody answers.\n"
     yield "Fields keep their names and meanings between releases; new ones may come, in any place."
     yield "A field that goes, or means something else, is a breaking change and stands in the"
     yield "changelog. `time` is text in ISO 8601 with an offset, `id` a UUID as text; `map of X` is"

@@ -9,6 +9,7 @@ An exec probe is answered before typer is imported.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -33,13 +34,11 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _prepare_streams()
     if probe := asking.asked_for(sys.argv[1:]):
         asking.ask(*probe)
     from statemachine_pipeline.cli.verbs import app
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a poor locale is no reason to fail
     try:
         app(prog_name="statemachine-pipeline")
     except OSError as error:
@@ -51,15 +50,36 @@ def main() -> None:
             _leave(error)
 
 
-def _leave(error: OSError) -> None:
-    """End when our output goes nowhere; the interpreter must not flush to it again.
+class _Unread(io.FileIO):
+    """Output whose reader may go before its end: that is no failure, and no other exit code."""
 
-    Whoever read it may have gone, which is no failure; or the disk may be full.
-    """
-    if not isinstance(error, BrokenPipeError) and error.errno not in _FULL:
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def _prepare_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a poor locale is no reason to fail
+    told = sys.stdout
+    if isinstance(told, io.TextIOWrapper) and not told.isatty():
+        unread = _Unread(told.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            unread if told.write_through else io.BufferedWriter(unread),  # as `python -u` has it
+            encoding=told.encoding,
+            errors=told.errors,
+            line_buffering=told.line_buffering,
+            write_through=told.write_through,
+        )
+
+
+def _leave(error: OSError) -> None:
+    """End when the disk is full that our output goes to; the interpreter must not flush again."""
+    if error.errno not in _FULL:
         raise error
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError):
-        raise SystemExit(0)
     print(f"error: cannot write: {error.strerror}", file=sys.stderr)  # noqa: T201
     raise SystemExit(1)

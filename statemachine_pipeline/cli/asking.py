@@ -48,22 +48,32 @@ def ask(host: str, port: int, path: str, as_json: bool) -> NoReturn:
     try:
         code, body = _get(host, port, path)
     except (OSError, ValueError, OverflowError) as error:
-        _tell(f"nobody answers at {host} port {port}: {error}")
-        raise SystemExit(UNREACHABLE) from None
+        _give_up(f"nobody answers at {host} port {port}: {error}", as_json)
     try:
         found = json.loads(body)
         status, components = found["status"], found["components"]
     except (ValueError, LookupError, TypeError):
-        _tell(f"no worker answers at {host} port {port}: {path} is no page of health there")
-        raise SystemExit(UNREACHABLE) from None
+        _give_up(
+            f"no worker answers at {host} port {port}: {path} is no page of health there", as_json
+        )
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
         for one in components:
             if one["status"] != "ok":
-                _tell(f"{one['name']} is {one['status']}: {one['says']}; {one['fix']}")
+                cure = f"; {one['fix']}" if one["fix"] else ""
+                _tell(f"{one['name']} is {one['status']}: {one['says']}{cure}")
         sys.stdout.write(status + "\n")
     raise SystemExit(OK if code == OK else FAILED)
+
+
+def _give_up(says: str, as_json: bool) -> NoReturn:
+    """Leave without an answer; whoever reads JSON gets the form that an answer has."""
+    if as_json:
+        worker = {"name": "worker", "status": "failed", "says": says, "fix": ""}
+        sys.stdout.write(json.dumps({"status": "failed", "components": [worker]}) + "\n")
+    _tell(says)
+    raise SystemExit(UNREACHABLE)
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, bytes]:

@@ -38,7 +38,7 @@ async def export(target: Target, host: str, port: int, narration: Narration) -> 
         except OSError as error:
             raise Failed(f"cannot listen at {host} port {port}: {error.strerror}") from error
         try:
-            with stopping(stopped.set) as stops:
+            with stopping(stopped.set, "serving no more") as stops:
                 say(f"serving http://{host}:{listening.port}/metrics; stop with Ctrl-C or SIGTERM")
                 await stopped.wait()
         finally:

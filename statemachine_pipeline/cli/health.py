@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.cli.opening import Target
 
 
-def refuse(*, live: bool, ready: bool, port: int | None) -> None:
+def refuse(*, live: bool, ready: bool, port: int | None, host: str | None) -> None:
     """Refuse what ``asking`` did not take, with the reason.
 
     Raises:
@@ -26,6 +26,8 @@ def refuse(*, live: bool, ready: bool, port: int | None) -> None:
         raise UsageError("--live and --ready ask different questions; give one of them")
     if live or ready:
         raise UsageError("only a worker knows this of itself; give its --port")
+    if port is None and host is not None:
+        raise UsageError("--host is where a worker's --port is asked; give that too")
     if port is not None:
         raise UsageError(
             "--port asks a worker, and takes --host, --live, --ready and --json after the verb, "

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli.looking import check_stage
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.times import time_of
 from statemachine_pipeline.letters import Matching
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from statemachine_pipeline.cli.opening import Target
 
@@ -34,7 +35,7 @@ async def show(target: Target, which: Matching, *, limit: int, as_json: bool) ->
     async with opened(target, "stored") as pipeline:
         # One more than wanted tells whether there are more.
         found = await pipeline.operations.dead_letters(**which.parameters(), limit=limit + 1)
-        triggers = pipeline.graph.triggers
+        check_stage(pipeline, which.stage, found)
     rows = [
         (one.document_id, _shown(one.at), one.stage, one.code, one.attempts, one.name, one.reason)
         for one in found[:limit]
@@ -43,7 +44,7 @@ async def show(target: Target, which: Matching, *, limit: int, as_json: bool) ->
     _print(found[:limit], headings, rows, as_json=as_json)
     if len(found) > limit:
         output.say(f"there are more than these {limit}; --limit shows them")
-    _say_none(found, which, triggers)
+    _say_none(found, which)
     return OK
 
 
@@ -51,26 +52,20 @@ async def show_groups(target: Target, which: Matching, *, as_json: bool) -> int:
     """Print how many dead letters there are of each stage and code."""
     async with opened(target, "stored") as pipeline:
         found = await pipeline.operations.dead_letter_groups(**which.parameters())
-        triggers = pipeline.graph.triggers
+        check_stage(pipeline, which.stage, found)
     rows = [
         (one.count, one.stage, one.code, _shown(one.first_at), _shown(one.last_at), one.example)
         for one in found
     ]
     headings = ("COUNT", "STAGE", "CODE", "FIRST (UTC)", "LAST (UTC)", "EXAMPLE")
     _print(found, headings, rows, as_json=as_json)
-    _say_none(found, which, triggers)
+    _say_none(found, which)
     return OK
 
 
-def _say_none(found: Sequence[object], which: Matching, triggers: Collection[str]) -> None:
-    """Say that there are none, and that a slip may be why.
-
-    It is no error: letters of a stage that the lifecycle has no more can be looked for too.
-    """
+def _say_none(found: Sequence[object], which: Matching) -> None:
     if found:
         return
-    if which.stage is not None and which.stage not in triggers:
-        output.say(f"the lifecycle has no trigger {which.stage!r}")
     is_narrow = any(value is not None for value in which.parameters().values())
     output.say("no dead letter matches" if is_narrow else "there are no dead letters")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
-from statemachine_pipeline.cli.ending import OK, UsageError
-from statemachine_pipeline.cli.looking import check_state
+from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli.looking import check_stage, check_state
 from statemachine_pipeline.cli.opening import opened
 
 if TYPE_CHECKING:
     from statemachine_pipeline.cli.opening import Target
     from statemachine_pipeline.database.listings import GroupKey, Which
-    from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.records import Document
 
 PAGE = 500
@@ -21,7 +20,8 @@ PAGE = 500
 async def listing(target: Target, which: Which, *, limit: int, as_json: bool) -> int:
     """Print documents in the order they came."""
     async with opened(target, "stored") as pipeline:
-        _check(pipeline, which)
+        if which.state is not None:
+            check_state(pipeline, which.state)
         ask = pipeline.operations.oversight.documents
         found: list[Document] = []
         while len(found) <= limit:  # one more than wanted tells whether there are more
@@ -30,6 +30,7 @@ async def listing(target: Target, which: Which, *, limit: int, as_json: bool) ->
             found += page
             if not page:
                 break
+        check_stage(pipeline, which.stage, found)
     if as_json:
         for document in found[:limit]:
             output.emit(document)
@@ -47,14 +48,18 @@ async def listing(target: Target, which: Which, *, limit: int, as_json: bool) ->
         output.table(("DOCUMENT", "STATE", "CHUNKS", "UPDATED (UTC)", "NAME"), rows, state=1)
     if len(found) > limit:
         output.say(f"there are more than these {limit}; --limit shows them")
+    if not found:
+        output.say("no document matches")
     return OK
 
 
 async def groups(target: Target, which: Which, by: GroupKey, *, as_json: bool) -> int:
     """Print how many documents match, by kind."""
     async with opened(target, "stored") as pipeline:
-        _check(pipeline, which)
+        if which.state is not None:
+            check_state(pipeline, which.state)
         found = await pipeline.operations.oversight.groups(by, which)
+        check_stage(pipeline, which.stage, found.groups)
     if as_json:
         output.emit({"by": by} | output.jsonable(found))
     else:
@@ -64,12 +69,3 @@ async def groups(target: Target, which: Which, by: GroupKey, *, as_json: bool) -
     if found.is_capped:
         output.say("there may be more: only the newest 100,000 that match were counted")
     return OK
-
-
-def _check(pipeline: Pipeline, which: Which) -> None:
-    """Refuse a state or stage that there is not: an empty answer would hide a slip."""
-    if which.state is not None:
-        check_state(pipeline, which.state)
-    if which.stage is not None and which.stage not in pipeline.graph.triggers:
-        known = ", ".join(pipeline.stages.earned)
-        raise UsageError(f"no stage {which.stage!r}; there are {known}")

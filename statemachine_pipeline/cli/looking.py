@@ -13,7 +13,7 @@ from statemachine_pipeline.cli.userapp import find_app, load
 from statemachine_pipeline.lifecycle import DocumentLifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Sized
     from uuid import UUID
 
     from statemachine_pipeline.cli.opening import Target
@@ -173,6 +173,19 @@ def check_state(pipeline: Pipeline, state: str) -> None:
     """
     if state not in pipeline.graph.states:
         raise UsageError(f"no state {state!r}; there are {', '.join(pipeline.graph.states)}")
+
+
+def check_stage(pipeline: Pipeline, stage: str | None, found: Sized) -> None:
+    """Refuse a stage that the lifecycle does not have, unless something was found for it.
+
+    Documents may have failed at one that it has no more.
+
+    Raises:
+        UsageError: There is no such stage.
+    """
+    known = pipeline.stages.earned
+    if stage is not None and stage not in known and not found:
+        raise UsageError(f"no stage {stage!r}; there are {', '.join(known)}")
 
 
 async def show(target: Target, document: UUID, *, as_json: bool) -> int:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.ending import OK, REFUSED, UsageError
-from statemachine_pipeline.cli.looking import check_state
+from statemachine_pipeline.cli.looking import check_stage, check_state
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.counting import counted
-from statemachine_pipeline.graph import REQUEUE
+from statemachine_pipeline.graph import DEAD_LETTER, REQUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +88,8 @@ async def requeue(
 ) -> int:
     """Requeue the documents named, all in a state, or the dead letters that match.
 
+    Beside what has to match, the state of dead letters says nothing new.
+
     Returns:
         0, or 4 when a document may not be requeued.
     """
@@ -103,12 +105,20 @@ async def requeue(
             dry_run=dry_run,
             as_json=as_json,
         )
-    if documents or state is not None:
-        raise UsageError("--stage, --code and --since are for dead letters; leave IDs and --state")
+    if documents:
+        raise UsageError("--stage, --code and --since are for dead letters; leave the IDs")
     async with opened(target, "stored") as pipeline:
+        if state is not None:
+            check_state(pipeline, state)
+        if state not in {None, DEAD_LETTER}:
+            raise UsageError(
+                f"--stage, --code and --since are for dead letters, not for what is {state}; "
+                "leave --state"
+            )
         applied = await pipeline.operations.requeue(
             **which.parameters(), reason=reason or _UNSAID, by=who(), dry_run=dry_run
         )
+        check_stage(pipeline, which.stage, applied.matched)
     _print(REQUEUE, applied, dry_run=dry_run, as_json=as_json)
     return REFUSED if applied.refused else OK
 

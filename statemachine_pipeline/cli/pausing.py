@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
-from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli.ending import OK, UsageError
 from statemachine_pipeline.cli.moving import who
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.times import duration_of
@@ -30,14 +30,20 @@ async def pause(
     as_json: bool,
 ) -> int:
     """Pause a stage, a tenant, or a stage for a tenant."""
+    if duration is not None and until is not None:
+        raise UsageError("--for and --until were both given; give one of them, or neither")
     for_ = None if duration is None else duration_of(duration)
     # A time without a zone is what the clock on this wall says.
     end = until.astimezone(UTC) if until else None
     async with opened(target, "stored") as pipeline:
+        before = await pipeline.operations.pauses()
         made = await pipeline.operations.pause(
             stage=stage, tenant=tenant, reason=reason, until=end, for_=for_, by=who()
         )
     _print([made], as_json=as_json)
+    for one in before:
+        if (one.stage, one.tenant, one.fault) == (stage, tenant, False):
+            output.say(f"it replaces a pause of {one.by} until {_end(one)}: {one.reason}")
     return OK
 
 
@@ -67,6 +73,10 @@ async def pauses(target: Target, *, as_json: bool) -> int:
     return OK
 
 
+def _end(pause: Pause) -> str:
+    return f"{pause.until:%Y-%m-%d %H:%M:%S}" if pause.until else "resumed"
+
+
 def _print(found: Sequence[Pause], *, as_json: bool) -> None:
     if as_json:
         for one in found:
@@ -77,7 +87,7 @@ def _print(found: Sequence[Pause], *, as_json: bool) -> None:
                 one.stage or "every stage",
                 one.tenant or "everybody",
                 f"{one.since:%Y-%m-%d %H:%M:%S}",
-                f"{one.until:%Y-%m-%d %H:%M:%S}" if one.until else "resumed",
+                _end(one),
                 one.by,
                 one.reason,
             )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
-from statemachine_pipeline.cli.ending import OK
+from statemachine_pipeline.cli.ending import OK, UsageError
 from statemachine_pipeline.cli.looking import check_state
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.times import duration_of
 from statemachine_pipeline.counting import counted
+from statemachine_pipeline.pruning import prunable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from statemachine_pipeline.cli.opening import Target
+    from statemachine_pipeline.graph import Graph
     from statemachine_pipeline.pruning import Pruned
 
 
@@ -33,6 +35,7 @@ async def prune(
     async with opened(target, "stored") as pipeline:
         for state in states:
             check_state(pipeline, state)
+            _check_rests(pipeline.graph, state)
         done = await pipeline.operations.prune(
             older_than=age, states=states, tenant=tenant, limit=limit, dry_run=dry_run
         )
@@ -45,6 +48,15 @@ async def prune(
     if done.forbidden is not None:
         output.say(f"prune: this role may not do it: {done.forbidden}")
     return OK
+
+
+def _check_rests(graph: Graph, state: str) -> None:
+    allowed = prunable(graph)
+    if state not in allowed:
+        raise UsageError(
+            f"documents in {state} are complete or on their way; prune takes those in "
+            f"{', '.join(sorted(allowed))}"
+        )
 
 
 def _print(done: Pruned, said: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.cli.ending import OK, SIGNALLED
 from statemachine_pipeline.cli.output import say
@@ -13,6 +13,7 @@ from statemachine_pipeline.cli.output import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+DRAINS: Final = "finishing what runs, taking nothing new; again to stop at once"
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -21,10 +22,11 @@ class Stops:
 
     Args:
         stop: Called at each of the first two; drains at the first and aborts at the second.
+        meaning: What the first of them does, for people.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(self, stop: Callable[[], None], meaning: str) -> None:
+        self._stop, self._meaning = stop, meaning
         self._received: list[signal.Signals] = []
 
     def __len__(self) -> int:
@@ -40,7 +42,7 @@ class Stops:
         self._received.append(number)
         self._stop()
         if len(self) == 1:
-            say(f"{number.name}: finishing what runs, taking nothing new; again to stop at once")
+            say(f"{number.name}: {self._meaning}")
         else:
             say(f"{number.name}: giving everything back")
             _leave_to_python()
@@ -53,10 +55,10 @@ class Stops:
 
 
 @contextlib.contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[Stops]:
+def stopping(stop: Callable[[], None], meaning: str = DRAINS) -> Iterator[Stops]:
     """Let signals call ``stop`` for as long as this context lasts."""
     loop = asyncio.get_running_loop()
-    stops = Stops(stop)
+    stops = Stops(stop, meaning)
     for number in _STOPPING:
         loop.add_signal_handler(number, stops.receive, number)
     try:

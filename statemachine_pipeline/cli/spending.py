@@ -36,7 +36,7 @@ async def usage(
             # One more than wanted tells whether there are more.
             found = await ask(by=by, since=when, tenant=tenant, prices=given, limit=limit + 1)
         except ValueError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(f"--price: {error}") from error
     shown, more = found[:limit], len(found) > limit
     if as_json:
         for one in shown:
@@ -54,7 +54,7 @@ async def usage(
 
 
 def _cost(cost: float | None) -> str:
-    return "-" if cost is None else f"{cost:.4f}"
+    return "-" if cost is None else f"{cost:.6f}"
 
 
 def _price(given: str) -> tuple[str, float]:

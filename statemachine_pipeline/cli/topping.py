@@ -23,17 +23,17 @@ HEADINGS = ("STAGE", "READY", "DEFERRED", "CLAIMED", "SLOTS", "WORKERS", "OLDEST
 
 
 async def top(target: Target, *, every: str, once: bool, as_json: bool) -> int:
-    """Print a table again and again on a terminal, else once; with JSON an object each time."""
+    """Print a table, or an object with JSON: again and again on a terminal, else once."""
     pause = duration_of(every, "--every").total_seconds()
-    is_live = sys.stdout.isatty()
+    is_live = sys.stdout.isatty() and not once
     async with opened(target, "stored") as pipeline:
         while True:
             seen = await pipeline.operations.oversight.top()
             if as_json:
                 output.emit(seen)
             else:
-                _draw(seen, clears=is_live and not once)
-            if once or not (is_live or as_json):
+                _draw(seen, clears=is_live)
+            if not is_live:
                 return OK
             await asyncio.sleep(pause)
 

@@ -115,6 +115,7 @@ async def _probed(
         try:
             await stack.enter_async_context(served)
         except OSError as error:
+            # Not a usage error, after which nobody starts it again: the port may be free by then.
             raise Failed(f"cannot listen at {host} port {port}: {error.strerror}") from error
         say(f"probes at http://{host}:{port}/livez, /readyz, /startupz and /metrics")
         yield

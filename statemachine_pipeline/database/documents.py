@@ -299,7 +299,7 @@ class Documents:
                 states = ", ".join(f"{count} {state}" for state, count in sorted(left.items()))
                 asked = counted(len(rested) + left.total(), "document")
                 rest = counted(left.total(), f"of {asked} does", f"of {asked} do")
-                raise TimeoutError(f"{rest} not rest after {timeout}: {states}")
+                raise TimeoutError(f"{rest} not rest after {timeout.total_seconds():g} s: {states}")
             pause = max(WAIT_POLL_SECONDS, WAIT_SHARE * (now - began))
             await asyncio.sleep(min(pause, until - now))
 

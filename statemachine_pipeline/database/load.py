@@ -32,6 +32,8 @@ class StageLoad:
     Attributes:
         stage: The trigger that it earns.
         ready: Documents that a worker could take; where ways part, those of several stages.
+        suspects: Those of them that took a worker down: one takes them that has nothing else in
+            hand, and until then takes nothing new.
         deferred: Those that wait for a time.
         claimed: Those that a worker is at.
         ready_seconds: How long the oldest of the ready has been that, whatever keeps workers from
@@ -39,6 +41,8 @@ class StageLoad:
         per_second: Attempts that ended, of the last seconds.
         run_seconds: How long these took on average; None when there were none.
         workers: Live workers that take it and do not drain.
+        alone: Those of them that are at a document which took a worker down, of whatever stage, and
+            take nothing else until that ends.
         slots: Attempts that these may make at a time; None where its hook is not known here.
         pauses: Those of the whole stage, oldest first.
         closed: A sentence for each of its providers that is not asked now.
@@ -47,12 +51,14 @@ class StageLoad:
 
     stage: str
     ready: int = 0
+    suspects: int = 0
     deferred: int = 0
     claimed: int = 0
     ready_seconds: float | None = None
     per_second: float = 0.0
     run_seconds: float | None = None
     workers: int = 0
+    alone: int = 0
     slots: int | None = None
     pauses: tuple[Pause, ...] = ()
     closed: tuple[str, ...] = ()
@@ -113,7 +119,7 @@ async def _fleet(connection: AsyncConnection, t: Tables) -> list[Any]:
 
 
 def _waiting(row: Any) -> dict[str, Any]:
-    names = ("ready", "deferred", "claimed", "ready_seconds")
+    names = ("ready", "suspects", "deferred", "claimed", "ready_seconds")
     return {} if row is None else {name: getattr(row, name) for name in names}
 
 
@@ -135,6 +141,7 @@ def _served(
     ]
     return {
         "workers": len(mine),
+        "alone": sum(1 for worker in mine if worker.alone),
         "slots": None if slots is None else slots * len(mine),
         "closed": tuple(text for one, text in said if one.state != "closed" or one.blocked_until),
         "used_up": tuple(

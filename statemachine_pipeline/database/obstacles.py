@@ -33,6 +33,7 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
     fleet = await read(workers.known(t), {})
     known = [one for one in fleet if one.dead_at is None]
     asked = {worker.serves.get(stage) for worker in known for stage in awaited}
+    serving = [one for one in fleet if _serves(one, awaited)]
     holder = next((one for one in fleet if one.id == row.worker), None)
     return Obstacles(
         pauses=tuple(
@@ -51,7 +52,8 @@ async def look(read: Read, t: Tables, row: Any, awaited: Sequence[str]) -> Obsta
         holder_is_silent=holder is not None and holder.is_silent,
         holder_dead_after_seconds=holder.dead_after_seconds if holder else None,
         holder_is_dead=row.worker is not None and (holder is None or holder.dead_at is not None),
-        serving=sum(1 for one in fleet if _serves(one, awaited)),
+        serving=len(serving),
+        all_are_alone=bool(serving) and all(one.alone for one in serving),
         silent_seconds=min((one.silent for one in known), default=None),
         all_are_silent=bool(known) and all(one.is_silent for one in known),
         withdrawals=tuple(gone),

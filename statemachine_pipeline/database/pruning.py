@@ -80,9 +80,9 @@ class Pruning:
     def _asked(self, states: Collection[str]) -> frozenset[str]:
         allowed = prunable(self._graph)
         for state in sorted(set(states) - allowed):
-            found = (
-                f"documents in {state!r} are complete or on their way, or there is no such state"
-            )
+            is_known = state in self._graph.states
+            found = f"documents in {state!r} are complete or on their way"
+            found = found if is_known else f"there is no state {state!r}"
             raise PruneRefused(found, f"prune takes those in {', '.join(sorted(allowed))}")
         return frozenset(states) or allowed
 

@@ -188,6 +188,7 @@ class Pulse:
         dialect = dialects.dialect()  # type: ignore[no-untyped-call]
         self._statement = str(workers.beat(t).compile(dialect=dialect))
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_cut = False
 
     def beat(self, worker: int, settled: int, ago: float | None) -> bool:
         """Say that a worker lives, and what it has done.
@@ -203,6 +204,7 @@ class Pulse:
         Raises:
             DatabaseUnavailable: It did not answer; the next beat connects again.
         """
+        is_new, self._is_cut = self._connection is None, False
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._arguments, autocommit=True)
@@ -211,12 +213,16 @@ class Pulse:
             return found.fetchone() is not None
         except psycopg.Error as error:
             self.close()
-            raise unavailable("saying that a worker lives", error) from error
+            if is_new or self._is_cut:
+                raise unavailable("saying that a worker lives", error) from error
+        # It died between two beats, as when the server was started anew, which may be well again.
+        return self.beat(worker, settled, ago)
 
     def break_off(self) -> None:
         """Break a beat that gets no answer; from another thread."""
         connection = self._connection
         if connection is not None:
+            self._is_cut = True
             cut(connection)
 
     def close(self) -> None:

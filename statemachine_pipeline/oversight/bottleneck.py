@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.load import StageLoad
 
 Limit = Literal[
-    "idle", "time", "paused", "unserved", "provider", "budget", "slots", "hook", "nothing"
+    "idle", "time", "paused", "unserved", "provider", "budget", "alone", "slots", "hook", "nothing"
 ]
 
 
@@ -26,8 +26,9 @@ class Bottleneck:
         stage: The trigger that it earns; None when nothing is to be done.
         limit: What limits it, for programs: nothing is to be done (``idle``) or not yet
             (``time``); it is ``paused``; no live worker takes it (``unserved``); its ``provider``
-            is not asked; the ``budget`` is used up; all ``slots`` are busy; its ``hook`` is what
-            takes time; or ``nothing``, and workers will take what is ready.
+            is not asked; the ``budget`` is used up; each worker is ``alone`` with a document that
+            took one down; all ``slots`` are busy; its ``hook`` is what takes time; or ``nothing``,
+            and workers will take what is ready.
         sentence: The same for people.
     """
 
@@ -69,6 +70,8 @@ def _ready(load: StageLoad) -> str:
 def _limit(load: StageLoad) -> tuple[Limit, str]:
     for blocked in _blocked(load):
         return blocked
+    if load.workers == load.alone:
+        return "alone", f"{_alone(load)}; {_under_way(load)}"
     if load.slots is not None and load.claimed >= load.slots:
         all_slots = "its slot is" if load.slots == 1 else f"all {load.slots:,} slots are"
         return "slots", f"{all_slots} busy; {_under_way(load)}"
@@ -93,4 +96,25 @@ def _blocked(load: StageLoad) -> Iterator[tuple[Limit, str]]:
 def _under_way(load: StageLoad) -> str:
     attempts = counted(load.claimed, "attempt is", "attempts are")
     took = "" if load.run_seconds is None else f", and one takes {load.run_seconds:,.2f} s"
-    return f"{attempts} under way{took}"
+    return "; ".join((f"{attempts} under way{took}", *_beside(load)))
+
+
+def _beside(load: StageLoad) -> Iterator[str]:
+    """Yield why slots may be free all the same."""
+    if load.suspects:
+        ready = counted(load.suspects, "that is ready", "that are ready")
+        yield (
+            f"{ready} took a worker down before, and workers take nothing new until one of them "
+            "has nothing else in hand"
+        )
+    if 0 < load.alone < load.workers:
+        yield _alone(load)
+
+
+def _alone(load: StageLoad) -> str:
+    """Say how many workers take one document only, so that slots are free and nothing is taken."""
+    are, take = ("is", "takes") if load.alone == 1 else ("are each", "take")
+    return (
+        f"{load.alone:,} of {counted(load.workers, 'worker')} {are} alone with a document that "
+        f"took a worker down before, and {take} nothing else until that ends"
+    )

@@ -124,7 +124,7 @@ class Oversight:
     async def workers(self) -> list[WorkerStanding]:
         """Return every worker that is known, the oldest first; who ended well is not any more."""
         await self._ready()
-        return await workers.standings(self._engine, self._t)
+        return await workers.standings(self._engine, self._t, self._stages)
 
     async def top(self) -> Top:
         """Return what waits and runs at each stage now, how fast, and what limits the slowest."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from statemachine_pipeline.observability.metrics import Metrics
-    from statemachine_pipeline.runner.vitals import Vitals
+    from statemachine_pipeline.runner.vitals import Phase, Vitals
 
 HOST: Final = "127.0.0.1"
 LOOP_SECONDS: Final = ANSWER_SECONDS + 2.0
@@ -138,7 +138,7 @@ class Probes:
             return lives
         phase = self._vitals.phase
         if phase != "working":
-            return Health((Component("runner", "failed", f"it is {phase}, and takes nothing"),))
+            return Health((_idle(phase, self._vitals.outage.since),))
         with self._turn:
             if time.monotonic() - self._asked_at > KEPT_SECONDS:
                 self._ready, self._asked_at = self._ask(), time.monotonic()
@@ -165,6 +165,19 @@ def _component(name: str, is_bad: bool, says: str) -> Component:
     if is_bad:
         return Component(name, "failed", says, "restart the worker, if it does not end by itself")
     return Component(name, "ok", "works")
+
+
+def _idle(phase: Phase, lost_at: float | None) -> Component:
+    """Return why a runner takes nothing that is not at work, and what to do where something is."""
+    says, fix = f"it is {phase}, and takes nothing", ""
+    if phase in {"fenced", "registering"}:
+        says = "it counts as dead, and takes nothing until it has another number"
+        fix = "nothing; it takes one by itself"
+        if lost_at is not None:
+            away = time.monotonic() - lost_at
+            says += f": the database has not been reached for {away:.0f} s"
+            fix = "see why it does not reach the database; the rest it does by itself"
+    return Component("runner", "failed", says, fix)
 
 
 def answered(health: Health) -> Answer:

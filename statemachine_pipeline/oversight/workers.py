@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline.database.tables import Tables
+    from statemachine_pipeline.stages import Stages
 
 Condition = Literal["alive", "draining", "silent", "dead"]
 
@@ -68,15 +69,20 @@ class WorkerStanding:
         return f"worker {self.id} ({self.host}, pid {self.pid})"
 
 
-async def standings(engine: AsyncEngine, t: Tables) -> list[WorkerStanding]:
-    """Return every worker that is known, the oldest first; who ended well is not any more."""
+async def standings(engine: AsyncEngine, t: Tables, stages: Stages) -> list[WorkerStanding]:
+    """Return every worker that is known, the oldest first; who ended well is not any more.
+
+    What each serves is in the order of the lifecycle, and then what that has no more.
+    """
     with answering("looking at workers"):
         async with engine.connect() as connection:
             rows = (await connection.execute(statements.standings(t))).all()
-    return [_standing(row) for row in rows]
+    order = {stage: number for number, stage in enumerate(stages.earned)}
+    return [_standing(row, order) for row in rows]
 
 
-def _standing(row: Any) -> WorkerStanding:
+def _standing(row: Any, order: Mapping[str, int]) -> WorkerStanding:
+    served = sorted(row.serves, key=lambda stage: (order.get(stage, len(order)), stage))
     return WorkerStanding(
         id=row.id,
         condition=_condition(row),
@@ -84,7 +90,7 @@ def _standing(row: Any) -> WorkerStanding:
         pid=row.pid,
         version=row.version,
         is_lifecycle_known=row.is_lifecycle_known,
-        serves=MappingProxyType(row.serves),
+        serves=MappingProxyType({stage: row.serves[stage] for stage in served}),
         claims=row.claims,
         oldest_at=row.oldest_at,
         settled=row.settled,

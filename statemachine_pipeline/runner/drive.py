@@ -254,11 +254,14 @@ class Drive:
                     note(log_events.UNSETTLED, "PostgreSQL refuses to note its failure: {}", why)
                     return None
                 proposal = await self._failed(proposal, proposal.bound, error)
-            except DatabaseUnavailable:
+            except DatabaseUnavailable as error:
+                self._journal.unanswered(error)
                 # Whether the commit landed is unknown: the fence tells, once the database answers.
                 await asyncio.sleep(backoff_seconds(RECONNECT_SECONDS, failures))
                 failures += 1
-                if not await self._is_still_held(claim):
+                is_held = await self._is_still_held(claim)
+                self._journal.answered()
+                if not is_held:
                     self.lost_answers = True
                     return None
 

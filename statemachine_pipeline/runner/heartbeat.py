@@ -7,12 +7,13 @@ stops at once. A second thread sees to that, since a beat on a dead connection m
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from statemachine_pipeline.errors import DatabaseUnavailable
-from statemachine_pipeline.observability import instruments, log_events
+from statemachine_pipeline.observability import log_events
 from statemachine_pipeline.observability.noting import note
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Heartbeat:
         self._stop, self._fence = threading.Event(), threading.Lock()
         self._last = time.monotonic()
         self._begun: float | None = None
-        self._beats = threading.Thread(target=self._beat, name=f"heartbeat-{worker}", daemon=True)
-        self._looks = threading.Thread(target=self._look, name=f"fence-{worker}", daemon=True)
+        self._beats = _thread(self._beat, f"heartbeat-{worker}")
+        self._looks = _thread(self._look, f"fence-{worker}")
 
     def start(self) -> None:
         """Begin to beat."""
@@ -109,8 +110,7 @@ class Heartbeat:
         with self._fence:
             if not self._stop.is_set():
                 self._vitals.turn("fenced")
-                told: Any = {"worker_id": self._worker}  # this thread has no context
-                note(log_events.WORKER_FENCED, _FENCED, self._worker, self._why(), **told)
+                note(log_events.WORKER_FENCED, _FENCED, self._worker, self._why())
                 self._on_fenced()
             self._stop.set()
 
@@ -123,9 +123,16 @@ class Heartbeat:
         done = self._vitals.settled, self._vitals.idle_seconds
         try:
             alive = self._pulse.beat(self._worker, *done)
-        except DatabaseUnavailable:
-            self._vitals.metrics.add(instruments.DATABASE_ERRORS)
+        except DatabaseUnavailable as error:
+            self._vitals.outage.goes_on("beat", error)
             return None
+        self._vitals.outage.ended("beat")
         if alive:
             self._vitals.beat()
         return alive
+
+
+def _thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Return a thread whose lines of the log say whose they are, as those of its maker do."""
+    run = contextvars.copy_context().run
+    return threading.Thread(target=run, args=(target,), name=name, daemon=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from statemachine_pipeline.database.proposal import Proposal, Settled
     from statemachine_pipeline.decide import Decision
+    from statemachine_pipeline.errors import DatabaseUnavailable
     from statemachine_pipeline.hooks import Claim
     from statemachine_pipeline.observability.log_events import LogEvent
     from statemachine_pipeline.records import Document
@@ -44,6 +45,14 @@ class Journal:
         self._metrics.observe(instruments.CLAIM_SECONDS, seconds)
         if not found:
             self._metrics.add(instruments.EMPTY_CLAIMS)
+
+    def unanswered(self, error: DatabaseUnavailable) -> None:
+        """Tell that the database did not answer who had an outcome to write."""
+        self._vitals.outage.goes_on("write", error)
+
+    def answered(self) -> None:
+        """Tell that it did, be it by losing the claim."""
+        self._vitals.outage.ended("write")
 
     def claimed(self, claim: Claim, bound: Bound) -> None:
         """Tell of one that was claimed, be it to try a provider."""

@@ -33,7 +33,7 @@ from statemachine_pipeline.runner.chores import (
 from statemachine_pipeline.runner.drive import Drive
 from statemachine_pipeline.runner.heartbeat import Heartbeat
 from statemachine_pipeline.runner.journal import Journal
-from statemachine_pipeline.runner.outages import Outage, backoff_seconds
+from statemachine_pipeline.runner.outages import backoff_seconds
 from statemachine_pipeline.runner.pausing import Pausing
 from statemachine_pipeline.runner.perform import Performer
 from statemachine_pipeline.runner.probing import Probing
@@ -125,7 +125,7 @@ class Runner:
         # By task: one that was moved by hand and claimed anew may be in an old attempt too.
         self._driving: dict[asyncio.Task[None], UUID] = {}
         self._metrics, self.vitals = metrics, vitals.Vitals(metrics, [b.trigger for b in served])
-        self._journal, self._outage = Journal(self.vitals), Outage(metrics)
+        self._journal, self._outage = Journal(self.vitals), self.vitals.outage
         baseline.begin(metrics, stages.graph, self._served)
         self._registration = Registration(prepare, workers, stages, self._served, self._outage)
         self._turns, self._pausing = Turns(), Pausing(pauses, self._served)
@@ -277,7 +277,7 @@ class Runner:
                     self._stopping.set()
                     return
             except DatabaseUnavailable as error:
-                self._outage.goes_on(error)
+                self._outage.goes_on("claim", error)
             await self._doze(POLL_SECONDS_FIRST)
 
     async def _is_idle(self, _drive: Drive, worker: int) -> bool:
@@ -287,14 +287,14 @@ class Runner:
     async def _is_still(self, while_waiting: Meanwhile, drive: Drive, worker: int) -> bool:
         await self._rescue(worker)
         await self._promote()
-        busy = await self._claim(drive, worker) or self._driving or self._outage.failures
+        busy = await self._claim(drive, worker) or self._driving or self._outage.failures("claim")
         if busy or await self._withdrawing.withdraw(worker):
             return False
         self._wake.set()  # what was not due may be now
         return not await while_waiting()
 
     async def _doze(self, seconds: float) -> None:
-        if failures := self._outage.failures:
+        if failures := self._outage.failures("claim"):
             # What ends meanwhile wakes nobody: each would be one more try at a sick database.
             stops = self._stopping.wait(), self._fenced.wait()
             await first_done(*stops, seconds=backoff_seconds(seconds, failures))
@@ -324,9 +324,9 @@ class Runner:
             self._suspects = self._slots.alone = alone and (tried or bool(claimed))
         except DatabaseUnavailable as error:
             drive.lost_answers = True
-            self._outage.goes_on(error)
+            self._outage.goes_on("claim", error)
             return False
-        self._outage.ended()
+        self._outage.ended("claim")
         self._turns.taken((bound.state, claim.document.tenant) for claim, bound in claimed)
         for claim, bound in claimed:
             self._begin(drive, claim, bound)

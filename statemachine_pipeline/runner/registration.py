@@ -67,9 +67,12 @@ class Registration:
         """Get another id once the database answers; None when told to stop meanwhile."""
         while not stopping.is_set():
             try:
-                return await self.register()
+                worker = await self.register()
             except DatabaseUnavailable as error:
-                self._outage.goes_on(error)
-                wait = backoff_seconds(AGAIN_SECONDS, self._outage.failures)
+                self._outage.goes_on("beat", error)
+                wait = backoff_seconds(AGAIN_SECONDS, self._outage.failures("beat"))
                 await first_done(stopping.wait(), seconds=wait)
+            else:
+                self._outage.ended("beat", "write")  # the worker before it has nothing to write
+                return worker
         return None

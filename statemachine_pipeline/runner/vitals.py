@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from statemachine_pipeline.observability import instruments
+from statemachine_pipeline.runner.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -45,10 +46,12 @@ class Vitals:
         settled_at: When it wrote the last of them, if any.
         metrics: What is counted.
         serves: The stages of the runner, by their triggers.
+        outage: Whether the database answers it.
     """
 
     def __init__(self, metrics: Metrics, serves: Collection[str] = ()) -> None:
         self.metrics, self.serves = metrics, frozenset(serves)
+        self.outage = Outage(metrics)
         self.phase: Phase = "starting"
         self.since = self.looked_at = time.monotonic()
         self.has_worked = False

@@ -46,6 +46,7 @@ from statemachine_pipeline.errors import (
     PoolerInTheWay,
     SchemaMissing,
 )
+from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.runner import chores, drive
@@ -251,6 +252,18 @@ async def test_a_hanging_beat_is_broken_off_and_the_worker_lives(proxy: Proxy, p
     await asyncio.to_thread(heart.stop)
     assert not fenced.is_set()
     assert metrics.value(instruments.DATABASE_ERRORS)
+    await made.dispose()
+
+
+async def test_a_beat_whose_connection_has_died_takes_another_one_at_once(proxy: Proxy) -> None:
+    """A server that was started anew meanwhile is well: nothing is to be told of."""
+    made = create_async_engine(proxy.url)
+    workers = Workers(made, tables("smp"))
+    worker, pulse = await workers.register(), workers.pulse()
+    assert await asyncio.to_thread(pulse.beat, worker, 0, None)
+    proxy.cut()
+    assert await asyncio.to_thread(pulse.beat, worker, 0, None)
+    pulse.close()
     await made.dispose()
 
 
@@ -509,9 +522,56 @@ async def test_a_worker_tries_seldom_while_its_database_is_away_and_says_so_once
             await pipeline.apply("reprocess", sent.document_id, reason="again")
             await until(psql, "SELECT state = 'complete' AND life = 2 FROM document")
             await until(psql, "SELECT count(*) = 1 FROM worker")
+            await _until_said(said, "answers again")
     assert tried <= 30
     assert len([line for line in said if "keeps trying" in line]) == 1
     assert len([line for line in said if "answers again" in line]) == 1
+
+
+async def test_a_busy_worker_says_at_its_first_beat_that_the_database_is_gone(
+    proxy: Proxy, log: Log
+) -> None:
+    """'Whoever notices first tells': the only slot is taken, so nobody looks for work."""
+    hooks = Hooks()
+    hooks.accept_parse.block()
+    often = Liveness(beat=timedelta(seconds=0.2), dead_after=timedelta(hours=1))
+    async with through(proxy, hooks) as pipeline:
+        sent = await pipeline.submit(b"one", source_uri="mem:a")
+        runner = pipeline.runner(documents=1, liveness=often)
+        async with runner:
+            await hooks.accept_parse.begun()
+            proxy.refuse()
+            await _until_said(log.texts, "database.lost")
+            proxy.refuse(refuses=False)
+            await _until_said(log.texts, "database.back")
+            hooks.accept_parse.go_on()
+            await pipeline.wait(sent.document_id, timeout=BRIEFLY)
+    lost, back = log.of("database.lost")[0], log.of("database.back")[0]
+    assert lost["body"].startswith("the database did not answer while saying that a worker lives")
+    whose = {"pipeline": "smp", "worker_id": runner.worker}
+    assert whose.items() <= lost.items()
+    assert whose.items() <= back.items()
+
+
+async def test_who_has_an_outcome_to_write_says_that_the_database_is_gone(
+    proxy: Proxy, log: Log
+) -> None:
+    """'When its first beat or write is not answered': the beat is an hour away."""
+    hooks = Hooks()
+    hooks.accept_parse.block()
+    seldom = Liveness(beat=timedelta(hours=1), dead_after=timedelta(hours=4))
+    async with through(proxy, hooks) as pipeline:
+        sent = await pipeline.submit(b"one", source_uri="mem:a")
+        async with pipeline.runner(documents=1, liveness=seldom):
+            await hooks.accept_parse.begun()
+            proxy.refuse()
+            hooks.accept_parse.go_on()
+            await _until_said(log.texts, "database.lost")
+            proxy.refuse(refuses=False)
+            await pipeline.wait(sent.document_id, timeout=BRIEFLY)
+            await _until_said(log.texts, "database.back")
+    lost, *_ = log.of("database.lost")
+    assert lost["document_id"] == str(sent.document_id)
 
 
 async def test_a_run_until_idle_outlives_its_database_being_away(proxy: Proxy, psql: Psql) -> None:

@@ -248,6 +248,8 @@ def test_dead_letters_are_listed_grouped_and_requeued_by_what_they_have_in_commo
 
     (would,) = shell.run("requeue", "--code", "empty", "--dry-run", "--json").records
     assert (would["dry_run"], would["moved"]) == (True, [empty])
+    state = shell.run("requeue", "--state", "dead_letter", "--code", "empty", "--dry-run", "--json")
+    assert state.records == [would]
     none = shell.run("requeue", "--stage", "finalize", "--since", "12h")
     assert (none.code, "0 documents moved" in none.err) == (0, True)
     (shown,) = shell.run("show", empty, "--json").records
@@ -491,6 +493,30 @@ def test_a_reader_that_leaves_early_is_no_error(shell: Shell) -> None:
         process.wait(PATIENCE_SECONDS)
     assert "Error" not in told
     assert "Traceback" not in told
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["worker", "--help"], 0),
+        (["graph"], 0),
+        (["doctor", "--database", "postgresql://nobody@127.0.0.1:1/none"], 5),
+    ],
+)
+def test_the_exit_code_is_the_verbs_though_nobody_reads_to_the_end(
+    words: list[str], code: int
+) -> None:
+    """'A reader of stdout that goes before its end, as `head` does, changes none of them.'."""
+    # Unbuffered, so that it is noticed while the verb writes and not after it.
+    program = [sys.executable, "-u", "-m", "statemachine_pipeline", *words]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(PATIENCE_SECONDS) == code
+    assert b"Traceback" not in said
 
 
 def until(is_so: Callable[[], bool]) -> None:

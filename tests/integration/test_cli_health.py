@@ -269,6 +269,7 @@ def test_a_database_that_stands_still_does_not_hold_health_up(
         (("--live",), "give its --port"),
         (("--live", "--ready", "--port", "1"), "give one of them"),
         (("--port", "1", "--schema", "x"), "nothing else"),
+        (("--host", "elsewhere"), "give that too"),
     ],
 )
 def test_what_health_cannot_be_asked_is_refused(words: tuple[str, ...], told: str) -> None:

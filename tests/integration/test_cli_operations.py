@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,7 +102,7 @@ def test_wait_tells_by_its_exit_code_how_it_ended(run: Callable[..., Any], waiti
     """'exit 124 when it times out, else by the states reached'."""
     late = run("wait", str(waiting), "--timeout", "0.5s")
     assert late.exit_code == 124
-    assert "1 of 1 document does not rest after 0:00:00.5" in late.stderr
+    assert "1 of 1 document does not rest after 0.5 s" in late.stderr
     assert late.stdout.splitlines()[1].split() == [str(waiting), "uploaded", "one.txt"]
     assert run("cancel", str(waiting)).exit_code == 0
     assert run("wait", str(waiting)).exit_code == 1
@@ -118,6 +119,8 @@ def test_top_prints_one_table_where_there_is_no_terminal(
     assert first.split()[:4] == ["queue_parse", "1", "0", "0"]
     assert ended.stdout.count("STAGE") == 1
     assert ended.stdout.splitlines()[-1].startswith("queue_parse: 1 is ready, the oldest for ")
+    (look,) = map(json.loads, run("top", "--json").stdout.splitlines())
+    assert look["slowest"]["stage"] == "queue_parse"
     assert waiting
 
 
@@ -137,14 +140,36 @@ def test_pruning_says_what_went_and_what_was_left(run: Callable[..., Any], waiti
     assert ended.exit_code == 0
     assert "0 documents gone, 1 left" in ended.stderr
     assert "cancelled: it has the newest event of all" in ended.stdout
-    refused = run("prune", "--older-than", "30d", "--state", "complete")
-    assert (refused.exit_code, "prune takes those in" in refused.stderr) == (4, True)
+
+
+def test_what_failed_at_a_stage_that_there_is_no_more_is_found(
+    run: Callable[..., Any], waiting: UUID, psql: psycopg.Connection[Any]
+) -> None:
+    """'Unless something was found for it'."""
+    psql.execute(
+        "INSERT INTO dead_letter (document_id, stage, state, code, reason, attempts, crashes)"
+        " VALUES (%s, 'old', 'uploaded', 'empty', 'it is empty', 1, 0)",
+        [waiting],
+    )
+    for words in (("dead-letters",), ("dead-letters", "--group"), ("list",)):
+        ended = run(*words, "--stage", "old")
+        assert (ended.exit_code, str(waiting) in ended.stdout) == (0, True), ended.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("list", "--stage", "nothing"), "no stage 'nothing'; there are queue_parse"),
+        (("list", "--stage", "cancel", "--group", "state"), "no stage 'cancel'; there are"),
+        (("dead-letters", "--stage", "nothing"), "no stage 'nothing'; there are queue_parse"),
+        (("dead-letters", "--group", "--stage", "nothing"), "no stage 'nothing'; there are"),
+        (("requeue", "--stage", "nothing", "--dry-run"), "no stage 'nothing'; there are queue_"),
+        (("resume", "--stage", "nothing"), "no stage 'nothing'; there are queue_parse"),
+        (("requeue", "--code", "empty", "--state", "nothing"), "no state 'nothing'; there are"),
+        (("requeue", "--code", "empty", "--state", "cancelled"), "not for what is cancelled"),
+        (("prune", "--older-than", "30d", "--state", "complete"), "prune takes those in cancelled"),
+        (("prune", "--older-than", "30d", "--state", "nothing"), "no state 'nothing'; there are"),
+        (("sweep", "--dry-run"), "no object store to sweep: name it with"),
         (("list", "--state", "nothing"), "no state 'nothing'"),
         (("list", "--older-than", "soon"), "--older-than wants a duration such as 30s"),
         (("list", "--group", "name"), "'name' is not one of"),
@@ -153,7 +178,8 @@ def test_pruning_says_what_went_and_what_was_left(run: Callable[..., Any], waiti
         (("top", "--every", "0s"), "--every wants a duration"),
         (("usage", "--price", "store_embeddings"), "--price wants STAGE=NUMBER"),
         (("usage", "--price", "store_embeddings=-1"), "--price wants STAGE=NUMBER"),
-        (("usage", "--price", "nothing=1"), "no stage earns nothing"),
+        (("usage", "--price", "nothing=1"), "--price: no stage earns nothing"),
+        (("list", "--database", ""), "--database names none"),
         (("usage", "--since", "soon"), "--since 'soon' is no time"),
     ],
 )

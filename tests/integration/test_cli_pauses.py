@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,9 @@ def test_a_pause_is_made_listed_and_lifted(shell: Shell) -> None:
         (["providers"], ["no provider is known; a worker makes"]),
         (["dead-letters"], ["there are no dead letters"]),
         (["dead-letters", "--group", "--code", "slip"], ["no dead letter matches"]),
-        (["dead-letters", "--stage", "slip"], ["no trigger 'slip'", "no dead letter matches"]),
+        (["dead-letters", "--stage", "finalize"], ["no dead letter matches"]),
+        (["list", "--code", "slip"], ["no document matches"]),
+        (["requeue", "--code", "slip"], ["0 documents moved"]),
     ],
 )
 def test_an_empty_answer_is_said(shell: Shell, verb: list[str], said: list[str]) -> None:
@@ -104,6 +107,23 @@ def test_pauses_are_a_table_for_people(shell: Shell) -> None:
     assert "resumed: tenant a, paused by" in shell.run("resume", "--tenant", "a").stderr
 
 
+def test_whose_pause_is_replaced_is_said(shell: Shell, psql: Psql) -> None:
+    """In silence somebody's ten minutes would end after one; the pipeline's own pause stays."""
+    place = ("pause", "--stage", "finalize")
+    first = shell.run(*place, "--reason", "a bill")
+    psql.execute(
+        "INSERT INTO pause (stage, fault, reason, by, until)"
+        " VALUES ('finalize', true, '401', 'pipeline', now() + interval '1 hour')"
+    )
+    shell.run(*place, "--tenant", "a", "--reason", "another place")
+    second = shell.run(*place, "--reason", "a disk", "--for", "1m")
+    assert "replaces" not in first.stderr
+    assert re.fullmatch(
+        r"it replaces a pause of cli\S* until resumed: a bill", second.stderr.splitlines()[-1]
+    )
+    assert second.stderr.count("replaces") == 1
+
+
 def test_an_end_is_told_in_local_time(shell: Shell) -> None:
     """``--until`` as the clock on the wall says it."""
     end = datetime.now().astimezone().replace(microsecond=0) + timedelta(days=1)
@@ -119,8 +139,12 @@ def test_an_end_is_told_in_local_time(shell: Shell) -> None:
         (["--stage", "parse", "--reason", "why"], "no stage 'parse'; there are queue_parse"),
         (["--tenant", "a", "--reason", "why", "--for", "soon"], "--for wants a duration such as"),
         (["--tenant", "a"], "--reason"),
+        (
+            ["--tenant", "a", "--reason", "why", "--for", "1h", "--until", "2999-01-01"],
+            "--for and --until were both given",
+        ),
     ],
-    ids=["nothing", "stage", "duration", "reason"],
+    ids=["nothing", "stage", "duration", "reason", "two ends"],
 )
 def test_a_slip_is_told_and_gives_code_2(shell: Shell, arguments: list[str], said: str) -> None:
     """And nothing is paused."""

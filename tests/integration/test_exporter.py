@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -224,6 +225,10 @@ async def test_health_of_who_is_no_worker_is_told(capsys: pytest.CaptureFixture[
                 await asyncio.to_thread(ask, "127.0.0.1", port, "/readyz", False)
             assert ended.value.code == UNREACHABLE
             assert told in capsys.readouterr().err
+            with pytest.raises(SystemExit):
+                await asyncio.to_thread(ask, "127.0.0.1", port, "/readyz", True)
+            (component,) = json.loads(capsys.readouterr().out)["components"]
+            assert (component["name"], told in component["says"]) == ("worker", True)
     finally:
         await asyncio.to_thread(listening.stop)
 

@@ -18,10 +18,11 @@ from fix_probes import becomes, engine_through, page, promtool_accepts, until_tr
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from statemachine_pipeline import Breaker, Pipeline, Provider, Stage, StageFault
+from statemachine_pipeline.cli.asking import ask
 from statemachine_pipeline.database.backlog import Backlog, Member, Queue
 from statemachine_pipeline.database.embedded import EmbeddedServer
 from statemachine_pipeline.database.timeouts import Timeouts
-from statemachine_pipeline.errors import SchemaMissing
+from statemachine_pipeline.errors import DatabaseUnavailable, SchemaMissing
 from statemachine_pipeline.liveness import Liveness
 from statemachine_pipeline.observability.metrics import Metrics
 from statemachine_pipeline.oversight import health as asking
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from statemachine_pipeline import Claim
+    from statemachine_pipeline.runner.vitals import Phase
 
     Psql = psycopg.Connection[Any]
 
@@ -462,6 +464,36 @@ async def test_a_worker_lives_by_what_it_does_itself(
         setattr(vitals, attribute, time.monotonic() + ago)
     red = [one.name for one in probes.live().components if one.status != "ok"]
     assert red == ([name] if name else [])
+
+
+async def test_a_worker_that_counts_as_dead_says_why(probes: Probes) -> None:
+    """The database is named, with how long it is away, and what to do."""
+    vitals = probes._vitals
+    vitals.turn("fenced")
+    (fenced,) = probes.ready().components
+    assert "until it has another number" in fenced.says
+    assert "the database" not in fenced.says
+    vitals.outage.goes_on("beat", DatabaseUnavailable("beating", "it is away"))
+    vitals.outage.since = time.monotonic() - 67.9
+    phases: tuple[Phase, ...] = ("fenced", "registering")
+    for phase in phases:
+        vitals.turn(phase)
+        (away,) = probes.ready().components
+        assert away.says.endswith(": the database has not been reached for 68 s")
+        assert away.fix.startswith("see why it does not reach the database")
+
+
+async def test_what_needs_no_cure_is_told_without_one(
+    probes: Probes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`health --port` says what is known, and ends there."""
+    probes._vitals.turn("draining")
+    with pytest.raises(SystemExit) as ended:
+        await asyncio.to_thread(ask, "127.0.0.1", probes.port, "/readyz", as_json=False)
+    assert (ended.value.code, capsys.readouterr()) == (
+        1,
+        ("failed\n", "runner is failed: it is draining, and takes nothing\n"),
+    )
 
 
 async def test_one_request_too_many_is_hung_up_on(

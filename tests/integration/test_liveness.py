@@ -55,6 +55,7 @@ async def test_every_surface_judges_a_worker_by_what_it_said_of_itself(
     """'Each worker says so of itself, and everyone judges it by that'."""
     pipeline = pipeline_with(engine)
     document = (await pipeline.submit(b"text")).document_id
+    psql.execute("UPDATE work SET run_at = now() - interval '2 minutes'")  # due, and not just now
     await _silent(pipeline, psql, liveness, minutes)
     oversight, is_silent = pipeline.operations.oversight, condition == "silent"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_limited_server import LimitedServer
-from fix_pipelines import BRIEFLY, Hooks, completed, pipeline_with, plain, running, until
+from fix_pipelines import BRIEFLY, Hooks, completed, hand, pipeline_with, plain, running, until
 
 from statemachine_pipeline.adapters.openai import Limits, OpenAIEmbedder
 from statemachine_pipeline.batching import Batch
@@ -226,6 +226,36 @@ async def test_top_shows_what_waits_runs_and_is_in_the_way(engine: AsyncEngine, 
     assert stages["queue_parse"].run_seconds is not None
     assert (seen.slowest.stage, seen.slowest.limit) == ("finish_parse", "hook")
     assert (await top()).slowest.limit == "idle"
+
+
+async def test_who_waits_behind_a_document_that_took_a_worker_down_is_told(
+    engine: AsyncEngine, psql: Psql
+) -> None:
+    """Slots are free then, and nothing is taken; another worker that is not alone ends that."""
+    pipeline = pipeline_with(engine)
+    suspect = (await pipeline.submit(b"suspect")).document_id
+    psql.execute("UPDATE work SET crashes = 1, alone = true")
+    behind = (await pipeline.submit(b"behind it")).document_id
+    busy = await hand(pipeline)
+    serves = """UPDATE worker SET serves = '{"queue_parse": null}'"""
+    psql.execute(serves)
+    top = pipeline.operations.oversight.top
+    seen = await top()
+    assert (seen.slowest.limit, seen.stages[0].ready, seen.stages[0].suspects) == ("nothing", 2, 1)
+    ((claim, _),) = await busy.claim(alone=True, slots=1)
+    assert claim.document.id == suspect
+    seen = await top()
+    assert (seen.stages[0].workers, seen.stages[0].alone, seen.slowest.limit) == (1, 1, "alone")
+    assert seen.slowest.sentence.startswith("queue_parse: 1 is ready, the oldest for ")
+    assert ": 1 of 1 worker is alone with a document that took" in seen.slowest.sentence
+    explained = await pipeline.explain(behind)
+    assert (explained.waits_for, explained.obstacles.all_are_alone) == (("worker",), True)
+    assert explained.sentence.endswith("and takes nothing else until that ends")
+
+    await hand(pipeline)
+    psql.execute(serves)
+    assert (await top()).slowest.limit == "hook"
+    assert not (await pipeline.explain(behind)).obstacles.all_are_alone
 
 
 async def test_documents_are_found_by_what_they_are(engine: AsyncEngine, psql: Psql) -> None:

@@ -53,6 +53,7 @@ async def test_a_worker_is_shown_with_what_it_serves_and_holds(engine: AsyncEngi
     assert (found.host, found.pid) == (socket.gethostname(), os.getpid())
     assert found.version == version("statemachine-pipeline")
     assert found.serves["finish_parse"] is None
+    assert tuple(found.serves) == pipeline.stages.earned
     assert found.claims == 1
     assert found.oldest_at is not None
     assert abs((found.oldest_at - entered[0]).total_seconds()) < 20

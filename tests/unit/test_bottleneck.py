@@ -42,7 +42,32 @@ RUNS: dict[str, Any] = {"claimed": 4, "run_seconds": 2.5, "slots": 8}
             "all 8 slots are busy; 8 attempts are under way, and one takes 2.50 s",
         ),
         (RUNS, "hook", "4 attempts are under way, and one takes 2.50 s"),
+        (
+            {**RUNS, "claimed": 1, "alone": 1},
+            "alone",
+            (
+                "1 of 1 worker is alone with a document that took a worker down before, and takes "
+                "nothing else until that ends; 1 attempt is under way, and one takes 2.50 s"
+            ),
+        ),
+        (
+            {**RUNS, "workers": 3, "alone": 2},
+            "hook",
+            (
+                "4 attempts are under way, and one takes 2.50 s; 2 of 3 workers are each alone "
+                "with a document that took a worker down before, and take nothing else until that "
+                "ends"
+            ),
+        ),
         ({"claimed": 1}, "hook", "1 attempt is under way"),
+        (
+            {"claimed": 1, "suspects": 1},
+            "hook",
+            (
+                "1 attempt is under way; 1 that is ready took a worker down before, and workers "
+                "take nothing new until one of them has nothing else in hand"
+            ),
+        ),
         ({}, "nothing", "nothing stands in their way, and a worker takes them next"),
     ],
 )

@@ -294,6 +294,15 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
         ("ready", {"serving": 0}, ("worker",), "no worker is alive"),
         (
             "ready",
+            {"serving": 2, "all_are_alone": True},
+            ("worker",),
+            (
+                "every live worker for it is alone with a document that took a worker down before, "
+                "and takes nothing else until that ends"
+            ),
+        ),
+        (
+            "ready",
             {"serving": 0, "silent_seconds": 3.0, "all_are_silent": True},
             ("worker",),
             "no worker is alive: the last sign of life was 3 s ago",
@@ -322,7 +331,16 @@ OPEN = "the breaker of parser.example is open until 12:00:30: 5 requests failed"
         ("held", {"serving": 0}, ("person",), ""),
     ],
     ids=[
-        *("free", "served", "nobody", "nobody any more", "paused", "closed", "all of it"),
+        *(
+            "free",
+            "served",
+            "nobody",
+            "behind a suspect",
+            "nobody any more",
+            "paused",
+            "closed",
+            "all of it",
+        ),
         *("beating", "silent", "dead", "held"),
     ],
 )

@@ -55,7 +55,7 @@ def top(
 ) -> None:
     """Show what waits and runs at each stage, which is the slowest, and what limits it.
 
-    On a terminal again and again until Ctrl-C; elsewhere once. With --json one object a look.
+    On a terminal again and again until Ctrl-C, elsewhere once; with --json an object a look.
     """
     from statemachine_pipeline.cli import ending, topping
 

@@ -113,6 +113,8 @@ def target_of(
     from statemachine_pipeline.cli.opening import Target
 
     before = context.obj
+    if "" in {database, before[1]}:
+        raise typer.BadParameter("--database names none; a variable that was not set may be why")
     return Target(
         app=app or before[0],
         database=database or before[1],

@@ -34,7 +34,10 @@ def health(
         int | None,
         typer.Option("--port", metavar="N", help="Ask the worker with this probe port."),
     ] = None,
-    host: Host = "127.0.0.1",
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Where that port is; else 127.0.0.1."),
+    ] = None,
     json: Json = False,
     app: App = None,
     database: Database = None,
@@ -47,7 +50,7 @@ def health(
     """
     from statemachine_pipeline.cli import ending, health
 
-    health.refuse(live=live, ready=ready, port=port)
+    health.refuse(live=live, ready=ready, port=port, host=host)
     target = target_of(context, app, database, schema)
     ending.run(health.health(target, as_json=json))
 

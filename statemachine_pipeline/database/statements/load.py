@@ -25,6 +25,7 @@ def lanes(t: Tables) -> Any:
     """Count what is on its way by stage and lane, and for how long the oldest is ready."""
     w, served = t.work, rows("served", _SERVED)
     age = sa.extract("epoch", clock() - sa.func.min(w.c.run_at).filter(w.c.lane == LANE_READY))
+    suspects = sa.func.count().filter(w.c.lane == LANE_READY, w.c.alone).label("suspects")
     counts = (
         sa.func.count().filter(w.c.lane == lane).label(name)
         for name, lane in (
@@ -34,7 +35,7 @@ def lanes(t: Tables) -> Any:
         )
     )
     return (
-        sa.select(served.c.stage, *counts, sa.cast(age, sa.Double).label("ready_seconds"))
+        sa.select(served.c.stage, *counts, suspects, sa.cast(age, sa.Double).label("ready_seconds"))
         .join(served, served.c.state == w.c.state)
         .group_by(served.c.stage)
         .order_by(served.c.stage)

@@ -88,11 +88,16 @@ def declare_dead(t: Tables) -> Any:
 
 
 def known(t: Tables) -> Any:
-    """List workers, with the seconds since each last beat."""
-    k = t.worker
+    """List workers, with the seconds since each last beat.
+
+    ``alone`` has one document in hand, which took a worker down, and takes no other meanwhile.
+    """
+    k, w = t.worker, t.work.c
+    alone = sa.exists().where(w.lane == LANE_CLAIMED, w.worker == k.c.id, w.alone)
     silent = sa.extract("epoch", clock() - k.c.beat_at)
     told = (k.c.id, k.c.serves, k.c.draining, k.c.dead_at, k.c.dead_after_seconds)
-    return sa.select(*told, *judged(t), sa.cast(silent, sa.Double).label("silent")).order_by(k.c.id)
+    known = (*told, *judged(t), sa.cast(silent, sa.Double).label("silent"), alone.label("alone"))
+    return sa.select(*known).order_by(k.c.id)
 
 
 def rescue(t: Tables) -> Any:

@@ -19,7 +19,7 @@ START = "statemachine-pipeline worker"
 
 
 async def _workers(subject: Subject) -> list[WorkerStanding]:
-    return await standings(subject.engine, subject.t)
+    return await standings(subject.engine, subject.t, subject.stages)
 
 
 async def workers(subject: Subject) -> Verdict:
