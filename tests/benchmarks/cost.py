@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import httpx
 import noop
 import psycopg
+from watched import free_port
 
 from statemachine_pipeline import Pipeline, configure_logging
 from statemachine_pipeline.cli import collector
@@ -43,38 +46,27 @@ LASTED = (
 )
 
 
-async def scrape(port: int) -> None:
-    """Read a worker's numbers every second, much more often than anyone would."""
-    async with httpx.AsyncClient() as client:
-        while True:
-            (await client.get(f"http://127.0.0.1:{port}/metrics")).raise_for_status()
-            await asyncio.sleep(SCRAPE_SECONDS)
-
-
-async def work(pipeline: Pipeline, in_hand: int | None, watched: Watched) -> None:
-    """Be one worker until nothing is left."""
+async def work(pipeline: Pipeline, in_hand: int | None, port: int) -> None:
+    """Be one worker until nothing is left; with probes, unless the port is 0."""
     async with pipeline:
         runner = pipeline.runner(documents=in_hand)
-        if watched == NOTHING:
+        if not port:
             return await runner.run_until_idle()
-        async with pipeline.operations.oversight.probes(runner, port=0) as probes:
-            scraping = asyncio.create_task(scrape(probes.port))
+        async with pipeline.operations.oversight.probes(runner, port=port):
             await runner.run_until_idle()
-            if not scraping.cancel():
-                scraping.result()  # raises: it was not scraped to the end
         return None
 
 
-def work_here(url: str, watched: Watched, log: str, hooks: str) -> None:
+def work_here(url: str, port: int, log: str, hooks: str) -> None:
     """Do what the process of one run does, and print its processor time."""
     collector.spare()  # as the verb `worker` does
-    if watched == EVERYTHING:
+    if port:
         configure_logging(sink=Path(log))
     else:
         Metrics.add = Metrics.set = Metrics.observe = uncounted  # type: ignore[assignment,method-assign]
     noop_hooks = hooks == "noop"
     pipeline = noop.pipeline(url, IN_HAND) if noop_hooks else Pipeline(url)
-    asyncio.run(work(pipeline, IN_HAND if noop_hooks else None, watched))
+    asyncio.run(work(pipeline, IN_HAND if noop_hooks else None, port))
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(json.dumps(sum(one.ru_utime + one.ru_stime for one in spent)))
 
@@ -95,6 +87,19 @@ async def prepare_noop(url: str, documents: int) -> None:
     async with noop.pipeline(url, 1) as pipeline:
         await pipeline.migrate()
     await asyncio.to_thread(noop.load, url, documents)
+
+
+def scrape(port: int, process: subprocess.Popen[bytes]) -> int:
+    """Read a worker's numbers every second until it ends, much more often than anyone would."""
+    count = 0
+    while process.poll() is None:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page,
+        ):
+            count += bool(page.read())
+        time.sleep(SCRAPE_SECONDS)
+    return count
 
 
 class Runs:
@@ -120,8 +125,13 @@ class Runs:
             connection.execute("CHECKPOINT")
         url = self._server.url.replace("/postgres?", f"/{name}?")
         prepare(url)
-        words = [sys.executable, __file__, "--worker", url, watched, str(log), hooks]
-        said = subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
+        port = free_port() if watched == EVERYTHING else 0
+        words = [sys.executable, __file__, "--worker", url, str(port), str(log), hooks]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE)
+        scraped = scrape(port, process) if port else 1
+        said, _ = process.communicate()
+        if process.returncode or not scraped:
+            raise RuntimeError(f"the worker ended with {process.returncode}, scraped {scraped}")
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
             row = connection.execute(LASTED).fetchone()
         assert row is not None
@@ -177,8 +187,8 @@ def main() -> None:
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        url, watched, log, hooks = given.worker
-        return work_here(url, watched, log, hooks)
+        url, port, log, hooks = given.worker
+        return work_here(url, int(port), log, hooks)
     with tempfile.TemporaryDirectory() as place, EmbeddedServer(Path(place) / "server") as server:
         runs = Runs(Path(place), server)
         if paths := list(paths_of(given.corpus)):
