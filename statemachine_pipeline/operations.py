@@ -269,15 +269,11 @@ class Operations:
             dry_run: Only count them.
 
         Raises:
-            DefinitionError: This pipeline has no object store.
-            PipelineError: It did not answer.
+            PipelineError: This pipeline has no object store, or it did not answer.
         """
         await self._ready()
         if self._objects is None:
-            raise DefinitionError(
-                "nothing to sweep: this pipeline keeps bytes in the database; name an object store "
-                "with blobs= or --blobs"
-            )
+            raise DefinitionError("this pipeline keeps bytes in the database; name a store: blobs=")
         return await self._objects.sweep(older_than, dry_run=dry_run)
 
     async def prune(

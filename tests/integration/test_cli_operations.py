@@ -169,7 +169,7 @@ def test_what_failed_at_a_stage_that_there_is_no_more_is_found(
         (("requeue", "--code", "empty", "--state", "cancelled"), "not for what is cancelled"),
         (("prune", "--older-than", "30d", "--state", "complete"), "prune takes those in cancelled"),
         (("prune", "--older-than", "30d", "--state", "nothing"), "no state 'nothing'; there are"),
-        (("sweep", "--dry-run"), "nothing to sweep: this pipeline keeps bytes in the database"),
+        (("sweep", "--dry-run"), "this pipeline keeps bytes in the database; name a store: blobs="),
         (("list", "--state", "nothing"), "no state 'nothing'"),
         (("list", "--older-than", "soon"), "--older-than wants a duration such as 30s"),
         (("list", "--group", "name"), "'name' is not one of"),
