@@ -70,7 +70,7 @@ def run(work: Coroutine[None, None, int]) -> NoReturn:
     try:
         code = asyncio.run(work)
     except (errors.PipelineError, SQLAlchemyError) as error:
-        say(f"error: {told(error)}")
+        say(f"error: {told(error)}", fails=True)
         code = next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
     except KeyboardInterrupt:
         code = INTERRUPTED

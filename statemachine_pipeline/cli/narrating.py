@@ -60,9 +60,9 @@ def narrate(asked: Narration) -> None:
         output.say_through(_log)
 
 
-def _log(text: str) -> None:
+def _log(text: str, fails: bool) -> None:
     with contextlib.suppress(Exception):  # whatever sinks the app has, as with any other line
-        logger.opt(depth=1).patch(protect).info(text)
+        logger.opt(depth=1).patch(protect).log("ERROR" if fails else "INFO", text)
 
 
 class _Voice:

@@ -48,7 +48,7 @@ def plain(text: object) -> str:
 
 
 _speaker = ""
-_listener: Callable[[str], None] | None = None
+_listener: Callable[[str, bool], None] | None = None
 
 
 def speak_as(name: str) -> None:
@@ -62,16 +62,20 @@ def speaker() -> str:
     return _speaker
 
 
-def say_through(listener: Callable[[str], None]) -> None:
-    """Hand from now on to a log what would be said to people, because programs read stderr."""
+def say_through(listener: Callable[[str, bool], None]) -> None:
+    """Hand from now on to a log what would be said to people, because programs read stderr.
+
+    Args:
+        listener: Takes a text, and whether it says why the program fails.
+    """
     global _listener  # noqa: PLW0603 - one process, one stderr
     _listener = listener
 
 
-def say(text: str) -> None:
-    """Tell people something, on stderr."""
+def say(text: str, *, fails: bool = False) -> None:
+    """Tell people something, on stderr; ``fails`` where it is why the program ends."""
     if _listener is not None:
-        _listener(plain(text))
+        _listener(plain(text), fails)
         return
     words = _speaker + plain(text)
     with contextlib.suppress(OSError, ValueError):  # nobody listens any more

@@ -54,6 +54,20 @@ class Longer(Lifecycle):
     look = checked.to(looked_at)
 
 
+async def test_why_it_ends_is_an_error_of_its_log(database_url: str) -> None:
+    """Whoever reads the log for errors only finds the one that matters most."""
+    words = ("--schema", "nothing_there", "--log-format", "json", "--log-level", "ERROR")
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "statemachine_pipeline", "exporter", "--port", "0"),
+        *("--database", database_url, *words),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await program.communicate()
+    line = json.loads(said)
+    assert (program.returncode, line["severity_text"]) == (1, "ERROR")
+    assert line["body"].startswith("error: ")
+
+
 class Clock:
     """A clock that a test sets."""
 

@@ -122,6 +122,24 @@ async def test_work_due_and_nothing_moved_is_red(engine: AsyncEngine, psql: Psql
     assert "no live worker serves it" in (await _part(pipeline, "progress")).says
 
 
+async def test_what_dead_workers_held_is_due_and_red(engine: AsyncEngine, psql: Psql) -> None:
+    """'Or its holder lives no more': a fleet that dies with all work in hand is no idle one."""
+    pipeline = pipeline_with(engine)
+    await pipeline.submit(b"text")
+    worker = await hand(pipeline)
+    await worker.claim_one()
+    psql.execute(LONG_AGO)
+    assert (await _part(pipeline, "progress")).says == "nothing is due; 1 worker lives"
+    psql.execute("UPDATE worker SET beat_at = now() - interval '20 min'")
+    progress = await _part(pipeline, "progress")
+    assert progress.status == "failed"
+    assert progress.says.startswith("1 document is due at queue_parse, the first for 20 min")
+    assert progress.says.endswith("no live worker serves it")
+    gauges = (await pipeline.operations.oversight.gauges().metrics()).snapshot()
+    assert gauges['smp_oldest_ready_age_seconds{stage="queue_parse"}'] >= 20 * 60
+    assert gauges['smp_stage_workers{stage="queue_parse"}'] == 0
+
+
 async def test_what_nobody_may_claim_is_not_due(engine: AsyncEngine, psql: Psql) -> None:
     """Not behind a pause, nor for a provider that is not asked; a person sees those elsewhere."""
     asked = Provider("somebody", breaker=Breaker(failures=1))

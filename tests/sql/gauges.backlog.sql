@@ -14,7 +14,11 @@ FROM smp.budget
 WHERE smp.budget.provider = (live.serves ->> served.stage) AND smp.budget.taken_until > statement_timestamp() + smp.budget.hold_seconds * interval '1 second'))))) AS closed
 FROM json_to_recordset(CAST(%(served)s::VARCHAR AS JSON)) AS served(state TEXT, stage TEXT, provider TEXT)),
 counted AS
-(SELECT smp.work.state AS state, smp.work.lane AS lane, smp.work.tenant AS tenant, count(*) AS documents, count(*) FILTER (WHERE smp.work.lane IN ('ready', 'deferred') AND smp.work.run_at <= statement_timestamp()) AS due, min(smp.work.run_at) FILTER (WHERE smp.work.lane IN ('ready', 'deferred') AND smp.work.run_at <= statement_timestamp()) AS due_at, count(*) FILTER (WHERE smp.work.lane = 'claimed' AND smp.work.deadline_at > statement_timestamp()) AS running, min(smp.work.entered_at) FILTER (WHERE smp.work.lane = 'claimed') AS entered_at
+(SELECT smp.work.state AS state, smp.work.lane AS lane, smp.work.tenant AS tenant, count(*) AS documents, count(*) FILTER (WHERE smp.work.lane IN ('ready', 'deferred') AND smp.work.run_at <= statement_timestamp() OR smp.work.lane = 'claimed' AND NOT (EXISTS (SELECT *
+FROM smp.worker AS holder
+WHERE holder.id = smp.work.worker AND holder.dead_at IS NULL AND clock_timestamp() - holder.beat_at < holder.dead_after_seconds * interval '1 second'))) AS due, min(smp.work.run_at) FILTER (WHERE smp.work.lane IN ('ready', 'deferred') AND smp.work.run_at <= statement_timestamp() OR smp.work.lane = 'claimed' AND NOT (EXISTS (SELECT *
+FROM smp.worker AS holder
+WHERE holder.id = smp.work.worker AND holder.dead_at IS NULL AND clock_timestamp() - holder.beat_at < holder.dead_after_seconds * interval '1 second'))) AS due_at, count(*) FILTER (WHERE smp.work.lane = 'claimed' AND smp.work.deadline_at > statement_timestamp()) AS running, min(smp.work.entered_at) FILTER (WHERE smp.work.lane = 'claimed') AS entered_at
 FROM smp.work
 GROUP BY smp.work.state, smp.work.lane, smp.work.tenant),
 seen AS

@@ -25,8 +25,9 @@ def backlog(t: Tables) -> Any:
     """Count what does not rest by state and lane, and tell since when the oldest waits or runs.
 
     Due is what a worker would claim now, or once it has looked for what was deferred: its time has
-    come, and for one of the stages ahead nothing pauses it and its provider is asked. ``served``
-    holds for each state the stages that it leads to, and the providers that this program knows of.
+    come, and for one of the stages ahead nothing pauses it and its provider is asked; or its holder
+    lives no more, and whoever lives takes it over. ``served`` holds for each state the stages that
+    it leads to, and the providers that this program knows of.
     Looks at all of ``work`` once; what pauses a document is asked once for each tenant at a state.
     """
     w, live = t.work, t.worker.alias("live")
@@ -36,7 +37,11 @@ def backlog(t: Tables) -> Any:
     is_closed = sa.or_(closed_at(t, served.c.stage), is_shut(t, served.c.provider), shut)
     found = sa.select(served.c.state, served.c.stage, is_closed.label("closed"))
     place = found.cte("place").prefix_with("MATERIALIZED")
-    is_due = sa.and_(w.c.lane.in_(_literals("ready", "deferred")), w.c.run_at <= _now())
+    holder = t.worker.alias("holder")
+    _, lives = judged(t, holder)
+    is_held = sa.exists().where(holder.c.id == w.c.worker, lives).correlate(w)
+    is_waiting = sa.and_(w.c.lane.in_(_literals("ready", "deferred")), w.c.run_at <= _now())
+    is_due = sa.or_(is_waiting, sa.and_(w.c.lane == LANE_CLAIMED, sa.not_(is_held)))
     is_running = sa.and_(w.c.lane == LANE_CLAIMED, w.c.deadline_at > _now())
     counted = (
         sa.select(

@@ -73,9 +73,9 @@ def transition_columns(t: Tables) -> list[Any]:
     return [column for column in t.transition.c if column.name not in {"prev", "xact"}]
 
 
-def judged(t: Tables) -> tuple[Any, Any]:
+def judged(t: Tables, worker: Any = None) -> tuple[Any, Any]:
     """Return whether a worker is silent and whether it lives, by what it said of itself."""
-    k = t.worker.c
+    k = (t.worker if worker is None else worker).c
     silence, silent = clock() - k.beat_at, seconds(SILENT_BEATS * k.beat_seconds)
     lives = sa.and_(k.dead_at.is_(None), silence < seconds(k.dead_after_seconds))
     return (silence >= silent).label("is_silent"), lives.label("lives")
