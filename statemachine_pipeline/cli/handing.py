@@ -1,4 +1,4 @@
-"""Files on their way into a pipeline without being run: what is asked, and what is told of each."""
+"""Files on their way into a pipeline: what is asked, and what is told of each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from statemachine_pipeline.cli import batch
     from statemachine_pipeline.pipeline import Pipeline
     from statemachine_pipeline.records import Document
 
@@ -44,9 +45,7 @@ class Asked:
         Raises:
             UsageError: It is such a thing.
         """
-        problem = tenant_problem(self.tenant)
-        if problem:
-            raise UsageError(f"{problem}; use a name of printable characters")
+        check_tenant(self.tenant)
         if self.source_uri is not None and (len(self.paths) > 1 or self.paths[0].is_dir()):
             raise UsageError("--source is what makes one file the same again; name just one PATH")
 
@@ -74,6 +73,17 @@ class Item:
     reason: str | None = None
 
 
+def check_tenant(tenant: str) -> None:
+    """Refuse a tenant that is none.
+
+    Raises:
+        UsageError: It is such a thing.
+    """
+    problem = tenant_problem(tenant)
+    if problem:
+        raise UsageError(f"{problem}; use a name of printable characters")
+
+
 async def stored(pipeline: Pipeline, ids: Sequence[UUID]) -> dict[UUID, Document]:
     """Return those of the documents that are there."""
     found: dict[UUID, Document] = {}
@@ -83,24 +93,34 @@ async def stored(pipeline: Pipeline, ids: Sequence[UUID]) -> dict[UUID, Document
     return found
 
 
+def emit(
+    one: Item | batch.Item,
+    document: Document | None,
+    *,
+    parent_id: UUID | None = None,
+    source_uri: str | None = None,
+) -> None:
+    """Write what became of a path as a line of JSON; ``source_uri`` where no document tells it."""
+    output.emit(
+        {
+            "document_id": one.id,
+            "parent_id": parent_id,
+            "source_uri": document.source_uri if document else source_uri or str(one.path),
+            "name": document.name if document else one.path.name,
+            "outcome": one.outcome,
+            "state": document.state if document else None,
+            "reason": one.reason,
+            "chunks": document.chunk_count if document else 0,
+        }
+    )
+
+
 def show(items: Iterable[Item], known: Mapping[UUID, Document], *, as_json: bool) -> None:
     """Print each path with its document as it stands."""
     stood = [(one, None if one.id is None else known.get(one.id)) for one in items]
     if as_json:
         for one, document in stood:
-            source = document.source_uri if document else one.source_uri
-            output.emit(
-                {
-                    "document_id": one.id,
-                    "parent_id": None,
-                    "source_uri": source or str(one.path),
-                    "name": document.name if document else one.path.name,
-                    "outcome": one.outcome,
-                    "state": document.state if document else None,
-                    "reason": one.reason,
-                    "chunks": document.chunk_count if document else 0,
-                }
-            )
+            emit(one, document, source_uri=one.source_uri)
         return
     rows = [
         (

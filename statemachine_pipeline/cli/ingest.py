@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from statemachine_pipeline.cli import output
 from statemachine_pipeline.cli.batch import Batch, together
-from statemachine_pipeline.cli.ending import FAILED, OK, UsageError
+from statemachine_pipeline.cli.ending import FAILED, OK
+from statemachine_pipeline.cli.handing import check_tenant, emit
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.progress import reporting
 from statemachine_pipeline.cli.signals import stopping
 from statemachine_pipeline.cli.walking import walk
 from statemachine_pipeline.counting import counted
-from statemachine_pipeline.sources import tenant_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,7 @@ async def ingest(target: Target, paths: Sequence[Path], *, tenant: str, as_json:
         0 when every document ended well and all that was found in them, 1 when one did not or a
         path was refused, 130 or 143 after a signal.
     """
-    problem = tenant_problem(tenant)
-    if problem:
-        raise UsageError(f"{problem}; use a name of printable characters")
+    check_tenant(tenant)
     async with opened(target, "new") as pipeline:
         runner, began = pipeline.runner(), time.monotonic()
         batch = Batch(pipeline, runner, tenant)
@@ -81,19 +79,7 @@ def _went_well(pipeline: Pipeline, item: Item) -> bool:
 def _print(batch: Batch, *, as_json: bool) -> None:
     if as_json:
         for item in batch.items:
-            document = item.document
-            output.emit(
-                {
-                    "document_id": item.id,
-                    "parent_id": item.parent_id,
-                    "source_uri": document.source_uri if document else str(item.path),
-                    "name": document.name if document else item.path.name,
-                    "outcome": item.outcome,
-                    "state": document.state if document else None,
-                    "reason": item.reason,
-                    "chunks": document.chunk_count if document else 0,
-                }
-            )
+            emit(item, item.document, parent_id=item.parent_id)
         return
     rows = [
         (
