@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from fix_lifecycles import FORK_HOOKS, ForkLifecycle
 from fix_pipelines import (
     BRIEFLY,
     Hooks,
@@ -620,26 +621,7 @@ async def test_a_release_keeps_what_it_is_told_to_keep(engine: AsyncEngine) -> N
 
 async def test_two_stages_behind_one_waiting_state_claim_it_once(empty_url: str) -> None:
     """A fork where nothing is to be earned leads to two stages; a claim is for one of them."""
-
-    class ForkLifecycle(Lifecycle):
-        """Two ways out of one waiting state."""
-
-        uploaded = State(initial=True)
-        waiting, left, right = State(), State(), State()
-        ended = State(final=True)
-
-        look = uploaded.to(waiting)
-        go_left = waiting.to(left)
-        go_right = waiting.to(right)
-        end_left = left.to(ended)
-        end_right = right.to(ended)
-
-    async def nothing(_: object) -> None:
-        """Earn an edge."""
-
-    hooks = dict.fromkeys(("look", "end_left", "end_right"), nothing)
-    hooks |= dict.fromkeys(("go_left", "go_right"), None)
-    async with Pipeline(empty_url, lifecycle=ForkLifecycle, hooks=hooks) as pipeline:
+    async with Pipeline(empty_url, lifecycle=ForkLifecycle, hooks=FORK_HOOKS) as pipeline:
         await pipeline.migrate()
         sent = await pipeline.submit(b"text")
         worker = await hand(pipeline)

@@ -8,13 +8,13 @@ import secrets
 import socket
 from typing import TYPE_CHECKING, Any
 
+from fix_lifecycles import Longer, Short
 from fix_pipelines import HashEmbedder, Hooks, completed, hand, pipeline_with
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
-from statemachine import State
 from typer.testing import CliRunner, Result
 
-from statemachine_pipeline import Lifecycle, Pipeline, Reject, Stage, by_hand
+from statemachine_pipeline import Pipeline, Reject, Stage, by_hand
 from statemachine_pipeline.cli import app
 from statemachine_pipeline.database import inspection
 from statemachine_pipeline.database.inspection import Inspection
@@ -259,26 +259,6 @@ async def test_a_pooler_in_transaction_mode_is_told(
     async with at(pooled_url) as pooled:
         found = await verdict(pooled, "pooler")
         assert (found.status, "prepare_threshold=none" in str(found.fix)) == ("warn", True)
-
-
-class Short(Lifecycle):
-    """One step."""
-
-    uploaded = State(initial=True)
-    looked_at = State(final=True)
-
-    look = uploaded.to(looked_at)
-
-
-class Longer(Lifecycle):
-    """The same with a step between."""
-
-    uploaded = State(initial=True)
-    checked = State()
-    looked_at = State(final=True)
-
-    check = uploaded.to(checked)
-    look = checked.to(looked_at)
 
 
 async def _pass(_: object) -> Done:

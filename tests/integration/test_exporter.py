@@ -10,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_lifecycles import Longer, Short
 from fix_pipelines import hand, pipeline_with
 from fix_probes import page
 from sqlalchemy.ext.asyncio import create_async_engine
-from statemachine import State
 
-from statemachine_pipeline import Lifecycle, Pipeline
+from statemachine_pipeline import Pipeline
 from statemachine_pipeline.cli.asking import UNREACHABLE, ask
 from statemachine_pipeline.cli.exporter import _Reading
 from statemachine_pipeline.database.statements import gauges
@@ -32,26 +32,6 @@ if TYPE_CHECKING:
     from statemachine_pipeline.database.tables import Tables
 
     Psql = psycopg.Connection[Any]
-
-
-class Short(Lifecycle):
-    """One step."""
-
-    uploaded = State(initial=True)
-    looked_at = State(final=True)
-
-    look = uploaded.to(looked_at)
-
-
-class Longer(Lifecycle):
-    """Another first step."""
-
-    uploaded = State(initial=True)
-    checked = State()
-    looked_at = State(final=True)
-
-    check = uploaded.to(checked)
-    look = checked.to(looked_at)
 
 
 async def test_why_it_ends_is_an_error_of_its_log(database_url: str) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+from fix_lifecycles import FORK_HOOKS, ForkLifecycle
 from fix_pipelines import hand
-from statemachine import State
 
-from statemachine_pipeline import Lifecycle, Pipeline
+from statemachine_pipeline import Pipeline
 from statemachine_pipeline.database.workers import Workers
 
 if TYPE_CHECKING:
@@ -20,32 +20,10 @@ if TYPE_CHECKING:
 LONG_AGO = "UPDATE smp.work SET run_at = now() - interval '1 hour'"
 
 
-class ForkLifecycle(Lifecycle):
-    """Two ways out of one waiting state."""
-
-    uploaded = State(initial=True)
-    waiting, left, right = State(), State(), State()
-    ended = State(final=True)
-
-    look = uploaded.to(waiting)
-    go_left = waiting.to(left)
-    go_right = waiting.to(right)
-    end_left = left.to(ended)
-    end_right = right.to(ended)
-
-
-async def _nothing(_: object) -> None:
-    """Earn an edge."""
-
-
-HOOKS: dict[str, Any] = dict.fromkeys(("look", "end_left", "end_right"), _nothing)
-HOOKS |= dict.fromkeys(("go_left", "go_right"), None)
-
-
 @pytest.fixture
 async def pipeline(empty_url: str) -> AsyncIterator[Pipeline]:
     """Return a pipeline with one document where ways part, due for an hour, and no worker."""
-    async with Pipeline(empty_url, lifecycle=ForkLifecycle, hooks=HOOKS) as made:
+    async with Pipeline(empty_url, lifecycle=ForkLifecycle, hooks=FORK_HOOKS) as made:
         await made.migrate()
         sent = await made.submit(b"text")
         worker = await hand(made)
