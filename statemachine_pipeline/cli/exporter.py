@@ -11,6 +11,7 @@ from statemachine_pipeline.cli.narrating import Narration, narrate
 from statemachine_pipeline.cli.opening import opened
 from statemachine_pipeline.cli.output import say
 from statemachine_pipeline.cli.signals import stopping
+from statemachine_pipeline.database.cures import first_line
 from statemachine_pipeline.errors import DatabaseUnavailable
 from statemachine_pipeline.observability import instruments
 from statemachine_pipeline.oversight.listening import Answer, Listening
@@ -65,7 +66,7 @@ class _Reading:
         try:
             metrics = self._read()
         except Exception as error:  # noqa: BLE001 - whatever it is, the next may be answered
-            told = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            told = first_line(getattr(error, "orig", None) or error)
             self._note(f"{told}; /metrics answers 503 meanwhile", fails=True)
             return Answer(UNAVAILABLE, f"{told}\n".encode(), "text/plain; charset=utf-8")
         self._note("the database answers again", fails=False)
@@ -75,7 +76,7 @@ class _Reading:
     def _note(self, told: str, *, fails: bool) -> None:
         with self._turn:
             if fails is not self._fails:
-                say(told)
+                say(told, fails=fails)
             self._fails = fails
 
     def _read(self) -> Metrics:

@@ -66,14 +66,14 @@ def say_through(listener: Callable[[str, bool], None]) -> None:
     """Hand from now on to a log what would be said to people, because programs read stderr.
 
     Args:
-        listener: Takes a text, and whether it says why the program fails.
+        listener: Takes a text, and whether it tells of a failure.
     """
     global _listener  # noqa: PLW0603 - one process, one stderr
     _listener = listener
 
 
 def say(text: str, *, fails: bool = False) -> None:
-    """Tell people something, on stderr; ``fails`` where it is why the program ends."""
+    """Tell people something, on stderr; ``fails`` where it tells of a failure."""
     if _listener is not None:
         _listener(plain(text), fails)
         return

@@ -29,8 +29,8 @@ class Queue:
 
     Attributes:
         stages: The triggers that they earn; a worker of any of them takes what stands here.
-        due: How many documents a worker would claim now: not those behind a pause, nor those for a
-            provider that is not asked.
+        due: How many documents a worker would claim now, or take over from one that lives no more:
+            not those behind a pause, nor those for a provider that is not asked.
         due_seconds: How long the first of them has been due.
         running: How many attempts run within their deadline.
     """

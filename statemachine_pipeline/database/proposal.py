@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from statemachine_pipeline.database.cures import first_line
 from statemachine_pipeline.errors import PipelineError
 from statemachine_pipeline.records import (
     Accepted,
@@ -47,8 +48,7 @@ class ProductFailed(PipelineError):
 
     def __init__(self, claim: Claim, cause: BaseException) -> None:
         self.cause = cause
-        first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        super().__init__(f"{claim.stage}: its product was not written: {first}")
+        super().__init__(f"{claim.stage}: its product was not written: {first_line(cause)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,8 @@ OLDEST_READY: Final = Metric(
     says="How long the document that is first to be claimed has been due at a stage.",
     labels=("stage",),
 )
-"""Of those that a worker would claim now: not behind a pause, nor for a provider that is not asked.
+"""Of those that a worker would claim now, or take over from one that lives no more: not behind a
+pause, nor for a provider that is not asked.
 No sample for a stage where nothing is due.
 """
 OLDEST_CLAIM: Final = Metric(
